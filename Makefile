@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+# The short way in; the build itself is CMake's (CMakePresets.json).
+#   make          build/release/hone
+#   make test     everything that needs only the build
+#   make demo     a real model learns a real task, ten minutes at most
+#   make interop  the tests against PyTorch, PEFT and llama.cpp
+
+BUILD   = build/release
+HONE    = $(BUILD)/hone
+JOBS   ?= $(shell nproc)
+CHECKS  = floors budget headers
+# Tests that need the reference model run when it is in the cache.
+export HONE_MODEL ?= $(shell scripts/get-smollm2 --cached)
+
+hone: configure
+	@cmake --build $(BUILD) --parallel $(JOBS) --target hone_cli
+
+# The tests and their tools too.
+everything: configure
+	@cmake --build $(BUILD) --parallel $(JOBS)
+
+configure: setup
+	@cmake --preset release $(if $(wildcard $(BUILD)/build.ninja),>/dev/null)
+	@ln -sf src/cli/hone $(HONE)
+
+setup:
+	@scripts/setup
+
+test: everything
+	ctest --test-dir $(BUILD) --output-on-failure
+	@for check in $(CHECKS); do tools/check_$$check --self-test && tools/check_$$check || exit 1; done
+
+demo: hone
+	@HONE_BINARY=$(HONE) recipes/package-sections/demo
+
+interop: everything
+	HONE_BINARY=$(CURDIR)/$(HONE) HONE_MODEL=$$(scripts/get-smollm2) \
+	    $$(scripts/interop-env) -m pytest -q -ra -p no:cacheprovider tests/interop
+
+# The suite under the sanitizers, each in a build folder of its own.
+asan tsan: setup
+	cmake --preset $@
+	cmake --build build/$@ --parallel $(JOBS)
+	ctest --test-dir build/$@ --output-on-failure
+
+bench: everything
+	HONE_BINARY=$(CURDIR)/$(HONE) HONE_MODEL=$$(scripts/get-smollm2) bench/run
+
+SOURCES = $(shell find include src tests bench -name '*.[ch]')
+format:
+	@clang-format -i $(SOURCES)
+
+check-format:
+	@clang-format --dry-run -Werror $(SOURCES)
+
+clean:
+	rm -rf build
+
+.PHONY: hone everything configure setup test demo interop asan tsan bench format check-format clean

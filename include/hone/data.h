@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// Data: examples as the model will see them, with the loss mask.
+#ifndef HONE_DATA_H
+#define HONE_DATA_H
+
+#include <hone/model.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum HoneLossOn {
+    HONE_LOSS_AUTO,       // assistant or completion where the data has them, else all
+    HONE_LOSS_ASSISTANT,  // every assistant turn, its end token too
+    HONE_LOSS_COMPLETION, // only the last answer
+    HONE_LOSS_ALL,
+} HoneLossOn;
+
+// The defaults are the zero value.
+typedef struct HoneDataOptions {
+    int64_t max_length; // tokens an example; 0: the model's context, at most 2048
+    HoneLossOn loss_on;
+    bool skip_bad; // skip and count bad examples instead of stopping at the first
+    bool no_eos;   // do not end "text" records with EOS
+} HoneDataOptions;
+
+typedef struct HoneData HoneData;
+
+// One example; pointers are borrowed from the data.
+typedef struct HoneExample {
+    const char *text; // as rendered, NUL-terminated
+    const int32_t *tokens;
+    const uint8_t *mask; // 1: this token is learnt
+    int64_t count, targets;
+    const char *answer; // the last assistant message or the completion; NULL for plain text
+    int line;           // in its file, from 1
+    bool cut;           // longer than max_length
+} HoneExample;
+
+// Read a file of examples (.jsonl, .json; the kind of each record is told from its content).
+// Caller frees *data with hone_data_free.
+hone_status hone_data_read(HoneModel *model, const char *path, const HoneDataOptions *options,
+                           HoneData **data);
+void hone_data_free(HoneData *data);
+
+typedef struct HoneDataInfo {
+    int64_t examples, tokens, targets, longest, cut, skipped;
+    const char *first_skipped; // why, with file and line; "" when none was
+} HoneDataInfo;
+void hone_data_info(const HoneData *data, HoneDataInfo *info);
+void hone_data_example(const HoneData *data, int64_t index, HoneExample *example);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

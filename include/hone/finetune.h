@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+// Fine-tuning: LoRA over the weights as stored, or all weights in f32.
+//
+//     HoneFinetuneOptions options;
+//     hone_finetune_defaults(&options);
+//     options.model = "SmolLM2.gguf";
+//     options.data = (const HoneDataSource[]){{"tickets.jsonl", 1}};
+//     options.data_count = 1;
+//     options.out = "my-adapter";
+//     hone_status status = hone_finetune(ctx, &options, on_event, NULL);
+#ifndef HONE_FINETUNE_H
+#define HONE_FINETUNE_H
+
+#include <hone/data.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum HoneMethod { HONE_METHOD_LORA, HONE_METHOD_FULL } HoneMethod;
+typedef enum HoneSchedule {
+    HONE_SCHEDULE_COSINE,
+    HONE_SCHEDULE_LINEAR,
+    HONE_SCHEDULE_CONSTANT
+} HoneSchedule;
+
+typedef struct HoneDataSource {
+    const char *path;
+    double weight; // how often its examples are drawn an epoch: 1 once, 2 twice, 0.5 half of them
+} HoneDataSource;
+
+// A negative or zero value that is marked (auto) is resolved before the run and written to
+// config.yaml.
+typedef struct HoneFinetuneOptions {
+    const char *model, *out;
+    const HoneDataSource *data;
+    int64_t data_count;
+    const char *eval_data; // NULL: split from data
+    double eval_split; // < 1: share; ≥ 1: examples; 0: none. Default 0.05, at most 200 examples
+    HoneMethod method;
+    int rank;            // 16
+    double alpha;        // 32
+    double dropout;      // 0 is the only value so far
+    const char *targets; // "all-linear" or a list of q,k,v,o,gate,up,down
+    int layers;          // adapt the last N layers only; 0: all
+    bool rslora;
+    const char *adapter;  // begin from this adapter; NULL: fresh
+    double epochs;        // 1
+    int64_t steps;        // (auto 0: from epochs)
+    int64_t batch;        // examples a step (auto 0)
+    int64_t batch_tokens; // tokens a step (auto 0: 4096, fewer when an epoch would have under 100
+                          // steps)
+    int64_t accumulate;   // micro-batches a step; 1
+    HoneDataOptions examples;
+    double lr; // (auto 0: 2e-4 for adapters, 2e-5 for full)
+    HoneSchedule schedule;
+    double warmup;                                // < 1: share of the steps, ≥ 1: steps; 0.03
+    double weight_decay, clip, beta1, beta2, eps; // 0, 1.0, 0.9, 0.999, 1e-8; clip 0: off
+    bool shuffle;                                 // true
+    const char *precision;                        // "auto" or "f32"
+    const char *type;          // of a fully fine-tuned model: "f16" (default), "bf16", "f32"
+    const char *template_path; // NULL: the model's own
+    uint64_t seed;
+    int64_t eval_every;           // steps between held-out losses (auto 0: a quarter of the run)
+    const char *checkpoint_every; // "5m" (minutes) or steps "100"; default "5m"
+    const char *resume;           // a run folder; NULL: a fresh run
+    bool dry_run;                 // plan only, write nothing
+} HoneFinetuneOptions;
+void hone_finetune_defaults(HoneFinetuneOptions *options);
+
+// ---- events ------------------------------------------------------------------------------------
+
+typedef struct HonePlan { // strings and example are valid during the call only
+    const char *model_name, *method;
+    int64_t model_parameters, trainable, trained_tensors;
+    int64_t train_examples, eval_examples, skipped, cut;
+    const char *first_skipped;
+    int64_t tokens, tokens_computed, targets; // one epoch's: read, computed, in the loss
+    int64_t longest;
+    int64_t steps, batch, batch_tokens; // batch 0: steps are filled up to batch_tokens
+    int64_t accumulate;
+    double epochs, lr, minutes; // minutes: estimated from a measured matrix product
+    int64_t warmup_steps;
+    int64_t memory_bytes; // resident peak expected; the parts:
+    int64_t model_bytes, state_bytes, activation_bytes;
+    const char *isa;
+    int threads;
+    const char *targets_text;     // "q,k,v,o,gate,up,down"
+    const HoneExample *example;   // the first training example, with its mask
+    const int32_t *piece_offsets; // (example->count + 1): byte offset of each token in pieces
+    const char *pieces;           // the tokens' texts, one after the other
+} HonePlan;
+
+typedef struct HoneStep {
+    int64_t step, steps;
+    double loss; // mean over the step's target tokens
+    double lr, grad_norm;
+    int64_t tokens, tokens_computed;
+    double tokens_per_s, seconds, seconds_left; // seconds: of this step
+    int64_t rss_bytes;
+    double epoch;
+} HoneStep;
+
+typedef struct HoneHeldOut {
+    int64_t step; // 0: before the first
+    double loss, perplexity;
+    int64_t tokens;
+    double seconds;
+} HoneHeldOut;
+
+typedef struct HoneDone {
+    int64_t steps;
+    double loss_first, loss_last; // held-out before and after; NAN when there is none
+    double seconds;
+    int64_t rss_peak_bytes;
+    const char *const *files; // written, borrowed
+    int64_t file_count;
+    bool interrupted;
+} HoneDone;
+
+typedef enum HoneEventKind {
+    HONE_EVENT_PLAN,
+    HONE_EVENT_STEP,
+    HONE_EVENT_EVAL,
+    HONE_EVENT_CHECKPOINT, // text: the folder
+    HONE_EVENT_NOTE,       // text: something the person should know
+    HONE_EVENT_DONE,
+} HoneEventKind;
+
+typedef struct HoneEvent {
+    HoneEventKind kind;
+    union {
+        const HonePlan *plan;
+        const HoneStep *step;
+        const HoneHeldOut *eval;
+        const char *text;
+        const HoneDone *done;
+    } as;
+} HoneEvent;
+
+// Return false to stop: after a step a checkpoint is written and hone_finetune returns
+// HONE_INTERRUPTED.
+typedef bool (*HoneEventSink)(void *user, const HoneEvent *event);
+
+// Train. Nothing is written before the plan event has returned true; files appear whole or not at
+// all. out/ holds afterwards: adapter_model.safetensors, adapter_config.json, adapter.gguf (LoRA)
+// or model.gguf (full); metrics.jsonl, config.yaml, checkpoint/. HONE_ERROR_NUMERIC names the step
+// and the first tensor that is not finite; the parameters are untouched then.
+hone_status hone_finetune(HoneContext *context, const HoneFinetuneOptions *options,
+                          HoneEventSink sink, void *user);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+// The whole public interface of Hone. Each part has a header of its own that says how it is used.
+#ifndef HONE_HONE_H
+#define HONE_HONE_H
+
+#include <hone/base.h>
+#include <hone/data.h>
+#include <hone/evaluate.h>
+#include <hone/files.h>
+#include <hone/finetune.h>
+#include <hone/generate.h>
+#include <hone/model.h>
+
+#endif

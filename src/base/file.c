@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "base/file.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/memory.h"
+
+enum { BUFFER_BYTES = 1 << 20 };
+
+static hone_status fail_path(HoneError *err, hone_status status, const char *path,
+                             const char *doing) {
+    return hone_fail(err, status, "%s: cannot %s: %s", path, doing, strerror(errno));
+}
+
+// Open a regular file for reading; what is missing or unreadable is the user's input.
+static hone_status open_input(const char *path, int *descriptor, size_t *bytes, HoneError *err) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return fail_path(err, HONE_ERROR_INPUT, path, "open");
+    struct stat info;
+    if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
+        bool folder = S_ISDIR(info.st_mode);
+        close(fd);
+        return hone_fail(err, HONE_ERROR_INPUT, "%s: %s", path,
+                         folder ? "is a folder, a file is wanted" : "is not a regular file");
+    }
+    *descriptor = fd;
+    *bytes = (size_t)info.st_size;
+    return HONE_OK;
+}
+
+hone_status hone_file_map(const char *path, FileMap *map, HoneError *err) {
+    *map = (FileMap){0};
+    int fd;
+    size_t bytes;
+    RETURN_IF_ERROR(open_input(path, &fd, &bytes, err));
+    void *data = NULL;
+    if (bytes > 0) data = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0);
+    int mapped_errno = errno;
+    close(fd);
+    if (data == MAP_FAILED) {
+        errno = mapped_errno;
+        return fail_path(err, HONE_ERROR_IO, path, "map");
+    }
+    char *copy = hone_strdup(path);
+    if (!copy) {
+        if (data) munmap(data, bytes);
+        return hone_fail_memory(err, strlen(path) + 1, "a path");
+    }
+    *map = (FileMap){data, bytes, copy};
+    return HONE_OK;
+}
+
+void hone_file_unmap(FileMap *map) {
+    if (map->data) munmap((void *)(uintptr_t)map->data, map->bytes);
+    hone_free(map->path);
+    *map = (FileMap){0};
+}
+
+void hone_file_drop(const FileMap *map, const void *data, size_t bytes) {
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t begin = ((uintptr_t)data + page - 1) / page * page;
+    uintptr_t end = ((uintptr_t)data + bytes) / page * page;
+    uintptr_t base = (uintptr_t)map->data;
+    if (end > begin && begin >= base && end <= base + map->bytes)
+        madvise((void *)begin, end - begin, MADV_DONTNEED);
+}
+
+hone_status hone_file_read(const char *path, char **text, size_t *bytes, HoneError *err) {
+    *text = NULL;
+    int fd;
+    size_t size;
+    RETURN_IF_ERROR(open_input(path, &fd, &size, err));
+    char *data = hone_alloc(size + 1);
+    if (!data) {
+        close(fd);
+        return hone_fail_memory(err, size + 1, path);
+    }
+    size_t done = 0;
+    while (done < size) {
+        ssize_t got = read(fd, data + done, size - done);
+        if (got < 0 && errno == EINTR) continue;
+        if (got <= 0) break;
+        done += (size_t)got;
+    }
+    close(fd);
+    if (done < size) {
+        hone_free(data);
+        return hone_fail(err, HONE_ERROR_IO, "%s: read %zu of %zu bytes", path, done, size);
+    }
+    data[size] = '\0';
+    *text = data;
+    if (bytes) *bytes = size;
+    return HONE_OK;
+}
+
+// ---- writing -----------------------------------------------------------------------------------
+
+static void writer_release(FileWriter *writer) {
+    hone_free(writer->path);
+    hone_free(writer->temporary);
+    hone_free(writer->buffer);
+    *writer = (FileWriter){.descriptor = -1};
+}
+
+hone_status hone_writer_open(FileWriter *writer, const char *path, HoneError *err) {
+    size_t length = strlen(path);
+    *writer = (FileWriter){.descriptor = -1,
+                           .path = hone_strdup(path),
+                           .temporary = hone_alloc(length + 5),
+                           .buffer = hone_alloc(BUFFER_BYTES)};
+    if (!writer->path || !writer->temporary || !writer->buffer) {
+        writer_release(writer);
+        return hone_fail_memory(err, BUFFER_BYTES, "a write buffer");
+    }
+    snprintf(writer->temporary, length + 5, "%s.tmp", path);
+    writer->descriptor = open(writer->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (writer->descriptor < 0) {
+        hone_status status = fail_path(err, HONE_ERROR_IO, path, "write");
+        writer_release(writer);
+        return status;
+    }
+    return HONE_OK;
+}
+
+static void write_all(FileWriter *writer, const char *bytes, size_t length) {
+    while (length > 0 && writer->error_number == 0) {
+        ssize_t put = write(writer->descriptor, bytes, length);
+        if (put < 0) {
+            if (errno != EINTR) writer->error_number = errno;
+            continue;
+        }
+        bytes += put;
+        length -= (size_t)put;
+        writer->written += put;
+    }
+}
+
+static void flush(FileWriter *writer) {
+    write_all(writer, writer->buffer, writer->used);
+    writer->used = 0;
+}
+
+void hone_writer_put(FileWriter *writer, const void *bytes, size_t length) {
+    if (writer->error_number || length == 0) return;
+    if (writer->used + length > BUFFER_BYTES) flush(writer);
+    if (length > BUFFER_BYTES) {
+        write_all(writer, bytes, length);
+        return;
+    }
+    memcpy(writer->buffer + writer->used, bytes, length);
+    writer->used += length;
+}
+
+int64_t hone_writer_offset(const FileWriter *writer) {
+    return writer->written + (int64_t)writer->used;
+}
+
+void hone_writer_pad(FileWriter *writer, size_t alignment) {
+    static const char zeros[64];
+    while (writer->error_number == 0) {
+        size_t over = (size_t)hone_writer_offset(writer) % alignment;
+        if (over == 0) return;
+        size_t need = alignment - over;
+        hone_writer_put(writer, zeros, need < sizeof zeros ? need : sizeof zeros);
+    }
+}
+
+hone_status hone_writer_commit(FileWriter *writer, HoneError *err) {
+    flush(writer);
+    if (!writer->error_number && fsync(writer->descriptor) != 0 && errno != EINVAL)
+        writer->error_number = errno;
+    if (close(writer->descriptor) != 0 && !writer->error_number) writer->error_number = errno;
+    writer->descriptor = -1;
+    if (!writer->error_number && rename(writer->temporary, writer->path) != 0)
+        writer->error_number = errno;
+    hone_status status = HONE_OK;
+    if (writer->error_number) {
+        unlink(writer->temporary);
+        status =
+            hone_fail(err, HONE_ERROR_IO, "%s: cannot write: %s (after %lld bytes)", writer->path,
+                      strerror(writer->error_number), (long long)writer->written);
+    }
+    writer_release(writer);
+    return status;
+}
+
+void hone_writer_abort(FileWriter *writer) {
+    if (writer->descriptor >= 0) {
+        close(writer->descriptor);
+        unlink(writer->temporary);
+    }
+    writer_release(writer);
+}
+
+hone_status hone_file_write(const char *path, const void *bytes, size_t length, HoneError *err) {
+    FileWriter writer;
+    RETURN_IF_ERROR(hone_writer_open(&writer, path, err));
+    hone_writer_put(&writer, bytes, length);
+    return hone_writer_commit(&writer, err);
+}
+
+// ---- logs and folders --------------------------------------------------------------------------
+
+hone_status hone_log_open(LogFile *log, const char *path, bool truncate, HoneError *err) {
+    *log = (LogFile){.descriptor = -1, .path = hone_strdup(path)};
+    if (!log->path) return hone_fail_memory(err, strlen(path) + 1, "a path");
+    int flags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | (truncate ? O_TRUNC : 0);
+    log->descriptor = open(path, flags, 0666);
+    if (log->descriptor < 0) {
+        hone_status status = fail_path(err, HONE_ERROR_IO, path, "write");
+        hone_log_close(log);
+        return status;
+    }
+    return HONE_OK;
+}
+
+hone_status hone_log_line(LogFile *log, const char *line, HoneError *err) {
+    size_t length = strlen(line);
+    char *text = hone_alloc(length + 1);
+    if (!text) return hone_fail_memory(err, length + 1, log->path);
+    memcpy(text, line, length);
+    text[length] = '\n';
+    size_t done = 0;
+    hone_status status = HONE_OK;
+    while (done <= length && status == HONE_OK) {
+        ssize_t put = write(log->descriptor, text + done, length + 1 - done);
+        if (put < 0 && errno == EINTR) continue;
+        if (put < 0) status = fail_path(err, HONE_ERROR_IO, log->path, "write");
+        if (put > 0) done += (size_t)put;
+    }
+    hone_free(text);
+    return status;
+}
+
+void hone_log_close(LogFile *log) {
+    if (log->descriptor >= 0) close(log->descriptor);
+    hone_free(log->path);
+    *log = (LogFile){.descriptor = -1};
+}
+
+hone_status hone_directory_make(const char *path, HoneError *err) {
+    char *copy = hone_strdup(path);
+    if (!copy) return hone_fail_memory(err, strlen(path) + 1, "a path");
+    hone_status status = HONE_OK;
+    for (char *end = copy + 1; status == HONE_OK; end++) {
+        if (*end != '/' && *end != '\0') continue;
+        char kept = *end;
+        *end = '\0';
+        if (mkdir(copy, 0777) != 0 && !hone_is_directory(copy))
+            status = fail_path(err, HONE_ERROR_IO, copy, "make the folder");
+        *end = kept;
+        if (kept == '\0') break;
+    }
+    hone_free(copy);
+    return status;
+}
+
+void hone_directory_each(const char *path, void (*visit)(void *user, const char *name),
+                         void *user) {
+    DIR *directory = opendir(path);
+    if (!directory) return;
+    for (struct dirent *entry; (entry = readdir(directory));)
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+            visit(user, entry->d_name);
+    closedir(directory);
+}
+
+void hone_file_remove(const char *path) {
+    unlink(path);
+}
+
+bool hone_is_directory(const char *path) {
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+bool hone_is_file(const char *path) {
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISREG(info.st_mode);
+}
+
+char *hone_path_join(const char *folder, const char *name) {
+    size_t length = strlen(folder);
+    bool slash = length > 0 && folder[length - 1] == '/';
+    char *path = hone_alloc(length + strlen(name) + 2);
+    if (path)
+        snprintf(path, length + strlen(name) + 2, "%s%s%s", folder, slash || !length ? "" : "/",
+                 name);
+    return path;
+}

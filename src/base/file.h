@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// Files: mapped for reading, written under a temporary name and renamed when whole.
+#ifndef HONE_BASE_FILE_H
+#define HONE_BASE_FILE_H
+
+#include "base/error.h"
+
+// A file mapped read-only. `data` is NULL for an empty file.
+typedef struct FileMap {
+    const unsigned char *data;
+    size_t bytes;
+    char *path;
+} FileMap;
+
+hone_status hone_file_map(const char *path, FileMap *map, HoneError *err);
+void hone_file_unmap(FileMap *map);
+// Tell the kernel that these bytes will not be read again soon, so that their pages may go.
+void hone_file_drop(const FileMap *map, const void *data, size_t bytes);
+
+// The whole file, NUL-terminated. Caller frees *text with hone_free.
+hone_status hone_file_read(const char *path, char **text, size_t *bytes, HoneError *err);
+
+// A file being written: to "PATH.tmp" beside it, so that PATH never holds half of anything.
+// Errors are sticky; hone_writer_commit reports the first one (disk full, with the bytes written).
+typedef struct FileWriter {
+    char *path, *temporary;
+    int descriptor;
+    int error_number;
+    char *buffer;
+    size_t used;
+    int64_t written;
+} FileWriter;
+
+hone_status hone_writer_open(FileWriter *writer, const char *path, HoneError *err);
+void hone_writer_put(FileWriter *writer, const void *bytes, size_t length);
+void hone_writer_pad(FileWriter *writer, size_t alignment); // zeros to the next multiple
+int64_t hone_writer_offset(const FileWriter *writer);
+hone_status hone_writer_commit(FileWriter *writer, HoneError *err); // flush, sync, rename; frees
+void hone_writer_abort(FileWriter *writer);                         // removes the temporary; frees
+
+// Write a whole small file in one go.
+hone_status hone_file_write(const char *path, const void *bytes, size_t length, HoneError *err);
+
+// Append one line to a log (metrics): opened in append mode, written with one call.
+typedef struct LogFile {
+    int descriptor;
+    char *path;
+} LogFile;
+hone_status hone_log_open(LogFile *log, const char *path, bool truncate, HoneError *err);
+hone_status hone_log_line(LogFile *log, const char *line, HoneError *err); // adds the newline
+void hone_log_close(LogFile *log);
+
+hone_status hone_directory_make(const char *path, HoneError *err); // with parents; existing is fine
+// Call visit with the name of every entry but "." and ".."; a folder that cannot be read has none.
+void hone_directory_each(const char *path, void (*visit)(void *user, const char *name), void *user);
+void hone_file_remove(const char *path); // no word if it is not there
+bool hone_is_directory(const char *path);
+bool hone_is_file(const char *path);
+// "a/b" from "a" and "b". Caller frees with hone_free; NULL: out of memory.
+char *hone_path_join(const char *folder, const char *name);
+
+#endif

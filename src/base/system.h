@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every operating-system call that is not a file or a thread.
+#ifndef HONE_BASE_SYSTEM_H
+#define HONE_BASE_SYSTEM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+// Pages from the kernel, zeroed, huge pages asked for. reserve: address space only, never touched.
+void *hone_pages_alloc(size_t bytes, bool reserve);
+void hone_pages_free(void *pages, size_t bytes, bool reserve);
+
+// Tell AddressSanitizer that memory may not (or may) be touched; nothing in other builds.
+void hone_poison(void *memory, size_t bytes);
+void hone_unpoison(void *memory, size_t bytes);
+
+// Physical cores inside this process's affinity mask and cgroup quota; at least 1.
+int hone_physical_cores(void);
+
+double hone_seconds(void);           // monotonic clock
+int64_t hone_resident_bytes(void);   // resident set now: anonymous + mapped; 0 if unknown
+int64_t hone_resident_peak(void);    // its highest value so far
+int64_t hone_memory_available(void); // what the machine and the cgroup can still give; 0 if unknown
+
+// What this processor can run, read once from CPUID and XCR0.
+typedef struct CpuFeatures {
+    bool avx2, avx512, avx512_vnni, avx512_bf16, amx_bf16, neon; // avx2 includes FMA and F16C
+} CpuFeatures;
+CpuFeatures hone_cpu_features(void);
+
+#endif

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+// hone inspect, hone merge
+#include <string.h>
+
+#include "output.h"
+
+int command_inspect(int argc, char **argv) {
+    Common common = {0};
+    const char *path = NULL;
+    Option options[8];
+    Command command = {.name = "inspect",
+                       .summary =
+                           "What is in a model or adapter file, and what Hone can do with it.",
+                       .usage = "hone inspect FILE [--json]",
+                       .options = options,
+                       .option_count = common_options(&common, options),
+                       .position = &path};
+    int status = parse_options(&command, argc, argv);
+    if (status >= 0) return status;
+    if (!path) {
+        fprintf(stderr, "hone inspect: which file? (usage: %s)\n", command.usage);
+        return EXIT_USAGE;
+    }
+    HoneContext *context = open_context("inspect", &common, &status);
+    if (!context) return status;
+    char *text = NULL;
+    hone_status result = hone_inspect(context, path, common.json, &text);
+    status = EXIT_DONE;
+    if (result == HONE_OK)
+        fputs(text, stdout);
+    else
+        status = report_failure("inspect", context, result);
+    hone_free(text);
+    hone_context_free(context);
+    return status;
+}
+
+typedef struct MergeOptions {
+    Common common;
+    const char *model, *out, *type, *eval_data;
+    TextList adapters;
+} MergeOptions;
+
+// Held-out loss of a model as it stands; -1 after reporting a failure.
+static double loss_of(HoneModel *model, HoneContext *context, const char *path, int *status) {
+    HoneData *data = NULL;
+    HoneEvaluation result;
+    HoneEvaluateOptions options = {0};
+    hone_status done = hone_data_read(model, path, NULL, &data);
+    if (done == HONE_OK) done = hone_evaluate(model, data, &options, NULL, NULL, &result);
+    hone_data_free(data);
+    if (done == HONE_OK) return result.loss;
+    *status = report_failure("merge", context, done);
+    return -1;
+}
+
+static int compare_losses(HoneContext *context, HoneModel *model, const MergeOptions *options) {
+    int status = EXIT_DONE;
+    hone_model_enable_adapters(model, false);
+    double base = loss_of(model, context, options->eval_data, &status);
+    hone_model_enable_adapters(model, true);
+    double adapted = base >= 0 ? loss_of(model, context, options->eval_data, &status) : -1;
+    if (adapted < 0) return status;
+    HoneModel *written = NULL;
+    hone_status done = hone_model_load(context, options->out, &written);
+    if (done != HONE_OK) return report_failure("merge", context, done);
+    double merged = loss_of(written, context, options->eval_data, &status);
+    hone_model_free(written);
+    if (merged < 0) return status;
+    if (options->common.json)
+        printf("{\"loss_base\":%.9g,\"loss_adapter\":%.9g,\"loss_merged\":%.9g}\n", base, adapted,
+               merged);
+    else
+        printf("held-out loss: base %.4f, with adapter %.4f, merged file %.4f\n", base, adapted,
+               merged);
+    return EXIT_DONE;
+}
+
+static int merge(HoneContext *context, const MergeOptions *options) {
+    HoneModel *model = NULL;
+    HoneMerged merged;
+    hone_status result = hone_model_load(context, options->model, &model);
+    if (result == HONE_OK) result = add_adapters(model, &options->adapters);
+    if (result == HONE_OK) result = hone_merge(model, options->type, options->out, &merged);
+    int status = EXIT_DONE;
+    if (result != HONE_OK) {
+        status = report_failure("merge", context, result);
+    } else if (options->common.json) {
+        printf("{\"out\":");
+        json_text(stdout, options->out);
+        printf(",\"type\":\"%s\",\"tensors\":%lld,\"merged\":%lld,\"bytes\":%lld}\n", options->type,
+               (long long)merged.tensors, (long long)merged.merged, (long long)merged.bytes);
+    } else {
+        char size[32];
+        printf("%s: %lld tensors, %lld of them with the adapter merged in, %s\n", options->out,
+               (long long)merged.tensors, (long long)merged.merged, size_text(merged.bytes, size));
+    }
+    if (status == EXIT_DONE && options->eval_data) status = compare_losses(context, model, options);
+    hone_model_free(model);
+    return status;
+}
+
+int command_merge(int argc, char **argv) {
+    MergeOptions given = {.type = "f16"};
+    Option options[16] = {
+        {"model", OPTION_TEXT, &given.model, "FILE", "the base model, a GGUF file"},
+        {"adapter", OPTION_LIST, &given.adapters, "A[:WEIGHT]",
+         "PEFT folder or GGUF adapter; may be repeated"},
+        {"out", OPTION_TEXT, &given.out, "FILE", "the GGUF file to write"},
+        {"type", OPTION_TEXT, &given.type, "TYPE", "of the matrices: f16 (default), f32, bf16"},
+        {"eval-data", OPTION_TEXT, &given.eval_data, "FILE",
+         "print held-out loss of base, adapter and merged file"},
+    };
+    Command command = {.name = "merge",
+                       .summary = "Write model and adapter as one GGUF file.",
+                       .usage = "hone merge --model M --adapter A --out F [--type f16]",
+                       .options = options,
+                       .option_count = 5 + common_options(&given.common, options + 5)};
+    int status = parse_options(&command, argc, argv);
+    if (status >= 0) return status;
+    if (!given.model || !given.out || given.adapters.count == 0) {
+        fprintf(stderr, "hone merge: --model, --adapter and --out are needed (usage: %s)\n",
+                command.usage);
+        return EXIT_USAGE;
+    }
+    HoneContext *context = open_context("merge", &given.common, &status);
+    if (!context) return status;
+    status = merge(context, &given);
+    hone_context_free(context);
+    return status;
+}

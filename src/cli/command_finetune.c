@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+// hone finetune: options to the library's, events to the terminal or to JSON.
+#include <stdlib.h>
+#include <string.h>
+
+#include "finetune_display.h"
+#include "output.h"
+
+typedef struct FinetuneOptions {
+    Common common;
+    HoneFinetuneOptions run;
+    TextList data;
+    const char *method, *schedule, *loss_on, *on_bad, *config;
+    int64_t rank, layers;
+} FinetuneOptions;
+
+static int fill_table(FinetuneOptions *given, Option *options) {
+    HoneFinetuneOptions *run = &given->run;
+    const Option table[] = {
+        {"model", OPTION_TEXT, &run->model, "FILE", "the model, a GGUF file"},
+        {"data", OPTION_LIST, &given->data, "F[:WEIGHT]", "examples; may be repeated"},
+        {"out", OPTION_TEXT, &run->out, "DIR", "the folder for the results"},
+        {"eval-data", OPTION_TEXT, &run->eval_data, "FILE", "held-out examples"},
+        {"eval-split", OPTION_REAL, &run->eval_split, "X",
+         "without --eval-data: share or number held out (0.05, at most 200; 0: none)"},
+        {"method", OPTION_TEXT, &given->method, "M", "lora (default) or full"},
+        {"rank", OPTION_INTEGER, &given->rank, "N", "of the adapter (16)"},
+        {"alpha", OPTION_REAL, &run->alpha, "X", "its scale is alpha/rank (32)"},
+        {"dropout", OPTION_REAL, &run->dropout, "X", "only 0 so far"},
+        {"targets", OPTION_TEXT, &run->targets, "LIST",
+         "all-linear (default), or q,k,v,o,gate,up,down, or patterns of tensor names"},
+        {"layers", OPTION_INTEGER, &given->layers, "N", "adapt the last N layers only"},
+        {"rslora", OPTION_FLAG, &run->rslora, NULL, "scale alpha/sqrt(rank)"},
+        {"adapter", OPTION_TEXT, &run->adapter, "A", "begin from this adapter"},
+        {"epochs", OPTION_REAL, &run->epochs, "E", "passes over the data (1)"},
+        {"steps", OPTION_INTEGER, &run->steps, "N", "instead of epochs"},
+        {"batch", OPTION_INTEGER, &run->batch, "N", "examples a step"},
+        {"batch-tokens", OPTION_SIZE, &run->batch_tokens, "N",
+         "tokens a step (4096, fewer when an epoch would have under 100 steps)"},
+        {"accumulate", OPTION_INTEGER, &run->accumulate, "K",
+         "cut each step into K micro-batches: less memory, same result"},
+        {"max-length", OPTION_SIZE, &run->examples.max_length, "N",
+         "cut longer examples (the model's context, at most 2048)"},
+        {"loss-on", OPTION_TEXT, &given->loss_on, "WHAT", "auto, assistant, completion, all"},
+        {"on-bad-example", OPTION_TEXT, &given->on_bad, "WHAT", "stop (default) or skip"},
+        {"no-eos", OPTION_FLAG, &run->examples.no_eos, NULL,
+         "do not end \"text\" records with EOS"},
+        {"template", OPTION_TEXT, &run->template_path, "FILE", "another chat template"},
+        {"lr", OPTION_REAL, &run->lr, "X", "learning rate (2e-4; full: 2e-5)"},
+        {"schedule", OPTION_TEXT, &given->schedule, "S", "cosine (default), linear, constant"},
+        {"warmup", OPTION_REAL, &run->warmup, "X", "share of the steps, from 1 on steps (0.03)"},
+        {"weight-decay", OPTION_REAL, &run->weight_decay, "X", "of matrices (0)"},
+        {"clip", OPTION_REAL, &run->clip, "X", "largest gradient norm (1; 0: off)"},
+        {"beta1", OPTION_REAL, &run->beta1, "X", "of AdamW (0.9)"},
+        {"beta2", OPTION_REAL, &run->beta2, "X", "of AdamW (0.999)"},
+        {"eps", OPTION_REAL, &run->eps, "X", "of AdamW (1e-8)"},
+        {"shuffle", OPTION_SWITCH, &run->shuffle, "on|off", "the order depends on --seed (on)"},
+        {"precision", OPTION_TEXT, &run->precision, "P", "auto or f32"},
+        {"type", OPTION_TEXT, &run->type, "TYPE", "of a fully tuned model: f16, bf16, f32"},
+        {"eval-every", OPTION_INTEGER, &run->eval_every, "N", "steps between held-out losses"},
+        {"checkpoint-every", OPTION_TEXT, &run->checkpoint_every, "T", "steps, or minutes: 5m"},
+        {"resume", OPTION_TEXT, &run->resume, "DIR", "go on with the run in DIR"},
+        {"dry-run", OPTION_FLAG, &run->dry_run, NULL, "print the plan, write nothing"},
+        {"config", OPTION_TEXT, &given->config, "FILE", "YAML of these names"},
+    };
+    int count = (int)(sizeof table / sizeof *table);
+    memcpy(options, table, sizeof table);
+    return count + common_options(&given->common, options + count);
+}
+
+static bool one_of(const char *option, const char *word, const char *const *known, int count,
+                   int *index) {
+    for (int i = 0; i < count; i++)
+        if (strcmp(word, known[i]) == 0) {
+            *index = i;
+            return true;
+        }
+    fprintf(stderr, "hone finetune: --%s is \"%s\", want ", option, word);
+    for (int i = 0; i < count; i++) fprintf(stderr, "%s%s", i ? ", " : "", known[i]);
+    fputc('\n', stderr);
+    return false;
+}
+
+// What the table cannot say by itself.
+static bool resolve(FinetuneOptions *given, HoneDataSource *sources) {
+    static const char *const methods[] = {"lora", "full"};
+    static const char *const schedules[] = {"cosine", "linear", "constant"};
+    HoneFinetuneOptions *run = &given->run;
+    int method, schedule;
+    if (!one_of("method", given->method, methods, 2, &method) ||
+        !one_of("schedule", given->schedule, schedules, 3, &schedule) ||
+        !parse_loss_on("finetune", given->loss_on, &run->examples.loss_on) ||
+        !parse_on_bad("finetune", given->on_bad, &run->examples.skip_bad))
+        return false;
+    run->method = (HoneMethod)method;
+    run->schedule = (HoneSchedule)schedule;
+    const int64_t most = 1 << 20;
+    run->rank = (int)(given->rank > most ? most : given->rank < -1 ? -1 : given->rank);
+    run->layers = (int)(given->layers > most ? most : given->layers < -1 ? -1 : given->layers);
+    run->seed = (uint64_t)given->common.seed;
+    for (int i = 0; i < given->data.count; i++)
+        sources[i].path = split_weight(given->data.items[i], &sources[i].weight);
+    run->data = sources;
+    run->data_count = given->data.count;
+    if (run->resume && !run->out) run->out = run->resume;
+    return true;
+}
+
+static const char *missing(const HoneFinetuneOptions *run) {
+    if (!run->model) return "--model";
+    if (run->data_count == 0) return "--data";
+    return run->out || run->dry_run ? NULL : "--out";
+}
+
+int command_finetune(int argc, char **argv) {
+    FinetuneOptions given = {
+        .method = "lora", .schedule = "cosine", .loss_on = "auto", .on_bad = "stop"};
+    hone_finetune_defaults(&given.run);
+    given.rank = given.run.rank;
+    Option options[64];
+    Command command = {.name = "finetune",
+                       .summary =
+                           "Fine-tune a model on your data: LoRA over the weights as stored, "
+                           "or all weights.",
+                       .usage = "hone finetune --model M --data D --out DIR [options]",
+                       .options = options,
+                       .option_count = fill_table(&given, options)};
+    int status = parse_options(&command, argc, argv);
+    if (status >= 0) return status;
+    HoneDataSource sources[LIST_LIMIT];
+    if (!resolve(&given, sources)) return EXIT_USAGE;
+    const char *lacking = missing(&given.run);
+    if (lacking) {
+        fprintf(stderr, "hone finetune: %s is needed (usage: %s)\n", lacking, command.usage);
+        return EXIT_USAGE;
+    }
+    HoneContext *context = open_context("finetune", &given.common, &status);
+    if (!context) return status;
+    watch_signals();
+    Display display = {.json = given.common.json,
+                       .model = given.run.model,
+                       .out = given.run.out,
+                       .dry_run = given.run.dry_run};
+    hone_status result = hone_finetune(context, &given.run, display_event, &display);
+    display_end(&display);
+    status = result == HONE_OK ? EXIT_DONE : report_failure("finetune", context, result);
+    hone_context_free(context);
+    return status;
+}

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "finetune_display.h"
+
+#include <math.h>
+#include <string.h>
+#include <time.h>
+
+#include "output.h"
+
+static double now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+void display_end(Display *display) {
+    if (display->line_open) fputc('\n', stderr);
+    display->line_open = false;
+}
+
+// ---- the plan ----------------------------------------------------------------------------------
+
+// The first example, what is learnt in green or between ‹ ›. A long one is cut before its first
+// target.
+static void show_example(const HonePlan *plan) {
+    enum { BEFORE = 60, AFTER = 60 };
+    const HoneExample *example = plan->example;
+    bool colour = use_colour(stderr), inside = false;
+    int64_t first = 0;
+    while (first < example->count && !example->mask[first]) first++;
+    int64_t begin = first > 2 * BEFORE ? first - BEFORE : 0;
+    int64_t end = first + AFTER < example->count ? first + AFTER : example->count;
+    fprintf(stderr, "\nfirst example (line %d: %lld tokens, %lld in the loss, marked %s)\n",
+            example->line, (long long)example->count, (long long)example->targets,
+            colour ? "green" : "‹so›");
+    if (begin > 0) fprintf(stderr, "… %lld tokens … ", (long long)begin);
+    for (int64_t i = begin; i < end; i++) {
+        if (example->mask[i] && !inside) fputs(colour ? "\033[32m" : "‹", stderr);
+        if (!example->mask[i] && inside) fputs(colour ? "\033[0m" : "›", stderr);
+        inside = example->mask[i];
+        for (int32_t j = plan->piece_offsets[i]; j < plan->piece_offsets[i + 1]; j++) {
+            unsigned char c = (unsigned char)plan->pieces[j];
+            fputc((c < 0x20 && c != '\n') || c == 0x7f ? ' ' : c, stderr);
+        }
+    }
+    if (inside) fputs(colour ? "\033[0m" : "›", stderr);
+    if (end < example->count)
+        fprintf(stderr, " … %lld more tokens", (long long)(example->count - end));
+    fputs("\n\n", stderr);
+}
+
+static void show_plan(const Display *display, const HonePlan *plan) {
+    char a[32], b[32], c[32], d[32];
+    fprintf(stderr, "model     %s (%s), %.1f M parameters\n", display->model, plan->model_name,
+            (double)plan->model_parameters / 1e6);
+    fprintf(stderr, "training  %s on %s: %.2f M parameters in %lld tensors\n", plan->method,
+            *plan->targets_text ? plan->targets_text : "all weights", (double)plan->trainable / 1e6,
+            (long long)plan->trained_tensors);
+    fprintf(stderr,
+            "data      %lld examples, %lld held out; %lld tokens, %lld in the loss, longest "
+            "%lld",
+            (long long)plan->train_examples, (long long)plan->eval_examples,
+            (long long)plan->tokens, (long long)plan->targets, (long long)plan->longest);
+    if (plan->cut) fprintf(stderr, "; %lld cut at --max-length", (long long)plan->cut);
+    fputc('\n', stderr);
+    if (plan->skipped)
+        fprintf(stderr, "          %lld bad examples skipped, the first: %s\n",
+                (long long)plan->skipped, plan->first_skipped);
+    fprintf(stderr, "steps     %lld (%.3g epochs), ", (long long)plan->steps, plan->epochs);
+    if (plan->batch)
+        fprintf(stderr, "%lld examples each", (long long)plan->batch);
+    else
+        fprintf(stderr, "about %lld tokens each", (long long)plan->batch_tokens);
+    if (plan->accumulate > 1)
+        fprintf(stderr, " in %lld micro-batches", (long long)plan->accumulate);
+    fprintf(stderr, "; rate %.3g, %lld steps of warm-up\n", plan->lr,
+            (long long)plan->warmup_steps);
+    fprintf(stderr, "memory    about %s: weights %s, training state %s, activations %s\n",
+            size_text(plan->memory_bytes, a), size_text(plan->model_bytes, b),
+            size_text(plan->state_bytes, c), size_text(plan->activation_bytes, d));
+    fprintf(stderr, "time      about %s on %d threads (%s)\n", time_text(plan->minutes * 60, a),
+            plan->threads, plan->isa);
+    show_example(plan);
+}
+
+static void json_plan(const HonePlan *plan) {
+    printf("{\"event\":\"plan\",\"model\":");
+    json_text(stdout, plan->model_name);
+    printf(",\"method\":\"%s\",\"trainable\":%lld,\"examples\":%lld,\"eval_examples\":%lld,"
+           "\"skipped\":%lld,\"cut\":%lld,\"tokens\":%lld,\"tokens_computed\":%lld,"
+           "\"targets\":%lld,\"steps\":%lld,\"epochs\":%.9g,\"batch\":%lld,\"batch_tokens\":%lld,"
+           "\"lr\":%.9g,\"memory_bytes\":%lld,\"model_bytes\":%lld,\"state_bytes\":%lld,"
+           "\"activation_bytes\":%lld,\"minutes\":%.3f,\"threads\":%d,\"isa\":\"%s\"",
+           plan->method, (long long)plan->trainable, (long long)plan->train_examples,
+           (long long)plan->eval_examples, (long long)plan->skipped, (long long)plan->cut,
+           (long long)plan->tokens, (long long)plan->tokens_computed, (long long)plan->targets,
+           (long long)plan->steps, plan->epochs, (long long)plan->batch,
+           (long long)plan->batch_tokens, plan->lr, (long long)plan->memory_bytes,
+           (long long)plan->model_bytes, (long long)plan->state_bytes,
+           (long long)plan->activation_bytes, plan->minutes, plan->threads, plan->isa);
+    const HoneExample *example = plan->example;
+    printf(",\"first_example\":{\"line\":%d,\"text\":", example->line);
+    json_text(stdout, example->text);
+    printf(",\"tokens\":[");
+    for (int64_t i = 0; i < example->count; i++) printf("%s%d", i ? "," : "", example->tokens[i]);
+    printf("],\"mask\":[");
+    for (int64_t i = 0; i < example->count; i++) printf("%s%d", i ? "," : "", example->mask[i]);
+    printf("]}}\n");
+}
+
+// ---- while it runs -----------------------------------------------------------------------------
+
+static void show_step(Display *display, const HoneStep *step) {
+    char memory[32], left[32];
+    double loss = step->loss;
+    // Bias-corrected moving average over about twenty steps.
+    display->mean_loss = 0.95 * display->mean_loss + 0.05 * loss;
+    display->steps_seen++;
+    double mean = display->mean_loss / (1 - pow(0.95, (double)display->steps_seen));
+    bool live = stderr_is_terminal();
+    bool last = step->step == step->steps;
+    if (!live && !last && display->steps_seen > 1 && now() - display->last_shown < 10) return;
+    display->last_shown = now();
+    if (live) fputs("\r\033[K", stderr);
+    fprintf(stderr, "step %lld/%lld  loss %.4f (mean %.4f)  %.0f tokens/s  %s  %s left",
+            (long long)step->step, (long long)step->steps, loss, mean, step->tokens_per_s,
+            size_text(step->rss_bytes, memory), time_text(step->seconds_left, left));
+    display->line_open = live;
+    if (!live) fputc('\n', stderr);
+}
+
+static void json_step(const HoneStep *step) {
+    printf("{\"event\":\"step\",\"step\":%lld,\"loss\":%.9g,\"lr\":%.9g,\"grad_norm\":%.9g,"
+           "\"tokens\":%lld,\"tokens_computed\":%lld,\"tokens_per_s\":%.1f,\"seconds\":%.4f,"
+           "\"rss_bytes\":%lld}\n",
+           (long long)step->step, step->loss, step->lr, step->grad_norm, (long long)step->tokens,
+           (long long)step->tokens_computed, step->tokens_per_s, step->seconds,
+           (long long)step->rss_bytes);
+}
+
+static void show_held_out(Display *display, const HoneHeldOut *eval) {
+    display_end(display);
+    fprintf(stderr, "held out after step %lld: loss %.4f, perplexity %.2f\n", (long long)eval->step,
+            eval->loss, eval->perplexity);
+}
+
+// ---- the end -----------------------------------------------------------------------------------
+
+static void show_done(Display *display, const HoneDone *done) {
+    char time[32], memory[32];
+    display_end(display);
+    fprintf(stderr, "\n%s after %lld steps, %s, peak memory %s\n",
+            done->interrupted ? "stopped" : "done", (long long)done->steps,
+            time_text(done->seconds, time), size_text(done->rss_peak_bytes, memory));
+    if (isfinite(done->loss_first) && isfinite(done->loss_last))
+        fprintf(stderr, "held-out loss %.4f before, %.4f after\n", done->loss_first,
+                done->loss_last);
+    fputs("written:\n", stderr);
+    bool adapter = false;
+    for (int64_t i = 0; i < done->file_count; i++) {
+        fprintf(stderr, "  %s\n", done->files[i]);
+        adapter = adapter || strstr(done->files[i], "adapter.gguf") != NULL;
+    }
+    if (adapter)
+        fprintf(stderr, "try it:\n  hone chat --model %s --adapter %s\n", display->model,
+                display->out);
+    else
+        fprintf(stderr, "try it:\n  hone chat --model %s/model.gguf\n", display->out);
+}
+
+static void json_done(const HoneDone *done) {
+    printf("{\"event\":\"done\",\"steps\":%lld,\"loss_before\":", (long long)done->steps);
+    json_number(stdout, done->loss_first);
+    printf(",\"loss_after\":");
+    json_number(stdout, done->loss_last);
+    printf(",\"seconds\":%.3f,\"rss_peak_bytes\":%lld,\"interrupted\":%s,\"files\":[",
+           done->seconds, (long long)done->rss_peak_bytes, done->interrupted ? "true" : "false");
+    for (int64_t i = 0; i < done->file_count; i++) {
+        if (i) fputc(',', stdout);
+        json_text(stdout, done->files[i]);
+    }
+    printf("]}\n");
+}
+
+static void json_event(const HoneEvent *event) {
+    switch (event->kind) {
+    case HONE_EVENT_PLAN:
+        json_plan(event->as.plan);
+        break;
+    case HONE_EVENT_STEP:
+        json_step(event->as.step);
+        break;
+    case HONE_EVENT_EVAL:
+        printf(
+            "{\"event\":\"eval\",\"step\":%lld,\"loss\":%.9g,\"perplexity\":%.9g,\"tokens\":%lld}"
+            "\n",
+            (long long)event->as.eval->step, event->as.eval->loss, event->as.eval->perplexity,
+            (long long)event->as.eval->tokens);
+        break;
+    case HONE_EVENT_CHECKPOINT:
+    case HONE_EVENT_NOTE:
+        printf("{\"event\":\"%s\",\"text\":",
+               event->kind == HONE_EVENT_NOTE ? "note" : "checkpoint");
+        json_text(stdout, event->as.text);
+        printf("}\n");
+        break;
+    case HONE_EVENT_DONE:
+        json_done(event->as.done);
+        break;
+    }
+    fflush(stdout);
+}
+
+bool display_event(void *user, const HoneEvent *event) {
+    Display *display = user;
+    if (display->json) json_event(event);
+    switch (event->kind) {
+    case HONE_EVENT_PLAN:
+        if (!display->json) show_plan(display, event->as.plan);
+        break;
+    case HONE_EVENT_STEP:
+        if (!display->json || stderr_is_terminal()) show_step(display, event->as.step);
+        break;
+    case HONE_EVENT_EVAL:
+        if (!display->json) show_held_out(display, event->as.eval);
+        break;
+    case HONE_EVENT_NOTE:
+        display_end(display);
+        fprintf(stderr, "note: %s\n", event->as.text);
+        break;
+    case HONE_EVENT_DONE:
+        if (!display->json) show_done(display, event->as.done);
+        break;
+    case HONE_EVENT_CHECKPOINT:
+        break;
+    }
+    return !was_interrupted();
+}

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// Results on stdout (text, or JSON one object a line), progress and messages on stderr.
+#ifndef HONE_CLI_OUTPUT_H
+#define HONE_CLI_OUTPUT_H
+
+#include <stdio.h>
+
+#include "options.h"
+
+// Print the context's message as "hone COMMAND: …" and give the exit status for it.
+int report_failure(const char *command, const HoneContext *context, hone_status status);
+
+// Make a context from the common options; on failure prints why and returns NULL with *status set.
+HoneContext *open_context(const char *command, const Common *common, int *status);
+
+// A JSON string literal; invalid UTF-8 becomes U+FFFD.
+void json_string(FILE *out, const char *text, size_t length);
+void json_text(FILE *out, const char *text); // NUL-terminated; NULL gives null
+void json_number(FILE *out, double value);   // null when not finite
+
+// Text for a terminal line: control characters become spaces.
+void plain_text(FILE *out, const char *text, size_t length);
+
+bool stderr_is_terminal(void);
+bool stdout_is_terminal(void);
+bool use_colour(FILE *out); // a terminal, and NO_COLOR is not set
+
+// "1.2 GB", "3 min 20 s" into text; return text.
+const char *size_text(int64_t bytes, char text[32]);
+const char *time_text(double seconds, char text[32]);
+
+// Set by SIGINT and SIGTERM once watch_signals was called; a second signal ends the process at
+// once.
+void watch_signals(void);
+bool was_interrupted(void);
+
+// Add the adapters of --adapter A[:WEIGHT] to the model.
+hone_status add_adapters(HoneModel *model, const TextList *adapters);
+// Split "PATH:NUMBER"; without a number, or when a file of the whole name exists, the weight is 1.
+// The path is allocated and lives as long as the process.
+const char *split_weight(const char *text, double *weight);
+// --loss-on; prints the error and returns false for another word.
+bool parse_loss_on(const char *command, const char *word, HoneLossOn *loss_on);
+// --on-bad-example.
+bool parse_on_bad(const char *command, const char *word, bool *skip);
+
+int command_finetune(int argc, char **argv);
+int command_eval(int argc, char **argv);
+int command_generate(int argc, char **argv);
+int command_chat(int argc, char **argv);
+int command_tokenize(int argc, char **argv);
+int command_template(int argc, char **argv);
+int command_inspect(int argc, char **argv);
+int command_merge(int argc, char **argv);
+
+#endif

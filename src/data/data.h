@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+// Examples: records of a data file, rendered by the chat template, tokenised, with the loss mask;
+// and batches that lay whole examples out in one line without a padding token.
+#ifndef HONE_DATA_DATA_H
+#define HONE_DATA_DATA_H
+
+#include "base/memory.h"
+#include "template/template.h"
+#include "tokenizer/tokenizer.h"
+
+typedef enum LossOn { LOSS_AUTO, LOSS_ASSISTANT, LOSS_COMPLETION, LOSS_ALL } LossOn;
+typedef enum OnBad { BAD_STOP, BAD_SKIP } OnBad;
+
+typedef struct DataOptions {
+    Tokenizer *tokenizer;
+    const ChatTemplate *chat_template; // NULL: the model has none (chat data is refused, saying so)
+    int64_t max_length;                // tokens; longer examples are cut from the end and counted
+    LossOn loss_on;
+    OnBad on_bad;
+    bool no_eos;    // "text" records end with EOS unless this is set
+    bool keep_text; // keep the rendered text (hone template, previews)
+} DataOptions;
+
+// One example. Position i predicts token[i+1]; target[i] = 1 when token[i] is to be learnt
+// (target[0] is never set: nothing predicts it).
+typedef struct Example {
+    int32_t *token;
+    uint8_t *target;
+    int64_t count, targets;
+    int64_t prompt; // tokens before the last answer: what generation starts from
+    char *text;     // rendered (keep_text), NUL-terminated
+    char *answer;   // content of the last assistant message or the completion; NULL for plain text
+    int64_t answer_length;
+    int line; // in its file, from 1
+    bool cut;
+} Example;
+
+typedef struct Dataset {
+    Example *examples;
+    int64_t count;
+    int64_t tokens, targets, cut, skipped, longest;
+    char first_bad[512]; // why the first skipped example was, with file and line
+    Arena memory;
+} Dataset;
+
+// Append the examples of a file (.jsonl, .json, .txt is for later): messages, conversations,
+// prompt+completion, instruction(+input)+output, text. The kind is told from the content of each
+// record. BAD_STOP: the first bad example is the error, with its line and how many more there are.
+// All bad, or an empty file: HONE_ERROR_INPUT in any case.
+hone_status hone_dataset_read(const char *path, const DataOptions *options, Dataset *dataset,
+                              HoneError *err);
+void hone_dataset_free(Dataset *dataset);
+
+// Render one conversation for generation: tokens of the prompt, the generation prompt included.
+hone_status hone_chat_prompt(const DataOptions *options, const ChatMessage *messages, int64_t count,
+                             TokenList *list, HoneError *err);
+
+// A batch of whole examples in one line, causal inside each. Arrays live in the arena.
+typedef struct TokenBatch {
+    int64_t tokens;
+    int32_t *token, *position, *begin, *end;
+    int64_t entries; // targets
+    int32_t *row;    // entry → row that predicts it, rising
+    int32_t *target;
+    int64_t examples;
+} TokenBatch;
+hone_status hone_batch_pack(const Example *const *examples, int64_t count, Arena *memory,
+                            TokenBatch *batch, HoneError *err);
+
+#endif

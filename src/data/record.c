@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+// Kinds of records and their checks.
+#include "data/record.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char *kind_of(const json_t *value) {
+    switch (json_typeof(value)) {
+    case JSON_OBJECT:
+        return "an object";
+    case JSON_ARRAY:
+        return "a list";
+    case JSON_STRING:
+        return "a string";
+    case JSON_INTEGER:
+    case JSON_REAL:
+        return "a number";
+    case JSON_NULL:
+        return "null";
+    default:
+        return "true or false";
+    }
+}
+
+static bool has(const json_t *record, const char *key) {
+    return json_object_get(record, key) != NULL;
+}
+
+// A list or object with something in it: data that would be lost if it were ignored.
+static bool holds(const json_t *record, const char *key) {
+    const json_t *value = json_object_get(record, key);
+    return json_array_size(value) > 0 || json_object_size(value) > 0;
+}
+
+static hone_status read_string(const json_t *record, const char *key, const char **string,
+                               HoneError *err) {
+    const json_t *value = json_object_get(record, key);
+    if (!value) return hone_fail(err, HONE_ERROR_INPUT, "'%s' is missing", key);
+    if (!json_is_string(value))
+        return hone_fail(err, HONE_ERROR_INPUT, "'%s' is %s, not a string", key, kind_of(value));
+    *string = json_string_value(value);
+    return HONE_OK;
+}
+
+// ---- roles -------------------------------------------------------------------------------------
+
+// Whether the template prints what this role says: asked of the template, not of its text.
+static bool template_prints(const DataOptions *options, const char *role) {
+    ChatMessage messages[3] = {{"user", "a", true}, {"assistant", "b", true}, {role, "c", true}};
+    bool first = strcmp(role, "system") == 0;
+    if (first) {
+        messages[0] = (ChatMessage){role, "c", true};
+        messages[1] = (ChatMessage){"user", "a", true};
+        messages[2] = (ChatMessage){"assistant", "b", true};
+    }
+    TemplateInput input = {.messages = messages, .count = 3, .bos_token = "", .eos_token = ""};
+    TextBuffer text = {0}, origin = {0};
+    HoneError ignored = {0};
+    bool found = false;
+    if (hone_template_render(options->chat_template, &input, &text, &origin, &ignored) == HONE_OK)
+        for (size_t i = 0; i < text.length && !found; i++) {
+            int32_t from;
+            memcpy(&from, origin.data + i * sizeof from, sizeof from);
+            found = from == (first ? 0 : 2);
+        }
+    hone_text_free(&text);
+    hone_text_free(&origin);
+    return found;
+}
+
+static hone_status check_role(const DataOptions *options, const char *role, size_t number,
+                              HoneError *err) {
+    bool is_tool = strcmp(role, "tool") == 0;
+    if (strcmp(role, "system") == 0 || strcmp(role, "user") == 0 || strcmp(role, "assistant") == 0)
+        return HONE_OK;
+    bool tool_exists = template_prints(options, "tool");
+    if (is_tool && tool_exists) return HONE_OK;
+    return hone_fail(err, HONE_ERROR_INPUT,
+                     "message %zu has the role '%s', which does not exist here; the roles are "
+                     "%suser, assistant%s",
+                     number, role, template_prints(options, "system") ? "system, " : "",
+                     tool_exists ? ", tool" : "");
+}
+
+// The names that `conversations` uses.
+static const char *role_of_speaker(const char *from) {
+    static const char *const names[][2] = {
+        {"human", "user"},        {"user", "user"},           {"gpt", "assistant"},
+        {"chatgpt", "assistant"}, {"assistant", "assistant"}, {"model", "assistant"},
+        {"system", "system"},     {"tool", "tool"},           {"observation", "tool"},
+    };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(from, names[i][0]) == 0) return names[i][1];
+    return NULL;
+}
+
+// ---- messages ----------------------------------------------------------------------------------
+
+static hone_status read_weight(const json_t *message, bool *train, HoneError *err) {
+    const json_t *weight = json_object_get(message, "weight");
+    *train = true;
+    if (!weight || json_is_null(weight)) return HONE_OK;
+    double value = json_is_number(weight) ? json_number_value(weight) : -1;
+    *train = value > 0.5;
+    if ((value >= 0 && value <= 0) || (value >= 1 && value <= 1)) return HONE_OK;
+    return hone_fail(err, HONE_ERROR_INPUT, "'weight' is neither 0 nor 1");
+}
+
+static hone_status read_message(const json_t *message, bool speakers, ChatMessage *out,
+                                HoneError *err) {
+    if (!json_is_object(message))
+        return hone_fail(err, HONE_ERROR_INPUT, "it is %s, not an object", kind_of(message));
+    if (holds(message, "tool_calls"))
+        return hone_fail(err, HONE_ERROR_UNSUPPORTED, "'tool_calls' are not supported yet");
+    RETURN_IF_ERROR(read_string(message, speakers ? "from" : "role", &out->role, err));
+    RETURN_IF_ERROR(read_string(message, speakers ? "value" : "content", &out->content, err));
+    RETURN_IF_ERROR(read_weight(message, &out->train, err));
+    if (!speakers) return HONE_OK;
+    const char *role = role_of_speaker(out->role);
+    if (!role)
+        return hone_fail(err, HONE_ERROR_INPUT,
+                         "it is from '%s', who does not exist; there are human, gpt, system, tool",
+                         out->role);
+    out->role = role;
+    return HONE_OK;
+}
+
+static hone_status read_messages(const json_t *record, const char *key, const DataOptions *options,
+                                 Arena *arena, Record *out, HoneError *err) {
+    const json_t *list = json_object_get(record, key);
+    size_t count = json_array_size(list);
+    if (!json_is_array(list))
+        return hone_fail(err, HONE_ERROR_INPUT, "'%s' is %s, not a list", key, kind_of(list));
+    if (count == 0) return hone_fail(err, HONE_ERROR_INPUT, "'%s' is empty", key);
+    if (holds(record, "tools"))
+        return hone_fail(err, HONE_ERROR_UNSUPPORTED, "'tools' are not supported yet");
+    out->kind = RECORD_CHAT;
+    out->count = (int64_t)count;
+    out->messages = hone_arena_calloc(arena, count, sizeof *out->messages);
+    if (!out->messages) return hone_fail_memory(err, count * sizeof *out->messages, "messages");
+    for (size_t i = 0; i < count; i++) {
+        hone_status status = read_message(json_array_get(list, i), strcmp(key, "messages") != 0,
+                                          &out->messages[i], err);
+        if (status != HONE_OK) {
+            hone_fail_in(err, "message %zu", i + 1);
+            return status;
+        }
+        RETURN_IF_ERROR(check_role(options, out->messages[i].role, i + 1, err));
+    }
+    return HONE_OK;
+}
+
+// ---- other kinds -------------------------------------------------------------------------------
+
+// instruction, and the input below it; `end` follows both.
+static hone_status join_instruction(const char *instruction, const char *input, const char *end,
+                                    Arena *arena, const char **prompt, HoneError *err) {
+    size_t length = strlen(instruction) + strlen(input) + strlen(end) + 3;
+    char *joined = hone_arena_alloc(arena, length);
+    if (!joined) return hone_fail_memory(err, length, "an instruction");
+    snprintf(joined, length, "%s%s%s%s", instruction, input[0] ? "\n\n" : "", input, end);
+    *prompt = joined;
+    return HONE_OK;
+}
+
+// A conversation of two messages when the model has a chat template, else prompt and completion.
+static hone_status read_instruction(const json_t *record, const DataOptions *options, Arena *arena,
+                                    Record *out, HoneError *err) {
+    const char *instruction, *output, *input = "", *prompt = "";
+    const json_t *more = json_object_get(record, "input");
+    RETURN_IF_ERROR(read_string(record, "instruction", &instruction, err));
+    RETURN_IF_ERROR(read_string(record, "output", &output, err));
+    if (more && !json_is_null(more)) RETURN_IF_ERROR(read_string(record, "input", &input, err));
+    const char *end = options->chat_template ? "" : "\n\n";
+    RETURN_IF_ERROR(join_instruction(instruction, input, end, arena, &prompt, err));
+    if (!options->chat_template) {
+        *out = (Record){.kind = RECORD_COMPLETION, .prompt = prompt, .completion = output};
+        return HONE_OK;
+    }
+    ChatMessage *messages = hone_arena_calloc(arena, 2, sizeof *messages);
+    if (!messages) return hone_fail_memory(err, 2 * sizeof *messages, "messages");
+    messages[0] = (ChatMessage){"user", prompt, true};
+    messages[1] = (ChatMessage){"assistant", output, true};
+    *out = (Record){.kind = RECORD_CHAT, .messages = messages, .count = 2};
+    return HONE_OK;
+}
+
+static hone_status unknown_kind(const json_t *record, HoneError *err) {
+    char keys[200] = "";
+    size_t used = 0;
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)record, key, value) {
+        int wrote = snprintf(keys + used, sizeof keys - used, "%s'%s'", used ? ", " : "", key);
+        if (wrote < 0 || (size_t)wrote >= sizeof keys - used) break;
+        used += (size_t)wrote;
+    }
+    return hone_fail(err, HONE_ERROR_INPUT,
+                     "the keys of this record (%s) are none of: messages; conversations; prompt, "
+                     "completion; instruction, output; text",
+                     keys[0] ? keys : "none");
+}
+
+hone_status hone_record_read(const json_t *value, const DataOptions *options, Arena *arena,
+                             Record *record, HoneError *err) {
+    *record = (Record){0};
+    if (!json_is_object(value))
+        return hone_fail(err, HONE_ERROR_INPUT, "this record is %s, not an object", kind_of(value));
+    bool messages = has(value, "messages");
+    if (messages || has(value, "conversations")) {
+        if (!options->chat_template)
+            return hone_fail(err, HONE_ERROR_ARGUMENT,
+                             "chat messages need a chat template, and the model has none: give "
+                             "one with --template FILE");
+        return read_messages(value, messages ? "messages" : "conversations", options, arena, record,
+                             err);
+    }
+    if (has(value, "prompt") && has(value, "completion")) {
+        record->kind = RECORD_COMPLETION;
+        RETURN_IF_ERROR(read_string(value, "prompt", &record->prompt, err));
+        return read_string(value, "completion", &record->completion, err);
+    }
+    if (has(value, "instruction") && has(value, "output"))
+        return read_instruction(value, options, arena, record, err);
+    if (!has(value, "text")) return unknown_kind(value, err);
+    record->kind = RECORD_TEXT;
+    return read_string(value, "text", &record->prompt, err);
+}

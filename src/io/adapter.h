@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// Inside the adapter readers and writers: names, the order of rows, and pairs being collected.
+#ifndef HONE_IO_ADAPTER_H
+#define HONE_IO_ADAPTER_H
+
+#include "base/text.h"
+#include "io/peft.h"
+
+enum { ADAPTER_NAME = sizeof((AdapterPair *)0)->name, ADAPTER_MODULE = 96 };
+
+// "model.layers.3.self_attn.q_proj" → "blk.3.attn_q.weight", and back. false: not adaptable.
+bool hone_adapter_name(const char *module, size_t length, char name[ADAPTER_NAME]);
+bool hone_adapter_module(const char *name, char module[ADAPTER_MODULE]);
+// The last part of the module's path, "q_proj", within it.
+const char *hone_adapter_leaf(const char *module);
+// Layers in order, within a layer q, k, v, o, gate, up, down; then the head; then other names.
+void hone_adapter_sort(AdapterPair *pairs, int64_t count);
+
+// Heads whose rows of B are permuted in memory; 0: the rows are as PEFT has them.
+int hone_adapter_permuted_heads(const AdapterBase *base, const char *name);
+// GGUF row h·d + 2j + t = PEFT row h·d + t·d/2 + j, for rows (out, rank), d the head size.
+void hone_adapter_rows_to_gguf(float *gguf, const float *peft, int heads, int head_size, int rank);
+void hone_adapter_rows_to_peft(float *peft, const float *gguf, int heads, int head_size, int rank);
+
+// One matrix as a file has it, borrowed from the file.
+typedef struct AdapterHalf {
+    const char *label; // its name in the file; NULL: not seen yet
+    int dtype, rank;
+    const int64_t *shape; // A (r, in), B (out, r)
+    const void *data;     // may be unaligned
+} AdapterHalf;
+
+typedef struct AdapterDraft {
+    char name[ADAPTER_NAME];
+    AdapterHalf half[2]; // A, B
+} AdapterDraft;
+
+// Pairs being collected while a file's tensors are walked.
+typedef struct AdapterDrafts {
+    const char *path;
+    AdapterDraft *items;
+    int64_t count;
+    StringMap index;
+} AdapterDrafts;
+
+hone_status hone_drafts_create(AdapterDrafts *drafts, const char *path, int64_t tensors,
+                               HoneError *err);
+void hone_drafts_free(AdapterDrafts *drafts);
+// which: 0 for A, 1 for B
+hone_status hone_drafts_add(AdapterDrafts *drafts, const char *name, int which,
+                            const AdapterHalf *half, HoneError *err);
+// Check partners and shapes, copy the values as f32 into file->pairs; scale stays 0.
+// permute: rows of B come as PEFT has them and go into GGUF's order where the base wants that.
+hone_status hone_drafts_finish(const AdapterDrafts *drafts, const AdapterBase *base, bool permute,
+                               AdapterFile *file, HoneError *err);
+
+hone_status hone_adapter_read_peft(const char *folder, const AdapterBase *base, AdapterFile *file,
+                                   HoneError *err);
+hone_status hone_adapter_read_gguf(const char *path, const AdapterBase *base, AdapterFile *file,
+                                   HoneError *err);
+
+// What both writers ask of their input; messages begin with path.
+hone_status hone_adapter_check(const char *path, const AdapterBase *base,
+                               const AdapterSettings *settings, const AdapterPair *pairs,
+                               int64_t count, HoneError *err);
+
+#endif

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "io/adapter.h"
+#include "io/gguf.h"
+
+// ---- reading -----------------------------------------------------------------------------------
+
+static hone_status need_string(const GgufFile *gguf, const char *name, const char *wanted,
+                               const char *meaning, HoneError *err) {
+    if (!hone_gguf_key(gguf, name))
+        return hone_fail(err, HONE_ERROR_INPUT, "%s: not an adapter: key %s is missing",
+                         gguf->map.path, name);
+    GgufString value;
+    RETURN_IF_ERROR(hone_gguf_string(gguf, name, &value, err));
+    if (value.length == strlen(wanted) && memcmp(value.data, wanted, value.length) == 0)
+        return HONE_OK;
+    return hone_fail(err, HONE_ERROR_INPUT, "%s: key %s is \"%.*s\", %s \"%s\"", gguf->map.path,
+                     name, value.length < 60 ? (int)value.length : 60, value.data, meaning, wanted);
+}
+
+static hone_status check_keys(const GgufFile *gguf, const AdapterBase *base, double *alpha,
+                              HoneError *err) {
+    RETURN_IF_ERROR(need_string(gguf, "general.type", "adapter", "an adapter's is", err));
+    RETURN_IF_ERROR(need_string(gguf, "adapter.type", "lora", "Hone reads", err));
+    RETURN_IF_ERROR(
+        need_string(gguf, "general.architecture", base->architecture, "the base model's is", err));
+    if (hone_gguf_key(gguf, "adapter.alora.invocation_tokens"))
+        return hone_fail(err, HONE_ERROR_UNSUPPORTED,
+                         "%s: an activated LoRA (adapter.alora.invocation_tokens) cannot be used "
+                         "as a plain one",
+                         gguf->map.path);
+    *alpha = 0;
+    if (hone_gguf_key(gguf, "adapter.lora.alpha"))
+        RETURN_IF_ERROR(hone_gguf_float(gguf, "adapter.lora.alpha", alpha, err));
+    if (isfinite(*alpha)) return HONE_OK;
+    return hone_fail(err, HONE_ERROR_INPUT, "%s: key adapter.lora.alpha is %g", gguf->map.path,
+                     *alpha);
+}
+
+static hone_status collect(const GgufFile *gguf, AdapterDrafts *drafts, HoneError *err) {
+    for (int64_t i = 0; i < gguf->tensor_count; i++) {
+        const GgufTensor *tensor = &gguf->tensors[i];
+        size_t length = strlen(tensor->name);
+        const char *ending = length > 7 ? tensor->name + length - 7 : "";
+        if (strcmp(ending, ".lora_a") != 0 && strcmp(ending, ".lora_b") != 0)
+            return hone_fail(err, HONE_ERROR_UNSUPPORTED,
+                             "%s: tensor %s is no part of a LoRA (a name ends in .lora_a or "
+                             ".lora_b)",
+                             gguf->map.path, tensor->name);
+        if (strncmp(tensor->name, "token_embd.", 11) == 0)
+            return hone_fail(err, HONE_ERROR_UNSUPPORTED,
+                             "%s: tensor %s: an adapter of the embedding cannot be used; merge it "
+                             "into the base with llama-export-lora",
+                             gguf->map.path, tensor->name);
+        char name[ADAPTER_NAME] = {0};
+        memcpy(name, tensor->name, length - 7);
+        AdapterHalf half = {tensor->name, tensor->dtype, tensor->rank, tensor->shape, tensor->data};
+        RETURN_IF_ERROR(hone_drafts_add(drafts, name, ending[6] - 'a', &half, err));
+    }
+    return HONE_OK;
+}
+
+hone_status hone_adapter_read_gguf(const char *path, const AdapterBase *base, AdapterFile *file,
+                                   HoneError *err) {
+    GgufFile gguf;
+    AdapterDrafts drafts = {0};
+    double alpha = 0;
+    RETURN_IF_ERROR(hone_gguf_open(path, &gguf, err));
+    hone_status status = check_keys(&gguf, base, &alpha, err);
+    if (status == HONE_OK) status = hone_drafts_create(&drafts, path, gguf.tensor_count, err);
+    if (status == HONE_OK) status = collect(&gguf, &drafts, err);
+    if (status == HONE_OK) status = hone_drafts_finish(&drafts, base, false, file, err);
+    for (int64_t i = 0; i < file->count; i++) { // no alpha, or 0: the product B·A as it is
+        AdapterPair *pair = &file->pairs[i];
+        pair->scale = alpha == 0 ? 1.0f : (float)(alpha / pair->rank);
+    }
+    hone_drafts_free(&drafts);
+    hone_gguf_close(&gguf);
+    return status;
+}
+
+// ---- writing -----------------------------------------------------------------------------------
+
+// Equal but for the rounding of alpha and of the scale to f32.
+static bool same(double a, double b) {
+    return fabs(a - b) <= 0x1p-22 * fabs(b);
+}
+
+// One alpha for the file. The user's own where it serves (no rsLoRA), else what the first pair
+// wants.
+static float file_alpha(const AdapterSettings *settings, const AdapterPair *pairs) {
+    double wanted = (double)pairs[0].scale * pairs[0].rank;
+    if (settings->alpha != 0 && same((double)settings->alpha, wanted)) return settings->alpha;
+    // llama.cpp takes 0 for "no alpha": a scale of 0 is folded into B instead
+    return (float)wanted != 0 ? (float)wanted : (float)pairs[0].rank;
+}
+
+static void put_base_name(GgufWriter *writer, const char *path) {
+    if (!path || !*path) return;
+    size_t length = strlen(path);
+    while (length > 1 && path[length - 1] == '/') length--;
+    size_t begin = length;
+    while (begin > 0 && path[begin - 1] != '/') begin--;
+    char name[256];
+    snprintf(name, sizeof name, "%.*s", (int)(length - begin < 200 ? length - begin : 200),
+             path + begin);
+    char *dot = strrchr(name, '.');
+    if (dot && strcmp(dot, ".gguf") == 0) *dot = '\0';
+    hone_gguf_put_u32(writer, "general.base_model.count", 1);
+    hone_gguf_put_string(writer, "general.base_model.0.name", name);
+}
+
+static void describe(GgufWriter *writer, const AdapterBase *base, float alpha,
+                     const AdapterPair *pairs, int64_t count) {
+    hone_gguf_put_string(writer, "general.architecture", base->architecture);
+    hone_gguf_put_string(writer, "general.type", "adapter");
+    hone_gguf_put_string(writer, "adapter.type", "lora");
+    hone_gguf_put_f32(writer, "adapter.lora.alpha", alpha);
+    put_base_name(writer, base->path);
+    hone_gguf_put_u32(writer, "general.file_type", 0); // all F32
+    for (int64_t i = 0; i < count; i++) {
+        const AdapterPair *pair = &pairs[i];
+        char name[ADAPTER_NAME + 8];
+        int64_t a_shape[2] = {pair->rank, pair->in}, b_shape[2] = {pair->out, pair->rank};
+        snprintf(name, sizeof name, "%s.lora_a", pair->name);
+        hone_gguf_add_tensor(writer, name, HONE_F32, 2, a_shape);
+        snprintf(name, sizeof name, "%s.lora_b", pair->name);
+        hone_gguf_add_tensor(writer, name, HONE_F32, 2, b_shape);
+    }
+}
+
+// llama.cpp's scale is alpha/rank; what a pair's own scale differs from that goes into its B.
+static hone_status write_pair(GgufWriter *writer, const AdapterPair *pair, float alpha,
+                              HoneError *err) {
+    size_t a_bytes = (size_t)(pair->rank * pair->in) * sizeof(float);
+    size_t b_bytes = (size_t)(pair->out * pair->rank) * sizeof(float);
+    RETURN_IF_ERROR(hone_gguf_write_tensor(writer, pair->A, a_bytes, err));
+    double given = (double)alpha / pair->rank;
+    if (same(given, (double)pair->scale))
+        return hone_gguf_write_tensor(writer, pair->B, b_bytes, err);
+    float *folded = hone_alloc(b_bytes);
+    if (!folded) return hone_fail_memory(err, b_bytes, pair->name);
+    double factor = (double)pair->scale / given;
+    for (int64_t i = 0; i < pair->out * pair->rank; i++)
+        folded[i] = (float)((double)pair->B[i] * factor);
+    hone_status status = hone_gguf_write_tensor(writer, folded, b_bytes, err);
+    hone_free(folded);
+    return status;
+}
+
+hone_status hone_adapter_gguf_write(const char *path, const AdapterBase *base,
+                                    const AdapterSettings *settings, const AdapterPair *pairs,
+                                    int64_t count, HoneError *err) {
+    RETURN_IF_ERROR(hone_adapter_check(path, base, settings, pairs, count, err));
+    GgufWriter *writer;
+    RETURN_IF_ERROR(hone_gguf_writer_create(&writer, err));
+    float alpha = file_alpha(settings, pairs);
+    describe(writer, base, alpha, pairs, count);
+    hone_status status = hone_gguf_writer_begin(writer, path, err);
+    for (int64_t i = 0; i < count && status == HONE_OK; i++)
+        status = write_pair(writer, &pairs[i], alpha, err);
+    if (status == HONE_OK) status = hone_gguf_writer_commit(writer, err);
+    hone_gguf_writer_free(writer);
+    return status;
+}

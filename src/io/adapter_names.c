@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/adapter.h"
+
+typedef struct LayerName {
+    const char *module, *tensor;
+} LayerName;
+
+// The linear layers of a Llama block, in the order of the computation.
+static const LayerName layer_names[] = {
+    {"self_attn.q_proj", "attn_q"}, {"self_attn.k_proj", "attn_k"},
+    {"self_attn.v_proj", "attn_v"}, {"self_attn.o_proj", "attn_output"},
+    {"mlp.gate_proj", "ffn_gate"},  {"mlp.up_proj", "ffn_up"},
+    {"mlp.down_proj", "ffn_down"},
+};
+
+enum {
+    LAYER_NAMES = sizeof layer_names / sizeof layer_names[0],
+    MOST_LAYERS = 100000,
+};
+
+static bool skip_text(const char **text, const char *end, const char *wanted) {
+    size_t length = strlen(wanted);
+    if ((size_t)(end - *text) < length || memcmp(*text, wanted, length) != 0) return false;
+    *text += length;
+    return true;
+}
+
+// A layer's number as both sides write it: digits without leading zeros.
+static bool skip_number(const char **text, const char *end, int *number) {
+    const char *begin = *text;
+    int value = 0;
+    while (*text < end && **text >= '0' && **text <= '9' && value < MOST_LAYERS)
+        value = value * 10 + (*(*text)++ - '0');
+    *number = value;
+    return *text > begin && value < MOST_LAYERS && (*begin != '0' || *text == begin + 1);
+}
+
+static bool is_rest(const char *text, const char *end, const char *wanted) {
+    return skip_text(&text, end, wanted) && text == end;
+}
+
+bool hone_adapter_name(const char *module, size_t length, char name[ADAPTER_NAME]) {
+    const char *end = module + length;
+    int layer;
+    if (is_rest(module, end, "lm_head")) {
+        snprintf(name, ADAPTER_NAME, "output.weight");
+        return true;
+    }
+    if (!skip_text(&module, end, "model.layers.") || !skip_number(&module, end, &layer) ||
+        !skip_text(&module, end, "."))
+        return false;
+    for (int i = 0; i < LAYER_NAMES; i++) {
+        if (!is_rest(module, end, layer_names[i].module)) continue;
+        snprintf(name, ADAPTER_NAME, "blk.%d.%s.weight", layer, layer_names[i].tensor);
+        return true;
+    }
+    return false;
+}
+
+// "blk.3.attn_q.weight" → 3 and the index into layer_names.
+static bool split_name(const char *name, int *layer, int *kind) {
+    const char *end = name + strlen(name);
+    if (!skip_text(&name, end, "blk.") || !skip_number(&name, end, layer) ||
+        !skip_text(&name, end, "."))
+        return false;
+    for (*kind = 0; *kind < LAYER_NAMES; ++*kind) {
+        const char *rest = name;
+        if (skip_text(&rest, end, layer_names[*kind].tensor) && is_rest(rest, end, ".weight"))
+            return true;
+    }
+    return false;
+}
+
+bool hone_adapter_module(const char *name, char module[ADAPTER_MODULE]) {
+    int layer, kind;
+    if (strcmp(name, "output.weight") == 0)
+        snprintf(module, ADAPTER_MODULE, "lm_head");
+    else if (split_name(name, &layer, &kind))
+        snprintf(module, ADAPTER_MODULE, "model.layers.%d.%s", layer, layer_names[kind].module);
+    else
+        return false;
+    return true;
+}
+
+const char *hone_adapter_leaf(const char *module) {
+    const char *dot = strrchr(module, '.');
+    return dot ? dot + 1 : module;
+}
+
+static int64_t sort_key(const char *name) {
+    int layer, kind;
+    if (split_name(name, &layer, &kind)) return (int64_t)layer * LAYER_NAMES + kind;
+    return strcmp(name, "output.weight") == 0 ? INT64_MAX - 1 : INT64_MAX;
+}
+
+static int compare_pairs(const void *left, const void *right) {
+    const AdapterPair *a = left, *b = right;
+    int64_t a_key = sort_key(a->name), b_key = sort_key(b->name);
+    if (a_key != b_key) return a_key < b_key ? -1 : 1;
+    return strcmp(a->name, b->name);
+}
+
+void hone_adapter_sort(AdapterPair *pairs, int64_t count) {
+    qsort(pairs, (size_t)count, sizeof *pairs, compare_pairs);
+}
+
+// ---- rows --------------------------------------------------------------------------------------
+
+int hone_adapter_permuted_heads(const AdapterBase *base, const char *name) {
+    int layer, kind;
+    if (!base->rope_interleaved || !split_name(name, &layer, &kind)) return 0;
+    if (strcmp(layer_names[kind].tensor, "attn_q") == 0) return base->heads;
+    if (strcmp(layer_names[kind].tensor, "attn_k") == 0) return base->kv_heads;
+    return 0;
+}
+
+static void move_rows(float *to, const float *from, int heads, int head_size, int rank,
+                      bool to_gguf) {
+    int half = head_size / 2;
+    for (int h = 0; h < heads; h++) {
+        for (int t = 0; t < 2; t++) {
+            for (int j = 0; j < half; j++) {
+                int64_t gguf = (int64_t)h * head_size + 2 * j + t;
+                int64_t peft = (int64_t)h * head_size + t * half + j;
+                int64_t target = to_gguf ? gguf : peft, source = to_gguf ? peft : gguf;
+                memcpy(to + target * rank, from + source * rank, (size_t)rank * sizeof *to);
+            }
+        }
+    }
+}
+
+void hone_adapter_rows_to_gguf(float *gguf, const float *peft, int heads, int head_size, int rank) {
+    move_rows(gguf, peft, heads, head_size, rank, true);
+}
+
+void hone_adapter_rows_to_peft(float *peft, const float *gguf, int heads, int head_size, int rank) {
+    move_rows(peft, gguf, heads, head_size, rank, false);
+}
+
+// ---- what writers ask --------------------------------------------------------------------------
+
+hone_status hone_adapter_check(const char *path, const AdapterBase *base,
+                               const AdapterSettings *settings, const AdapterPair *pairs,
+                               int64_t count, HoneError *err) {
+    if (count <= 0)
+        return hone_fail(err, HONE_ERROR_ARGUMENT, "%s: the adapter has no pairs, nothing to write",
+                         path);
+    if (!isfinite(settings->alpha) || !isfinite(settings->dropout))
+        return hone_fail(err, HONE_ERROR_ARGUMENT, "%s: alpha is %g, dropout is %g", path,
+                         (double)settings->alpha, (double)settings->dropout);
+    for (int64_t i = 0; i < count; i++) {
+        const AdapterPair *pair = &pairs[i];
+        if (pair->rank < 1 || pair->in < 1 || pair->out < 1)
+            return hone_fail(err, HONE_ERROR_ARGUMENT,
+                             "%s: %s: an adapter of rank %d over %lld×%lld cannot be written: all "
+                             "must be at least 1",
+                             path, pair->name, pair->rank, (long long)pair->out,
+                             (long long)pair->in);
+        if (!isfinite(pair->scale * (float)pair->rank))
+            return hone_fail(err, HONE_ERROR_ARGUMENT,
+                             "%s: %s: a scale of %g at rank %d is no scale", path, pair->name,
+                             (double)pair->scale, pair->rank);
+        int heads = hone_adapter_permuted_heads(base, pair->name);
+        if (heads && pair->out != (int64_t)heads * base->head_size)
+            return hone_fail(err, HONE_ERROR_ARGUMENT,
+                             "%s: %s: B has %lld rows, %d heads of %d make %lld", path, pair->name,
+                             (long long)pair->out, heads, base->head_size,
+                             (long long)heads * base->head_size);
+    }
+    return HONE_OK;
+}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+// GGUF v2 and v3, read by mapping and written under a temporary name. Facts: docs/formats.md.
+#ifndef HONE_IO_GGUF_H
+#define HONE_IO_GGUF_H
+
+#include "base/dtype.h"
+#include "base/file.h"
+
+typedef enum GgufType {
+    GGUF_U8,
+    GGUF_I8,
+    GGUF_U16,
+    GGUF_I16,
+    GGUF_U32,
+    GGUF_I32,
+    GGUF_F32,
+    GGUF_BOOL,
+    GGUF_STRING,
+    GGUF_ARRAY,
+    GGUF_U64,
+    GGUF_I64,
+    GGUF_F64,
+} GgufType;
+
+// Bytes in the map, not NUL-terminated.
+typedef struct GgufString {
+    const char *data;
+    size_t length;
+} GgufString;
+
+typedef struct GgufKey {
+    GgufString name;
+    GgufType type;
+    union {
+        uint64_t u; // unsigned integers and bool
+        int64_t i;  // signed integers
+        double f;
+        GgufString string;
+    } value;
+    // Arrays: element type, count, and where the elements lie in the map (strings length-prefixed).
+    GgufType element;
+    uint64_t count;
+    const unsigned char *elements;
+    size_t element_bytes;
+    const unsigned char *raw; // the value as stored, for copying a file's metadata
+    size_t raw_bytes;
+} GgufKey;
+
+typedef struct GgufTensor {
+    char name[72]; // NUL-terminated
+    int dtype;     // ggml's number; hone_dtype_is_weight says whether Hone can read it
+    int rank;
+    int64_t shape[4]; // outermost first (GGUF's order reversed)
+    const void *data; // in the map, inside it, checked
+    size_t bytes;
+} GgufTensor;
+
+typedef struct GgufFile {
+    FileMap map;
+    uint32_t version;
+    uint64_t alignment;
+    GgufKey *keys;
+    int64_t key_count;
+    GgufTensor *tensors;
+    int64_t tensor_count;
+    struct StringMap *key_index, *tensor_index;
+} GgufFile;
+
+// Everything is checked against the file's size before use; messages name file, place and values.
+// A tensor of a type known by name only is listed (data NULL, bytes 0): the model loader refuses it
+// if needed.
+hone_status hone_gguf_open(const char *path, GgufFile *file, HoneError *err);
+void hone_gguf_close(GgufFile *file);
+
+const GgufKey *hone_gguf_key(const GgufFile *file, const char *name);       // NULL: absent
+const GgufTensor *hone_gguf_tensor(const GgufFile *file, const char *name); // NULL: absent
+
+// Typed reads: absent or of another kind → HONE_ERROR_INPUT naming key and what was found.
+hone_status hone_gguf_int(const GgufFile *file, const char *name, int64_t *value, HoneError *err);
+hone_status hone_gguf_float(const GgufFile *file, const char *name, double *value, HoneError *err);
+hone_status hone_gguf_string(const GgufFile *file, const char *name, GgufString *value,
+                             HoneError *err);
+// Caller frees *items with hone_free; the strings lie in the map.
+hone_status hone_gguf_strings(const GgufFile *file, const char *name, GgufString **items,
+                              int64_t *count, HoneError *err);
+hone_status hone_gguf_ints(const GgufFile *file, const char *name, int32_t **items, int64_t *count,
+                           HoneError *err);
+hone_status hone_gguf_floats(const GgufFile *file, const char *name, float **items, int64_t *count,
+                             HoneError *err);
+
+// ---- writing -----------------------------------------------------------------------------------
+
+// Collect keys and tensor descriptions, then stream the data in the order the tensors were added.
+typedef struct GgufWriter GgufWriter;
+hone_status hone_gguf_writer_create(GgufWriter **writer, HoneError *err);
+void hone_gguf_writer_free(GgufWriter *writer);
+// Errors of the put calls are sticky and come out of hone_gguf_writer_begin.
+void hone_gguf_put_u32(GgufWriter *writer, const char *name, uint32_t value);
+void hone_gguf_put_f32(GgufWriter *writer, const char *name, float value);
+void hone_gguf_put_bool(GgufWriter *writer, const char *name, bool value);
+void hone_gguf_put_string(GgufWriter *writer, const char *name, const char *value);
+void hone_gguf_put_raw(GgufWriter *writer, const GgufKey *key); // as it was in another file
+void hone_gguf_add_tensor(GgufWriter *writer, const char *name, int dtype, int rank,
+                          const int64_t *shape); // outermost first
+// Write header and infos to PATH.tmp; then one hone_gguf_write_tensor a tensor, in order; then
+// commit.
+hone_status hone_gguf_writer_begin(GgufWriter *writer, const char *path, HoneError *err);
+hone_status hone_gguf_write_tensor(GgufWriter *writer, const void *data, size_t bytes,
+                                   HoneError *err);
+hone_status hone_gguf_writer_commit(GgufWriter *writer, HoneError *err);
+
+#endif

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// Adapters on disk: PEFT folders (adapter_config.json + adapter_model.safetensors) and GGUF
+// adapters, both ways. In memory an adapter file is a list of pairs named as GGUF names the base
+// weight, with rows in GGUF's order: Llama's permuted q and k are handled here and nowhere else.
+#ifndef HONE_IO_PEFT_H
+#define HONE_IO_PEFT_H
+
+#include "base/file.h"
+#include "base/memory.h"
+
+typedef struct AdapterPair {
+    char name[72]; // "blk.0.attn_q.weight"
+    int rank;
+    int64_t in, out;
+    float scale;    // alpha/rank (or alpha/√rank), patterns applied
+    const float *A; // (rank, in)
+    const float *B; // (out, rank), rows as the GGUF base has them
+} AdapterPair;
+
+typedef struct AdapterFile {
+    char *path;
+    AdapterPair *pairs;
+    int64_t count;
+    Arena memory; // owns names and values
+} AdapterFile;
+
+// What the writers must know of the base model.
+typedef struct AdapterBase {
+    const char *architecture; // "llama"
+    const char *path;         // of the base, for base_model_name_or_path and general.base_model
+    int heads, kv_heads, head_size;
+    bool rope_interleaved; // q and k rows are permuted in memory (GGUF's Llama)
+} AdapterBase;
+
+typedef struct AdapterSettings {
+    int rank;
+    float alpha, dropout;
+    bool rslora;
+} AdapterSettings;
+
+// path: a PEFT folder or a GGUF adapter file. DoRA, biases and modules_to_save are refused by name.
+hone_status hone_adapter_read(const char *path, const AdapterBase *base, AdapterFile *file,
+                              HoneError *err);
+void hone_adapter_close(AdapterFile *file);
+
+// folder/adapter_model.safetensors and folder/adapter_config.json; f32.
+hone_status hone_peft_write(const char *folder, const AdapterBase *base,
+                            const AdapterSettings *settings, const AdapterPair *pairs,
+                            int64_t count, HoneError *err);
+// One GGUF adapter file, f32; adapter.lora.alpha is such that llama.cpp's alpha/rank gives the
+// scale, pairs of another scale/rank ratio have the difference folded into B.
+hone_status hone_adapter_gguf_write(const char *path, const AdapterBase *base,
+                                    const AdapterSettings *settings, const AdapterPair *pairs,
+                                    int64_t count, HoneError *err);
+
+#endif

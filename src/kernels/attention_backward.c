@@ -1,0 +1,425 @@
+// SPDX-License-Identifier: Apache-2.0
+// The backward pass. With D_i = Σ_c dO_ic · O_ic and p_ij computed again from lse:
+//     dV_j += Σ_i p_ij · dO_i ;  dS_ij = p_ij · (dO_i · V_j − D_i)
+//     dK_j += scale · Σ_i dS_ij · Q_i ;  dQ_i += scale · Σ_j dS_ij · K_j
+// A task owns a chunk of the keys of one key/value head: dK and dV are its alone, dQ goes to a
+// buffer of the chunk, and the chunks are added in order at the end. The number of chunks comes
+// from the shape: the same bits on any number of threads.
+#include "kernels/attention_parts.h"
+
+#include <math.h>
+#include <string.h>
+
+enum {
+    MOST_TASKS = 16,  // chunks of all key/value heads aimed at: memory grows with them
+    CHUNK_KEYS = 256, // at least, so that dQ's buffers stay small beside the work
+    BLOCK_KEYS = 128, // keys of a block: its scores and gradients stay in L2
+    SCORES_LD = BLOCK_ROWS + HONE_PANEL, // rows of a block of scores, an odd number of cache lines
+};
+
+typedef struct Backward {
+    AttentionShape shape;
+    const AttentionTable *table;
+    int64_t D, E;                  // head_size, value_size
+    int64_t D_columns, E_columns;  // panels of columns: D/16, E/16 rounded up
+    int64_t chunks, chunk_keys;    // chunks of the keys, and keys of one
+    int64_t block_keys;            // keys of a block
+    int64_t padded;                // rows of all panels
+    StripBounds *bounds;           // (strips)
+    uint8_t *infinite_rows;        // (kv_heads, panels): NaN or infinity in q or d_o
+    float *Q, *dO;                 // (kv_heads, panels, D or E, HONE_PANEL); Q · scale
+    float *Q_columns, *dO_columns; // (kv_heads, D_columns or E_columns, padded, HONE_PANEL)
+    float *lse, *product_sum;      // (kv_heads, padded): lse, and Σ_c dO · O
+    uint8_t *touched;              // (kv_heads, chunks, panels): the chunk's dQ panel was written
+    float *dQ;                     // (kv_heads, chunks, panels, D, HONE_PANEL)
+    float *workers;
+    int64_t worker; // floats of one worker's scratch
+    int threads;    // workers with scratch; without a pool just one, whoever it is
+} Backward;
+
+// One block of keys at work: what a task packs and sums before it goes on to the next.
+typedef struct KeyBlock {
+    int64_t kv_head, chunk;
+    int64_t start, keys;
+    float *K, *V;   // (keys, D), (keys, E)
+    float *Kt;      // (D, keys) in slivers of four of D: the left side of dQ
+    float *dK, *dV; // (keys, D_columns·16), (keys, E_columns·16)
+    float *P, *dS;  // (keys, SCORES_LD)
+    bool infinite;  // NaN or infinity in k or v
+} KeyBlock;
+
+// A panel of a block of queries, and the keys [start, stop) of the key block outside which it sees
+// none, counted from the block's first.
+typedef struct PanelPart {
+    PanelRange range;
+    int64_t start, stop;
+} PanelPart;
+
+static size_t lay_out(Backward *b, const KernelContext *kc, const AttentionArgs *args,
+                      char *scratch) {
+    *b = (Backward){.shape = hone_attention_shape(args), .table = &kc->table->attention};
+    const AttentionShape *shape = &b->shape;
+    b->D = args->head_size;
+    b->E = args->value_size;
+    b->D_columns = attention_ceiling(b->D, HONE_PANEL);
+    b->E_columns = attention_ceiling(b->E, HONE_PANEL);
+    int64_t kv_heads = args->kv_heads, larger = b->D > b->E ? b->D : b->E;
+    b->block_keys = larger <= 64 ? BLOCK_KEYS : BLOCK_KEYS / 2;
+    b->chunks = attention_ceiling(MOST_TASKS, kv_heads);
+    if (b->chunks > attention_ceiling(args->keys, CHUNK_KEYS))
+        b->chunks = attention_ceiling(args->keys, CHUNK_KEYS);
+    if (b->chunks < 1) b->chunks = 1;
+    b->chunk_keys =
+        attention_ceiling(attention_ceiling(args->keys, b->chunks), b->block_keys) * b->block_keys;
+    b->padded = shape->panels * HONE_PANEL;
+    b->threads = hone_pool_threads(kc->pool);
+
+    ScratchCursor cursor = {scratch, 0};
+    if (args->begin) {
+        b->bounds = hone_attention_take(&cursor, (size_t)shape->strips, sizeof *b->bounds);
+        b->infinite_rows = hone_attention_take(&cursor, (size_t)(kv_heads * shape->panels), 1);
+    }
+    size_t rows = (size_t)(kv_heads * b->padded), floats = sizeof(float);
+    b->Q = hone_attention_take(&cursor, rows * (size_t)b->D, floats);
+    b->dO = hone_attention_take(&cursor, rows * (size_t)b->E, floats);
+    b->Q_columns = hone_attention_take(&cursor, rows * (size_t)b->D_columns * HONE_PANEL, floats);
+    b->dO_columns = hone_attention_take(&cursor, rows * (size_t)b->E_columns * HONE_PANEL, floats);
+    b->lse = hone_attention_take(&cursor, rows, floats);
+    b->product_sum = hone_attention_take(&cursor, rows, floats);
+    b->touched = hone_attention_take(&cursor, (size_t)(kv_heads * b->chunks * shape->panels), 1);
+    b->dQ = hone_attention_take(&cursor, rows * (size_t)(b->chunks * b->D), floats);
+    b->worker = b->block_keys * (2 * attention_ceiling(b->D, 4) * 4 + b->E +
+                                 (b->D_columns + b->E_columns) * HONE_PANEL + 2 * SCORES_LD);
+    b->workers = hone_attention_take(&cursor, (size_t)(b->worker * b->threads), floats);
+    b->shape.bounds = b->bounds;
+    return hone_attention_scratch_bytes(&cursor);
+}
+
+// Σ_c x·y in eight sums: no reassociation is left to the compiler.
+static float dot(int64_t count, const float *x, const float *y) {
+    float sums[8] = {0};
+    int64_t c = 0;
+    for (; c + 8 <= count; c += 8)
+        for (int n = 0; n < 8; n++) sums[n] += x[c + n] * y[c + n];
+    for (; c < count; c++) sums[c % 8] += x[c] * y[c];
+    return ((sums[0] + sums[4]) + (sums[1] + sums[5])) +
+           ((sums[2] + sums[6]) + (sums[3] + sums[7]));
+}
+
+// columns (count/16, padded, HONE_PANEL): row `row` of it = x (count), zeros up to a whole panel.
+static void pack_columns(const Backward *b, int64_t row, int64_t count, const float *x,
+                         float *columns) {
+    for (int64_t c = 0; c < count; c += HONE_PANEL) {
+        float *to = columns + (c / HONE_PANEL * b->padded + row) * HONE_PANEL;
+        int64_t width = count - c < HONE_PANEL ? count - c : HONE_PANEL;
+        if (width < HONE_PANEL) memset(to, 0, HONE_PANEL * sizeof *to);
+        if (x) memcpy(to, x + c, (size_t)width * sizeof *to);
+        if (!x) memset(to, 0, (size_t)width * sizeof *to);
+    }
+}
+
+// q, d_o, lse and D of one panel, packed for all the products.
+static void prepare_panel(Backward *b, int64_t kv_head, int64_t panel) {
+    const AttentionArgs *args = b->shape.args;
+    PanelRange range = hone_attention_panel_range(&b->shape, panel);
+    int64_t rows = kv_head * b->padded, row = panel * HONE_PANEL;
+    float *q[HONE_PANEL], *o[HONE_PANEL], *d_o[HONE_PANEL];
+    const float *sources[HONE_PANEL];
+    int32_t query[HONE_PANEL];
+    hone_attention_lane_queries(&b->shape, panel, query);
+    hone_attention_lane_rows(&b->shape, (int)kv_head, panel, args->q, q);
+    hone_attention_lane_rows(&b->shape, (int)kv_head, panel, args->o, o);
+    hone_attention_lane_rows(&b->shape, (int)kv_head, panel, args->d_o, d_o);
+    for (int n = 0; n < HONE_PANEL; n++) sources[n] = q[n];
+    b->table->gather(b->D, range.lanes, sources, args->scale, b->Q + (rows + row) * b->D);
+    for (int n = 0; n < HONE_PANEL; n++) sources[n] = d_o[n];
+    b->table->gather(b->E, range.lanes, sources, 1.0f, b->dO + (rows + row) * b->E);
+    bool finite = true;
+    for (int n = 0; n < HONE_PANEL; n++) {
+        int64_t head = kv_head * b->shape.group + (row + n) % b->shape.group;
+        float lse = n < range.lanes ? args->lse[head * args->queries + query[n]] : 0.0f;
+        // A query that sees no key: any finite lse keeps its masked probabilities from being NaN.
+        b->lse[rows + row + n] = lse == -INFINITY ? 0.0f : lse;
+        b->product_sum[rows + row + n] = n < range.lanes ? dot(b->E, d_o[n], o[n]) : 0.0f;
+        pack_columns(b, row + n, b->D, q[n], b->Q_columns + rows * b->D_columns * HONE_PANEL);
+        pack_columns(b, row + n, b->E, d_o[n], b->dO_columns + rows * b->E_columns * HONE_PANEL);
+        if (b->infinite_rows && n < range.lanes)
+            finite = finite && hone_attention_row_finite(q[n], b->D) &&
+                     hone_attention_row_finite(d_o[n], b->E);
+    }
+    if (b->infinite_rows) b->infinite_rows[kv_head * b->shape.panels + panel] = !finite;
+}
+
+// Task t: BLOCK_PANELS panels of one key/value head.
+static void prepare_queries(void *argument, int64_t task, int worker) {
+    (void)worker;
+    Backward *b = argument;
+    int64_t blocks = attention_ceiling(b->shape.panels, BLOCK_PANELS);
+    int64_t panel = task % blocks * BLOCK_PANELS;
+    for (int p = 0; p < BLOCK_PANELS && panel < b->shape.panels; p++, panel++)
+        prepare_panel(b, task / blocks, panel);
+}
+
+static void pack_keys(const Backward *b, KeyBlock *block) {
+    const AttentionArgs *args = b->shape.args;
+    block->infinite = false;
+    for (int64_t j = 0; j < block->keys; j++) {
+        int64_t key = block->start + j;
+        const float *k = args->k.data + key * args->k.row + block->kv_head * args->k.head;
+        const float *v = args->v.data + key * args->v.row + block->kv_head * args->v.head;
+        memcpy(block->K + j * b->D, k, (size_t)b->D * sizeof *k);
+        memcpy(block->V + j * b->E, v, (size_t)b->E * sizeof *v);
+        float *to = block->Kt + j * 4;
+        for (int64_t c = 0; c < b->D; c += 4, to += block->keys * 4)
+            memcpy(to, k + c, (b->D - c < 4 ? (size_t)(b->D - c) : 4) * sizeof *k);
+        if (b->bounds)
+            block->infinite = block->infinite || !hone_attention_row_finite(k, b->D) ||
+                              !hone_attention_row_finite(v, b->E);
+    }
+    size_t keys = (size_t)block->keys;
+    memset(block->dK, 0, keys * (size_t)b->D_columns * HONE_PANEL * sizeof *block->dK);
+    memset(block->dV, 0, keys * (size_t)b->E_columns * HONE_PANEL * sizeof *block->dV);
+}
+
+// p and dS of one panel for the keys it sees.
+static void panel_scores(const Backward *b, const KeyBlock *block, int64_t panel,
+                         const PanelPart *part, int column) {
+    const AttentionArgs *args = b->shape.args;
+    int64_t rows = block->kv_head * b->padded + panel * HONE_PANEL, keys = part->stop - part->start;
+    float *P = block->P + part->start * SCORES_LD + column * HONE_PANEL;
+    float *dS = block->dS + part->start * SCORES_LD + column * HONE_PANEL;
+    PanelOperand K = {block->K + part->start * b->D, b->D, 1, 4 * b->D};
+    PanelOperand V = {block->V + part->start * b->E, b->E, 1, 4 * b->E};
+    b->table->product(keys, b->D, K, b->Q + rows * b->D, HONE_PANEL, P, SCORES_LD, false);
+    b->table->product(keys, b->E, V, b->dO + rows * b->E, HONE_PANEL, dS, SCORES_LD, false);
+    int32_t query[HONE_PANEL];
+    if (b->bounds) hone_attention_lane_queries(&b->shape, panel, query);
+    int64_t start = block->start + part->start, stop = block->start + part->stop;
+    for (int64_t key = start, next; key < stop; key = next) {
+        bool test;
+        next = hone_attention_test_run(&b->shape, part->range, key, stop, &test);
+        int64_t offset = (key - start) * SCORES_LD;
+        PanelScores scores = {.S = P + offset,
+                              .ld = SCORES_LD,
+                              .keys = next - key,
+                              .query = query,
+                              .begin = test ? args->begin + key : NULL,
+                              .end = test ? args->end + key : NULL};
+        b->table->gradient(&scores, dS + offset, b->lse + rows, b->product_sum + rows);
+    }
+}
+
+// C (M, columns·16) += A (M,K) · B, whose panels of columns are b->padded rows apart.
+static void add_product(const Backward *b, bool sparse, int64_t M, int64_t K, PanelOperand A,
+                        const float *B, int64_t columns, float *C) {
+    int64_t ldc = columns * HONE_PANEL;
+    for (int64_t c = 0; c < columns; c++) {
+        const float *panel = B + c * b->padded * HONE_PANEL;
+        if (sparse)
+            hone_attention_sparse_product(M, K, A, panel, HONE_PANEL, C + c * HONE_PANEL, ldc, true,
+                                          true);
+        else
+            b->table->product(M, K, A, panel, HONE_PANEL, C + c * HONE_PANEL, ldc, true);
+    }
+}
+
+// The panels [*from, *to) between the first and the last that see some of the keys [key, stop).
+static void key_panels(const PanelPart *parts, int panels, int64_t key, int64_t stop, int *from,
+                       int *to) {
+    *from = *to = 0;
+    for (int p = panels - 1; p >= 0; p--)
+        if (parts[p].start < stop && key < parts[p].stop) {
+            *from = p;
+            if (*to == 0) *to = p + 1;
+        }
+}
+
+// Zeros where panels [from, to) do not see keys [key, stop) and nothing was computed.
+static void zero_unseen(const KeyBlock *block, const PanelPart *parts, int from, int to,
+                        int64_t key, int64_t stop) {
+    for (int p = from; p < to; p++) {
+        if (parts[p].start <= key && stop <= parts[p].stop) continue;
+        for (int64_t j = key; j < stop; j++) {
+            if (parts[p].start <= j && j < parts[p].stop) continue;
+            memset(block->P + j * SCORES_LD + p * HONE_PANEL, 0, HONE_PANEL * sizeof(float));
+            memset(block->dS + j * SCORES_LD + p * HONE_PANEL, 0, HONE_PANEL * sizeof(float));
+        }
+    }
+}
+
+// dV += pᵀ·dO and dK += dSᵀ·Q of a block of queries, each run of four keys with just its own
+// panels.
+static void add_key_gradients(const Backward *b, KeyBlock *block, int64_t panel,
+                              const PanelPart *parts, int panels, bool sparse) {
+    const float *Q = b->Q_columns + block->kv_head * b->padded * b->D_columns * HONE_PANEL;
+    const float *dO = b->dO_columns + block->kv_head * b->padded * b->E_columns * HONE_PANEL;
+    for (int64_t key = 0, next; key < block->keys; key = next) {
+        int from, to, next_from, next_to;
+        key_panels(parts, panels, key, key + 4, &from, &to);
+        for (next = key + 4; next < block->keys; next += 4) {
+            key_panels(parts, panels, next, next + 4, &next_from, &next_to);
+            if (next_from != from || next_to != to) break;
+        }
+        if (next > block->keys) next = block->keys;
+        if (from == to) continue;
+        zero_unseen(block, parts, from, to, key, next);
+        int64_t rows = (to - from) * HONE_PANEL, row = (panel + from) * HONE_PANEL;
+        int64_t scores = key * SCORES_LD + from * HONE_PANEL;
+        PanelOperand P = {block->P + scores, SCORES_LD, 1, 4 * SCORES_LD};
+        PanelOperand dS = {block->dS + scores, SCORES_LD, 1, 4 * SCORES_LD};
+        add_product(b, sparse, next - key, rows, P, dO + row * HONE_PANEL, b->E_columns,
+                    block->dV + key * b->E_columns * HONE_PANEL);
+        add_product(b, sparse, next - key, rows, dS, Q + row * HONE_PANEL, b->D_columns,
+                    block->dK + key * b->D_columns * HONE_PANEL);
+    }
+}
+
+// dQ of one panel += Kᵀ·dS over the keys it sees.
+static void add_query_gradient(const Backward *b, const KeyBlock *block, int64_t panel,
+                               const PanelPart *part, int column, bool sparse) {
+    int64_t place = (block->kv_head * b->chunks + block->chunk) * b->shape.panels + panel;
+    int64_t keys = part->stop - part->start;
+    const float *dS = block->dS + part->start * SCORES_LD + column * HONE_PANEL;
+    float *dQ = b->dQ + place * b->D * HONE_PANEL;
+    PanelOperand Kt = {block->Kt + part->start * 4, 1, 4, block->keys * 4};
+    bool accumulate = b->touched[place];
+    b->touched[place] = 1;
+    if (sparse)
+        hone_attention_sparse_product(b->D, keys, Kt, dS, SCORES_LD, dQ, HONE_PANEL, accumulate,
+                                      false);
+    else
+        b->table->product(b->D, keys, Kt, dS, SCORES_LD, dQ, HONE_PANEL, accumulate);
+}
+
+static void panel_keys(const Backward *b, const KeyBlock *block, PanelPart *part) {
+    int64_t start = block->start, stop, end = block->start + block->keys;
+    if (!hone_attention_next_keys(&b->shape, part->range, end, &start, &stop)) return;
+    part->start = start - block->start;
+    do {
+        part->stop = stop - block->start;
+        start = stop;
+    } while (hone_attention_next_keys(&b->shape, part->range, end, &start, &stop));
+}
+
+// One block of keys meets the panels [panel, panel + panels).
+static void block_pair(const Backward *b, KeyBlock *block, int64_t panel, int panels) {
+    PanelPart parts[BLOCK_PANELS];
+    bool sparse = b->bounds && block->infinite;
+    for (int p = 0; p < panels; p++) {
+        PanelRange range = hone_attention_panel_range(&b->shape, panel + p);
+        parts[p] = (PanelPart){.range = range};
+        panel_keys(b, block, &parts[p]);
+        if (parts[p].stop == parts[p].start) continue;
+        if (b->bounds && b->infinite_rows[block->kv_head * b->shape.panels + panel + p])
+            sparse = true;
+        panel_scores(b, block, panel + p, &parts[p], p);
+    }
+    add_key_gradients(b, block, panel, parts, panels, sparse);
+    for (int p = 0; p < panels; p++)
+        if (parts[p].stop > parts[p].start)
+            add_query_gradient(b, block, panel + p, &parts[p], p, sparse);
+}
+
+// The panels that may see some key of the block: [*from, *to).
+static void live_panels(const AttentionShape *shape, const KeyBlock *block, int64_t *from,
+                        int64_t *to) {
+    *from = 0;
+    *to = shape->panels;
+    if (!shape->bounds) return;
+    int64_t first = shape->args->queries, end = 0;
+    for (int64_t key = block->start; key < block->start + block->keys; key += STRIP) {
+        const StripBounds *s = &shape->bounds[key / STRIP];
+        if (s->begin_least < first) first = s->begin_least;
+        if (s->end_most > end) end = s->end_most;
+    }
+    if (first < 0) first = 0;
+    if (end > shape->args->queries) end = shape->args->queries;
+    *from = first * shape->group / HONE_PANEL;
+    *to = attention_ceiling(end * shape->group, HONE_PANEL);
+}
+
+static void add_to_gradients(const Backward *b, const KeyBlock *block) {
+    const AttentionArgs *args = b->shape.args;
+    for (int64_t j = 0; j < block->keys; j++) {
+        int64_t key = block->start + j;
+        float *dk = args->dk.data + key * args->dk.row + block->kv_head * args->dk.head;
+        float *dv = args->dv.data + key * args->dv.row + block->kv_head * args->dv.head;
+        const float *dK = block->dK + j * b->D_columns * HONE_PANEL;
+        const float *dV = block->dV + j * b->E_columns * HONE_PANEL;
+        for (int64_t c = 0; c < b->D; c++) dk[c] += args->scale * dK[c];
+        for (int64_t c = 0; c < b->E; c++) dv[c] += dV[c];
+    }
+}
+
+// Task t: one chunk of one key/value head's keys. Chunk 0 first: in a causal mask it has most to
+// do.
+static void backward_chunk(void *argument, int64_t task, int worker) {
+    Backward *b = argument;
+    KeyBlock block = {.kv_head = task % b->shape.args->kv_heads,
+                      .chunk = task / b->shape.args->kv_heads};
+    int64_t most = b->block_keys;
+    block.K = b->workers + worker % b->threads * b->worker;
+    block.V = block.K + most * b->D;
+    block.Kt = block.V + most * b->E;
+    block.dK = block.Kt + most * attention_ceiling(b->D, 4) * 4;
+    block.dV = block.dK + most * b->D_columns * HONE_PANEL;
+    block.P = block.dV + most * b->E_columns * HONE_PANEL;
+    block.dS = block.P + most * SCORES_LD;
+    memset(b->touched + (block.kv_head * b->chunks + block.chunk) * b->shape.panels, 0,
+           (size_t)b->shape.panels);
+    int64_t end = (block.chunk + 1) * b->chunk_keys;
+    if (end > b->shape.args->keys) end = b->shape.args->keys;
+    for (block.start = block.chunk * b->chunk_keys; block.start < end; block.start += most) {
+        block.keys = end - block.start < most ? end - block.start : most;
+        int64_t panel, stop;
+        live_panels(&b->shape, &block, &panel, &stop);
+        if (panel >= stop) continue;
+        pack_keys(b, &block);
+        for (; panel < stop; panel += BLOCK_PANELS)
+            block_pair(b, &block, panel,
+                       (int)(stop - panel < BLOCK_PANELS ? stop - panel : BLOCK_PANELS));
+        add_to_gradients(b, &block);
+    }
+}
+
+// dq += scale · Σ_chunks dQ, chunks in order. Task t: one panel of one key/value head.
+static void add_query_chunks(void *argument, int64_t task, int worker) {
+    (void)worker;
+    Backward *b = argument;
+    int64_t kv_head = task / b->shape.panels, panel = task % b->shape.panels;
+    int64_t size = b->D * HONE_PANEL;
+    float *total = NULL;
+    for (int64_t chunk = 0; chunk < b->chunks; chunk++) {
+        int64_t place = (kv_head * b->chunks + chunk) * b->shape.panels + panel;
+        if (!b->touched[place]) continue;
+        float *dQ = b->dQ + place * size;
+        if (total)
+            for (int64_t c = 0; c < size; c++) total[c] += dQ[c];
+        else
+            total = dQ;
+    }
+    if (!total) return;
+    float factor[HONE_PANEL], *rows[HONE_PANEL];
+    for (int n = 0; n < HONE_PANEL; n++) factor[n] = b->shape.args->scale;
+    hone_attention_lane_rows(&b->shape, (int)kv_head, panel, b->shape.args->dq, rows);
+    int lanes = hone_attention_panel_range(&b->shape, panel).lanes;
+    b->table->scatter(b->D, lanes, total, factor, rows, true);
+}
+
+size_t hone_attention_backward_scratch(const KernelContext *kc, const AttentionArgs *args) {
+    Backward b;
+    return lay_out(&b, kc, args, NULL);
+}
+
+void hone_attention_backward(const KernelContext *kc, const AttentionArgs *args, void *scratch) {
+    Backward b;
+    lay_out(&b, kc, args, hone_attention_scratch_base(scratch));
+    if (b.shape.panels == 0 || b.shape.strips == 0) return;
+    ThreadPool *pool = hone_attention_pool(kc, &b.shape);
+    for (int64_t strip = 0; b.bounds && strip < b.shape.strips; strip++)
+        hone_attention_bounds(&b.shape, strip, &b.bounds[strip]);
+    hone_pool_run(pool, args->kv_heads * attention_ceiling(b.shape.panels, BLOCK_PANELS),
+                  prepare_queries, &b);
+    hone_pool_run(pool, args->kv_heads * b.chunks, backward_chunk, &b);
+    hone_pool_run(pool, args->kv_heads * b.shape.panels, add_query_chunks, &b);
+}

@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: Apache-2.0
+// The forward pass: softmax over key blocks as they come, with a running maximum and sum a query
+// (Milakov, Gimelshein 2018; Dao et al. 2022), so that no score outlives its block.
+#include "kernels/attention_parts.h"
+#include "kernels/attention_math.h"
+
+#include <math.h>
+#include <string.h>
+
+enum {
+    PACKED_PANELS = 4, // from this many panels on, each key is read often enough to be packed
+    PART_KEYS = 1024,  // keys of one part where few queries meet many keys (decoding)
+    MOST_PARTS = 32,
+    WINDOW_KEYS = 512,   // keys and values of a window stay in L2 for all panels of a block
+    STEP_KEYS = 128,     // scores of a step stay in L1
+    PREPARED_KEYS = 128, // keys of one task of preparation
+    SLIVER_PAD = 64, // floats: keeps the slivers of a power-of-two length out of each other's way
+};
+
+// Running softmax of one panel: O (value_size, HONE_PANEL) is not yet divided by the sum.
+typedef struct PanelState {
+    float *maximum, *sum, *O;
+} PanelState;
+
+typedef struct Forward {
+    AttentionShape shape;
+    const AttentionTable *table;
+    int64_t blocks; // of BLOCK_PANELS panels, for each key/value head
+    int64_t parts;  // the keys are cut into; above 1 there is one block
+    bool packed;
+    StripBounds *bounds;      // (strips)
+    uint8_t *infinite_values; // (kv_heads, strips): some value is NaN or infinite
+    float *K;                 // (kv_heads, keys, head_size) when packed
+    float *V;                 // (kv_heads, value_size/4, sliver) when packed, four columns together
+    int64_t sliver;
+    float *partial; // (kv_heads, parts, panels, state) when parts > 1
+    int64_t state;  // floats of one PanelState
+    float *workers;
+    int64_t worker; // floats of one worker's scratch
+    int threads;    // workers with scratch; without a pool just one, whoever it is
+} Forward;
+
+static size_t lay_out(Forward *f, const KernelContext *kc, const AttentionArgs *args,
+                      char *scratch) {
+    *f = (Forward){.shape = hone_attention_shape(args), .table = &kc->table->attention};
+    const AttentionShape *shape = &f->shape;
+    int64_t D = args->head_size, E = args->value_size, kv_heads = args->kv_heads;
+    f->blocks = attention_ceiling(shape->panels, BLOCK_PANELS);
+    f->packed = shape->panels >= PACKED_PANELS;
+    f->parts = 1;
+    if (f->blocks == 1 && !f->packed) f->parts = attention_ceiling(args->keys, PART_KEYS);
+    if (f->parts > MOST_PARTS) f->parts = MOST_PARTS;
+    if (f->parts < 1) f->parts = 1;
+    f->sliver = shape->strips * STRIP * 4 + SLIVER_PAD;
+    f->state = (2 + E) * HONE_PANEL;
+    f->worker = BLOCK_PANELS * (D * HONE_PANEL + f->state) + STEP_KEYS * HONE_PANEL;
+    f->threads = hone_pool_threads(kc->pool);
+
+    ScratchCursor cursor = {scratch, 0};
+    if (args->begin) {
+        f->bounds = hone_attention_take(&cursor, (size_t)shape->strips, sizeof *f->bounds);
+        f->infinite_values = hone_attention_take(&cursor, (size_t)(kv_heads * shape->strips), 1);
+    }
+    if (f->packed) {
+        f->K = hone_attention_take(&cursor, (size_t)(kv_heads * args->keys * D), sizeof *f->K);
+        f->V = hone_attention_take(
+            &cursor, (size_t)(kv_heads * attention_ceiling(E, 4) * f->sliver), sizeof *f->V);
+    }
+    if (f->parts > 1)
+        f->partial = hone_attention_take(
+            &cursor, (size_t)(kv_heads * f->parts * shape->panels * f->state), sizeof *f->partial);
+    f->workers = hone_attention_take(&cursor, (size_t)(f->worker * f->threads), sizeof *f->workers);
+    f->shape.bounds = f->bounds;
+    return hone_attention_scratch_bytes(&cursor);
+}
+
+static PanelState state_at(float *floats) {
+    return (PanelState){floats, floats + HONE_PANEL, floats + 2 * HONE_PANEL};
+}
+
+static void pack_key(Forward *f, int64_t kv_head, int64_t key, const float *k, const float *v) {
+    const AttentionArgs *args = f->shape.args;
+    int64_t D = args->head_size, E = args->value_size;
+    memcpy(f->K + (kv_head * args->keys + key) * D, k, (size_t)D * sizeof *k);
+    float *to = f->V + kv_head * attention_ceiling(E, 4) * f->sliver + key * 4;
+    int64_t c = 0;
+    for (; c + 4 <= E; c += 4, to += f->sliver) memcpy(to, v + c, 4 * sizeof *v);
+    if (c < E) memcpy(to, v + c, (size_t)(E - c) * sizeof *v);
+}
+
+// Task t: PREPARED_KEYS keys of one key/value head, their bounds and packed copies.
+static void prepare_keys(void *argument, int64_t task, int worker) {
+    (void)worker;
+    Forward *f = argument;
+    const AttentionArgs *args = f->shape.args;
+    int64_t tasks = attention_ceiling(args->keys, PREPARED_KEYS), kv_head = task / tasks;
+    int64_t key = task % tasks * PREPARED_KEYS, stop = key + PREPARED_KEYS;
+    if (stop > args->keys) stop = args->keys;
+    for (; key < stop; key++) {
+        const float *k = args->k.data + key * args->k.row + kv_head * args->k.head;
+        const float *v = args->v.data + key * args->v.row + kv_head * args->v.head;
+        if (f->packed) pack_key(f, kv_head, key, k, v);
+        if (!f->bounds) continue;
+        uint8_t *infinite = &f->infinite_values[kv_head * f->shape.strips + key / STRIP];
+        if (key % STRIP == 0) {
+            if (kv_head == 0)
+                hone_attention_bounds(&f->shape, key / STRIP, &f->bounds[key / STRIP]);
+            *infinite = 0;
+        }
+        *infinite |= !hone_attention_row_finite(v, args->value_size);
+    }
+}
+
+static PanelOperand keys_operand(const Forward *f, int64_t kv_head, int64_t key) {
+    const AttentionArgs *args = f->shape.args;
+    int64_t D = args->head_size;
+    if (f->packed) return (PanelOperand){f->K + (kv_head * args->keys + key) * D, D, 1, 4 * D};
+    return (PanelOperand){args->k.data + key * args->k.row + kv_head * args->k.head, args->k.row, 1,
+                          4 * args->k.row};
+}
+
+static PanelOperand values_operand(const Forward *f, int64_t kv_head, int64_t key) {
+    const AttentionArgs *args = f->shape.args;
+    if (f->packed)
+        return (PanelOperand){f->V + kv_head * attention_ceiling(args->value_size, 4) * f->sliver +
+                                  key * 4,
+                              1, 4, f->sliver};
+    return (PanelOperand){args->v.data + key * args->v.row + kv_head * args->v.head, 1, args->v.row,
+                          4};
+}
+
+// factor = e^(old − new); false when no lane that has seen a key has a new maximum.
+static bool correction(const float old[HONE_PANEL], const float new[HONE_PANEL],
+                       float factor[HONE_PANEL]) {
+    bool grew = false;
+    for (int n = 0; n < HONE_PANEL; n++) {
+        factor[n] = old[n] == new[n] ? 1.0f : exp_flushed(old[n] - new[n]);
+        grew |= (old[n] != new[n]) & (old[n] != -INFINITY);
+    }
+    return grew;
+}
+
+// maximum ← max(maximum, visible scores of keys [start, stop)), -infinity written over the others.
+// true: some score was tested.
+static bool mask_and_maximum(const Forward *f, int64_t panel, PanelRange range, int64_t start,
+                             int64_t stop, float *S, float maximum[HONE_PANEL]) {
+    const AttentionArgs *args = f->shape.args;
+    int32_t query[HONE_PANEL];
+    bool tested = false, test;
+    for (int64_t key = start, next; key < stop; key = next) {
+        next = hone_attention_test_run(&f->shape, range, key, stop, &test);
+        if (test && !tested) hone_attention_lane_queries(&f->shape, panel, query);
+        tested = tested || test;
+        PanelScores scores = {.S = S + (key - start) * HONE_PANEL,
+                              .ld = HONE_PANEL,
+                              .keys = next - key,
+                              .query = query,
+                              .begin = test ? args->begin + key : NULL,
+                              .end = test ? args->end + key : NULL};
+        f->table->maximum(&scores, maximum);
+    }
+    return tested;
+}
+
+static bool values_finite(const Forward *f, int64_t kv_head, int64_t start, int64_t stop) {
+    const uint8_t *infinite = f->infinite_values + kv_head * f->shape.strips;
+    for (int64_t strip = start / STRIP; strip * STRIP < stop; strip++)
+        if (infinite[strip]) return false;
+    return true;
+}
+
+// One panel meets the keys [start, stop), at most STEP_KEYS. S is scratch.
+static void panel_step(const Forward *f, int64_t kv_head, int64_t panel, PanelRange range,
+                       int64_t start, int64_t stop, const float *Q, PanelState state, float *S) {
+    const AttentionArgs *args = f->shape.args;
+    int64_t D = args->head_size, E = args->value_size, keys = stop - start;
+    f->table->product(keys, D, keys_operand(f, kv_head, start), Q, HONE_PANEL, S, HONE_PANEL,
+                      false);
+
+    float maximum[HONE_PANEL], factor[HONE_PANEL], shift[HONE_PANEL];
+    memcpy(maximum, state.maximum, sizeof maximum);
+    bool tested = mask_and_maximum(f, panel, range, start, stop, S, maximum);
+    if (correction(state.maximum, maximum, factor)) {
+        f->table->rescale(E, factor, state.O);
+        f->table->rescale(1, factor, state.sum);
+    }
+    memcpy(state.maximum, maximum, sizeof maximum);
+    // A lane that has seen no key yet: any finite shift keeps -infinity - shift from being NaN.
+    for (int n = 0; n < HONE_PANEL; n++) shift[n] = maximum[n] == -INFINITY ? 0.0f : maximum[n];
+    PanelScores scores = {.S = S, .ld = HONE_PANEL, .keys = keys};
+    f->table->exponent(&scores, shift, state.sum);
+    PanelOperand V = values_operand(f, kv_head, start);
+    if (tested && !values_finite(f, kv_head, start, stop))
+        hone_attention_sparse_product(E, keys, V, S, HONE_PANEL, state.O, HONE_PANEL, true, false);
+    else
+        f->table->product(E, keys, V, S, HONE_PANEL, state.O, HONE_PANEL, true);
+}
+
+// One panel meets the keys of a window, in steps of about the same length.
+static void panel_window(const Forward *f, int64_t kv_head, int64_t panel, PanelRange range,
+                         int64_t start, int64_t end, const float *Q, PanelState state, float *S) {
+    for (int64_t stop; hone_attention_next_keys(&f->shape, range, end, &start, &stop);
+         start = stop) {
+        int64_t steps = attention_ceiling(stop - start, STEP_KEYS);
+        int64_t step = attention_ceiling(attention_ceiling(stop - start, steps), 4) * 4;
+        for (int64_t next; start < stop; start = next) {
+            next = start + step < stop ? start + step : stop;
+            panel_step(f, kv_head, panel, range, start, next, Q, state, S);
+        }
+    }
+}
+
+// o and lse of one panel.
+static void finish_panel(const Forward *f, int64_t kv_head, int64_t panel, PanelState state) {
+    const AttentionArgs *args = f->shape.args;
+    PanelRange range = hone_attention_panel_range(&f->shape, panel);
+    float lse[HONE_PANEL], factor[HONE_PANEL], *rows[HONE_PANEL];
+    int32_t query[HONE_PANEL];
+    hone_attention_lane_rows(&f->shape, (int)kv_head, panel, args->o, rows);
+    hone_attention_lane_queries(&f->shape, panel, query);
+    for (int n = 0; n < HONE_PANEL; n++) {
+        bool empty = state.sum[n] == 0.0f;
+        factor[n] = empty ? 0.0f : 1.0f / state.sum[n];
+        lse[n] = empty ? -INFINITY : state.maximum[n] + log_positive(state.sum[n]);
+    }
+    for (int n = 0; n < range.lanes; n++) {
+        int64_t head = kv_head * f->shape.group + (panel * HONE_PANEL + n) % f->shape.group;
+        args->lse[head * args->queries + query[n]] = lse[n];
+    }
+    f->table->scatter(args->value_size, range.lanes, state.O, factor, rows, false);
+}
+
+// One block of panels meets its keys (those of one part).
+static void forward_block(void *argument, int64_t task, int worker) {
+    Forward *f = argument;
+    const AttentionArgs *args = f->shape.args;
+    int64_t D = args->head_size, part = task % f->parts;
+    int64_t kv_head = task / f->parts / f->blocks;
+    // The last block first: in a causal mask it has most to do.
+    int64_t block = f->blocks - 1 - task / f->parts % f->blocks;
+    int64_t panel = block * BLOCK_PANELS, panels = f->shape.panels - panel;
+    if (panels > BLOCK_PANELS) panels = BLOCK_PANELS;
+
+    float *S = f->workers + worker % f->threads * f->worker, *Q = S + STEP_KEYS * HONE_PANEL;
+    float *states = Q + BLOCK_PANELS * D * HONE_PANEL;
+    if (f->parts > 1)
+        states = f->partial + (kv_head * f->parts + part) * f->shape.panels * f->state;
+    PanelRange range[BLOCK_PANELS];
+    for (int64_t p = 0; p < panels; p++) {
+        range[p] = hone_attention_panel_range(&f->shape, panel + p);
+        float *rows[HONE_PANEL];
+        const float *sources[HONE_PANEL];
+        hone_attention_lane_rows(&f->shape, (int)kv_head, panel + p, args->q, rows);
+        for (int n = 0; n < HONE_PANEL; n++) sources[n] = rows[n];
+        f->table->gather(D, range[p].lanes, sources, args->scale, Q + p * D * HONE_PANEL);
+        PanelState state = state_at(states + p * f->state);
+        memset(state.sum, 0, (size_t)(f->state - HONE_PANEL) * sizeof *state.sum);
+        for (int n = 0; n < HONE_PANEL; n++) state.maximum[n] = -INFINITY;
+    }
+
+    int64_t per_part = attention_ceiling(args->keys, f->parts);
+    int64_t start = part * per_part, end = start + per_part;
+    if (end > args->keys) end = args->keys;
+    PanelRange all = {range[0].first, range[panels - 1].last, 0};
+    for (int64_t stop; hone_attention_next_keys(&f->shape, all, end, &start, &stop); start = stop) {
+        if (stop > start + WINDOW_KEYS) stop = start + WINDOW_KEYS;
+        for (int64_t p = 0; p < panels; p++)
+            panel_window(f, kv_head, panel + p, range[p], start, stop, Q + p * D * HONE_PANEL,
+                         state_at(states + p * f->state), S);
+    }
+    for (int64_t p = 0; f->parts == 1 && p < panels; p++)
+        finish_panel(f, kv_head, panel + p, state_at(states + p * f->state));
+}
+
+// The parts of one panel's softmax, joined in order into the first.
+static void join_parts(void *argument, int64_t task, int worker) {
+    (void)worker;
+    Forward *f = argument;
+    int64_t panels = f->shape.panels, kv_head = task / panels, panel = task % panels;
+    int64_t size = f->shape.args->value_size * HONE_PANEL;
+    float *first = f->partial + (kv_head * f->parts * panels + panel) * f->state;
+    PanelState total = state_at(first);
+    for (int64_t part = 1; part < f->parts; part++) {
+        PanelState other = state_at(first + part * panels * f->state);
+        float maximum[HONE_PANEL], kept[HONE_PANEL], added[HONE_PANEL];
+        for (int n = 0; n < HONE_PANEL; n++) maximum[n] = fmaxf(total.maximum[n], other.maximum[n]);
+        correction(total.maximum, maximum, kept);
+        correction(other.maximum, maximum, added);
+        for (int n = 0; n < HONE_PANEL; n++) {
+            total.sum[n] = total.sum[n] * kept[n] + other.sum[n] * added[n];
+            total.maximum[n] = maximum[n];
+        }
+        for (int64_t c = 0; c < size; c++)
+            total.O[c] = total.O[c] * kept[c % HONE_PANEL] + other.O[c] * added[c % HONE_PANEL];
+    }
+    finish_panel(f, kv_head, panel, total);
+}
+
+size_t hone_attention_forward_scratch(const KernelContext *kc, const AttentionArgs *args) {
+    Forward f;
+    return lay_out(&f, kc, args, NULL);
+}
+
+void hone_attention_forward(const KernelContext *kc, const AttentionArgs *args, void *scratch) {
+    Forward f;
+    lay_out(&f, kc, args, hone_attention_scratch_base(scratch));
+    if (f.shape.panels == 0) return;
+    ThreadPool *pool = hone_attention_pool(kc, &f.shape);
+    if (f.bounds || f.packed)
+        hone_pool_run(pool, args->kv_heads * attention_ceiling(args->keys, PREPARED_KEYS),
+                      prepare_keys, &f);
+    hone_pool_run(pool, args->kv_heads * f.blocks * f.parts, forward_block, &f);
+    if (f.parts > 1) hone_pool_run(pool, args->kv_heads * f.shape.panels, join_parts, &f);
+}

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the forward and the backward pass of attention share: how queries and keys are cut, and who
+// sees whom at the grain of a strip of keys and a panel of queries.
+//
+// The heads that share a key/value head are stacked: row i·group + h is query i of the h-th of
+// them, so keys and values are read once a group, and one query with a group of 16 already fills a
+// panel.
+#ifndef HONE_KERNELS_ATTENTION_PARTS_H
+#define HONE_KERNELS_ATTENTION_PARTS_H
+
+#include "kernels/kernels.h"
+#include "kernels/table.h"
+
+enum {
+    STRIP = 16,                             // keys whose intervals are summed up together
+    BLOCK_PANELS = 8,                       // panels that share one pass over a block of keys
+    BLOCK_ROWS = BLOCK_PANELS * HONE_PANEL, // rows of such a block
+};
+
+// The extremes of the intervals of one strip's keys.
+typedef struct StripBounds {
+    int32_t begin_least, begin_most, end_least, end_most;
+} StripBounds;
+
+typedef enum StripState {
+    STRIP_DEAD,   // no query sees any of its keys
+    STRIP_TESTED, // some query may not see some key
+    STRIP_FREE,   // every query sees every key
+} StripState;
+
+typedef struct AttentionShape {
+    const AttentionArgs *args;
+    int group;                 // query heads per key/value head
+    int64_t rows, panels;      // of one key/value head
+    int64_t strips;            // of the keys
+    const StripBounds *bounds; // (strips), NULL: every query sees every key
+} AttentionShape;
+
+typedef struct PanelRange {
+    int64_t first, last; // queries, both inclusive
+    int lanes;           // rows that exist
+} PanelRange;
+
+// Hands out 64-byte aligned pieces of scratch; with base NULL it only measures.
+typedef struct ScratchCursor {
+    char *base;
+    size_t used;
+} ScratchCursor;
+
+AttentionShape hone_attention_shape(const AttentionArgs *args);
+void *hone_attention_take(ScratchCursor *cursor, size_t count, size_t size);
+size_t hone_attention_scratch_bytes(const ScratchCursor *cursor); // with room to align the base
+char *hone_attention_scratch_base(void *scratch);
+// The pool, or NULL where the work is too small for a second thread to pay.
+ThreadPool *hone_attention_pool(const KernelContext *kc, const AttentionShape *shape);
+
+void hone_attention_bounds(const AttentionShape *shape, int64_t strip, StripBounds *bounds);
+PanelRange hone_attention_panel_range(const AttentionShape *shape, int64_t panel);
+// query[lane] of a panel; lanes past the last row get args->queries, which sees nothing.
+void hone_attention_lane_queries(const AttentionShape *shape, int64_t panel,
+                                 int32_t query[HONE_PANEL]);
+// Addresses of a panel's rows in a view of query heads; lanes past the last row get NULL.
+void hone_attention_lane_rows(const AttentionShape *shape, int kv_head, int64_t panel,
+                              AttentionView view, float *rows[HONE_PANEL]);
+StripState hone_attention_strip_state(const AttentionShape *shape, int64_t strip, PanelRange range);
+// The next keys [*start, *stop) at or after *start and before end that a panel may see: no dead
+// strip among them, and the first and the last one seen. false: no more.
+bool hone_attention_next_keys(const AttentionShape *shape, PanelRange range, int64_t end,
+                              int64_t *start, int64_t *stop);
+// The end of the keys from start on, before stop, whose scores all need a test, or all do not.
+int64_t hone_attention_test_run(const AttentionShape *shape, PanelRange range, int64_t start,
+                                int64_t stop, bool *test);
+
+// Does a row hold NaN or infinity? Zero times that is NaN, so a product over keys and queries of
+// which some do not see each other must not touch it.
+bool hone_attention_row_finite(const float *x, int64_t size);
+// As AttentionTable.product, leaving out the terms whose coefficient (in A if `left`, else in B) is
+// exactly 0. Slow: for tiles that hold NaN or infinity and are not wholly visible.
+void hone_attention_sparse_product(int64_t M, int64_t K, PanelOperand A, const float *B,
+                                   int64_t ldb, float *C, int64_t ldc, bool accumulate, bool left);
+
+static inline int64_t attention_ceiling(int64_t a, int64_t b) {
+    return (a + b - 1) / b;
+}
+
+#endif

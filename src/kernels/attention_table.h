@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// The micro-kernels of attention. All of them work on a *panel*: HONE_PANEL query rows side by
+// side, so that a vector runs along queries and no sum ever runs across a vector's lanes. Scores
+// are kept transposed, S (keys, HONE_PANEL), rows ld floats apart.
+#ifndef HONE_KERNELS_ATTENTION_TABLE_H
+#define HONE_KERNELS_ATTENTION_TABLE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { HONE_PANEL = 16 };
+
+// The left side A (M,K) of a product; element (m,k) = data[m/4 · sliver + m%4 · row + k · column].
+// A matrix as it lies has sliver = 4·row; a packed one keeps four rows together, row = 1, column
+// = 4.
+typedef struct PanelOperand {
+    const float *data;
+    int64_t row, column, sliver;
+} PanelOperand;
+
+// Scores of consecutive keys and one panel, with what decides who sees whom.
+typedef struct PanelScores {
+    float *S; // (keys, HONE_PANEL)
+    int64_t ld, keys;
+    const int32_t *query;       // (HONE_PANEL) number of the query in each lane
+    const int32_t *begin, *end; // (keys) or NULL: every lane sees every key
+} PanelScores;
+
+typedef struct AttentionTable {
+    // C (M, HONE_PANEL) = [C +] A (M,K) · B (K, HONE_PANEL); rows of B and C are ldb and ldc apart.
+    void (*product)(int64_t M, int64_t K, PanelOperand A, const float *B, int64_t ldb, float *C,
+                    int64_t ldc, bool accumulate);
+    // S ← -infinity where unseen; maximum ← max(maximum, S). A NaN in S stays and is no maximum.
+    void (*maximum)(const PanelScores *scores, float maximum[HONE_PANEL]);
+    // S ← e^(S − shift), a true zero for -infinity; sum += Σ_keys S. S ≤ shift or NaN.
+    void (*exponent)(const PanelScores *scores, const float shift[HONE_PANEL],
+                     float sum[HONE_PANEL]);
+    // S ← p = e^min(S − lse, 0); dP ← p · (dP − D); both 0 where unseen. dP (keys, HONE_PANEL), ld.
+    void (*gradient)(const PanelScores *scores, float *dP, const float lse[HONE_PANEL],
+                     const float D[HONE_PANEL]);
+    // X (rows, HONE_PANEL) contiguous: X ← X · factor, lane by lane.
+    void (*rescale)(int64_t rows, const float factor[HONE_PANEL], float *X);
+    // panel (size, HONE_PANEL) = factor · rowsᵀ; row r is (size) at rows[r]; lanes ≥ lanes get 0.
+    void (*gather)(int64_t size, int lanes, const float *const rows[HONE_PANEL], float factor,
+                   float *panel);
+    // rows[r] (size) = [rows[r] +] factor[r] · column r of panel (size, HONE_PANEL), r < lanes.
+    void (*scatter)(int64_t size, int lanes, const float *panel, const float factor[HONE_PANEL],
+                    float *const rows[HONE_PANEL], bool accumulate);
+} AttentionTable;
+
+#endif

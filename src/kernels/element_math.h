@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// exp and the sine and cosine of rotary angles, in plain C that compilers can vectorise. The
+// polynomials are minimax fits of our own (Remez); their errors stand beside them.
+#ifndef HONE_KERNELS_ELEMENT_MATH_H
+#define HONE_KERNELS_ELEMENT_MATH_H
+
+#include <stdint.h>
+#include <string.h>
+
+#include "base/half.h"
+
+// exp(x) = 2^n · exp(r), n = round(x / ln 2), |r| ≤ ln 2 / 2.
+#define HONE_EXP_LOW (-104.0f) // exp is 0 below
+#define HONE_EXP_HIGH 89.0f    // and infinity above
+#define HONE_LOG2_E 1.44269504f
+#define HONE_LN2_HIGH 0x1.62ep-1f // 12 bits: its product with n is exact
+#define HONE_LN2_LOW 0x1.0bfbe8p-15f
+// exp(r) ≈ 1 + r + r²·(c2 + c3·r + c4·r² + c5·r³ + c6·r⁴), relative error 3.1e-9
+#define HONE_EXP_C2 0.499999934125f
+#define HONE_EXP_C3 0.166665201078f
+#define HONE_EXP_C4 0.0416683942109f
+#define HONE_EXP_C5 0.00836878041118f
+#define HONE_EXP_C6 0.00138144670593f
+
+// Within 1 ulp or so; 0 and infinity where they belong, NaN comes through.
+static inline float hone_exp(float x) {
+    x = x < HONE_EXP_LOW ? HONE_EXP_LOW : x;
+    x = x > HONE_EXP_HIGH ? HONE_EXP_HIGH : x;
+    const float magic = 0x1.8p23f; // adding it rounds to an integer, which the low bits then hold
+    float shifted = x * HONE_LOG2_E + magic;
+    float n = shifted - magic;
+    float r = x - n * HONE_LN2_HIGH;
+    r = r - n * HONE_LN2_LOW;
+    float p = HONE_EXP_C5 + r * HONE_EXP_C6;
+    p = HONE_EXP_C4 + r * p;
+    p = HONE_EXP_C3 + r * p;
+    p = HONE_EXP_C2 + r * p;
+    p = r + r * r * p;
+    p = 1.0f + p;
+    // 2^n in two factors, so that results below the normal range round once, at the end.
+    int32_t power = (int32_t)(hone_f32_to_bits(shifted) & 0x1ffu);
+    power = (power ^ 0x100) - 0x100; // the sign of nine bits
+    int32_t half = (int32_t)((uint32_t)(power + 256) >> 1) - 128;
+    float low = hone_bits_to_f32((uint32_t)(half + 127) << 23);
+    float high = hone_bits_to_f32((uint32_t)(power - half + 127) << 23);
+    return p * low * high;
+}
+
+// σ(g) and 1 − σ(g), both accurate for either sign: with z = e^−|g|, 1/(1+z) and z/(1+z).
+static inline void hone_sigmoid(float g, float *sigma, float *rest) {
+    float z = hone_exp(g < 0 ? g : -g);
+    float large = 1.0f / (1.0f + z), small = z / (1.0f + z);
+    *sigma = g < 0 ? small : large;
+    *rest = g < 0 ? large : small;
+}
+
+// π/2 in two parts: the first has 21 bits, so its product with a quadrant number is exact.
+#define HONE_HALF_PI_HIGH 0x1.921fbp+0
+#define HONE_HALF_PI_LOW 0x1.5110b4611a626p-22
+
+// cosine and sine of position · frequency, both of which may be large: the product and its
+// reduction to a quadrant are in double, the polynomials (|r| ≤ π/4, errors 1e-10 and 4e-9) in
+// float.
+static inline void hone_rotary_angle(double position, float frequency, float *cosine, float *sine) {
+    const double magic = 0x1.8p52;
+    double angle = position * (double)frequency;
+    double shifted = angle * 0.63661977236758134 + magic, quadrants = shifted - magic;
+    uint64_t bits;
+    memcpy(&bits, &shifted, sizeof bits);
+    uint32_t quadrant = (uint32_t)bits;
+    double reduced = angle - quadrants * HONE_HALF_PI_HIGH;
+    float r = (float)(reduced - quadrants * HONE_HALF_PI_LOW), u = r * r;
+    float s = -0.000195172346948f * u + 0.00833217768649f;
+    s = r + r * u * (s * u - 0.166666549367f);
+    float c = 2.44383794626e-5f * u - 0.00138873669099f;
+    c = 1.0f - 0.5f * u + u * u * (c * u + 0.0416666468546f);
+    float even = quadrant & 1 ? s : c, odd = quadrant & 1 ? c : s;
+    *cosine = (quadrant + 1) & 2 ? -even : even;
+    *sine = quadrant & 2 ? -odd : odd;
+}
+
+#endif

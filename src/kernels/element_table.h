@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// The inner loops of the row and element kernels: one row or one chunk, in one thread. Pointers
+// need no alignment. An output may be the input it is computed from, element by element, where
+// said.
+#ifndef HONE_KERNELS_ELEMENT_TABLE_H
+#define HONE_KERNELS_ELEMENT_TABLE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+// AdamW's numbers of one step, made once in double:
+//   p ← p·keep; m ← β1·m + new_mean·g; v ← β2·v + new_square·g²;
+//   p ← p − rate·m / (√v / root + eps)
+typedef struct AdamWStep {
+    float scale, keep, beta1, new_mean, beta2, new_square, rate, root, eps;
+} AdamWStep;
+
+typedef struct ElementTable {
+    // Returns Σ x².
+    float (*row_squares)(int64_t C, const float *x);
+    // y = x · r ⊙ w
+    void (*row_scale)(int64_t C, const float *x, const float *w, float r, float *y);
+    // Returns Σ dy ⊙ w ⊙ x.
+    float (*row_dot)(int64_t C, const float *x, const float *w, const float *dy);
+    // dx += r·(dy ⊙ w) − x·slope
+    void (*row_gradient)(int64_t C, const float *x, const float *w, float r, float slope,
+                         const float *dy, float *dx);
+    // dw += dy ⊙ x · r
+    void (*row_weight_gradient)(int64_t C, const float *x, float r, const float *dy, float *dw);
+
+    // cosine, sine of position · frequency (pairs each), accurate at any position.
+    void (*rotary_angles)(int64_t pairs, double position, const float *frequency, float *cosine,
+                          float *sine);
+    // Rotate pairs by (cosine, sine) (pairs each). y = or, with add, y += the rotated; y may be x.
+    // neighbours: (x[2j], x[2j+1]); halves: (a[j], b[j]) into (ya[j], yb[j]).
+    void (*rotate_neighbours)(int64_t pairs, const float *cosine, const float *sine, const float *x,
+                              float *y, bool add);
+    void (*rotate_halves)(int64_t pairs, const float *cosine, const float *sine, const float *a,
+                          const float *b, float *ya, float *yb, bool add);
+
+    void (*swiglu)(int64_t count, const float *gate, const float *up, float *y);
+    void (*swiglu_gradient)(int64_t count, const float *gate, const float *up, const float *dy,
+                            float *dgate, float *dup);
+
+    void (*add)(int64_t count, const float *a, const float *b, float *y); // y may be a or b
+
+    // The largest element; NaN is passed over. -infinity when there is none.
+    float (*maximum)(int64_t count, const float *x);
+    // Returns Σ exp(x − shift), its partial sums short enough for a relative error below 1e-6.
+    double (*exp_sum)(int64_t count, const float *x, float shift);
+    // The same; x ← exp(x − shift).
+    double (*exp_sum_store)(int64_t count, float shift, float *x);
+    void (*scale)(int64_t count, float factor, float *x); // x ← x·factor
+
+    // Returns Σ x² in double.
+    double (*sum_of_squares)(int64_t count, const float *x);
+    void (*adamw)(int64_t count, const AdamWStep *step, const float *g, float *p, float *m,
+                  float *v);
+} ElementTable;
+
+#endif

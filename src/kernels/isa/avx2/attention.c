@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: Apache-2.0
+// A panel is two vectors of eight queries.
+#include "kernels/table.h"
+
+#include <immintrin.h>
+
+#include "kernels/attention_math.h"
+
+enum { LANES = 8 };
+
+// ---- product -----------------------------------------------------------------------------------
+
+// C (4, 16) = [C +] A (4,K) · B (K, 16): eight sums, two vectors of B and two broadcasts. The order
+// is written out because compilers spill a sum or move operands about, at a third of the speed.
+#define STEP(B_LOW, B_HIGH)                                                                        \
+    "vmovups " B_LOW ", %%ymm12\n\t"                                                               \
+    "vmovups " B_HIGH ", %%ymm13\n\t"                                                              \
+    "vbroadcastss (%[a]), %%ymm14\n\t"                                                             \
+    "vbroadcastss (%[a],%[row]), %%ymm15\n\t"                                                      \
+    "vfmadd231ps %%ymm12, %%ymm14, %[s0]\n\t"                                                      \
+    "vfmadd231ps %%ymm13, %%ymm14, %[s1]\n\t"                                                      \
+    "vbroadcastss (%[a],%[row],2), %%ymm14\n\t"                                                    \
+    "vfmadd231ps %%ymm12, %%ymm15, %[s2]\n\t"                                                      \
+    "vfmadd231ps %%ymm13, %%ymm15, %[s3]\n\t"                                                      \
+    "vbroadcastss (%[a],%[row3]), %%ymm15\n\t"                                                     \
+    "vfmadd231ps %%ymm12, %%ymm14, %[s4]\n\t"                                                      \
+    "vfmadd231ps %%ymm13, %%ymm14, %[s5]\n\t"                                                      \
+    "add %[column], %[a]\n\t"                                                                      \
+    "vfmadd231ps %%ymm12, %%ymm15, %[s6]\n\t"                                                      \
+    "vfmadd231ps %%ymm13, %%ymm15, %[s7]\n\t"
+
+static inline void tile4(int64_t K, const float *a, PanelOperand A, const float *b, int64_t ldb,
+                         float *C, int64_t ldc, bool accumulate) {
+    __m256 s[8];
+    for (int m = 0; m < 4; m++)
+        for (int n = 0; n < 2; n++)
+            s[m * 2 + n] =
+                accumulate ? _mm256_loadu_ps(C + m * ldc + n * LANES) : _mm256_setzero_ps();
+    const int64_t bytes = sizeof(float);
+    int64_t pairs = K / 2, odd = K % 2;
+    __asm__ volatile(
+        "test %[pairs], %[pairs]\n\t"
+        "jz 2f\n"
+        "1:\n\t" STEP("(%[b])", "32(%[b])")
+            STEP("(%[b],%[ldb])", "32(%[b],%[ldb])") "lea (%[b],%[ldb],2), %[b]\n\t"
+                                                     "dec %[pairs]\n\t"
+                                                     "jnz 1b\n"
+                                                     "2:\n\t"
+                                                     "test %[odd], %[odd]\n\t"
+                                                     "jz 3f\n\t" STEP("(%[b])", "32(%[b])") "3:"
+        : [s0] "+x"(s[0]), [s1] "+x"(s[1]), [s2] "+x"(s[2]), [s3] "+x"(s[3]), [s4] "+x"(s[4]),
+          [s5] "+x"(s[5]), [s6] "+x"(s[6]), [s7] "+x"(s[7]), [a] "+r"(a), [b] "+r"(b),
+          [pairs] "+r"(pairs)
+        : [row] "r"(A.row * bytes), [row3] "r"(A.row * 3 * bytes), [column] "r"(A.column * bytes),
+          [ldb] "r"(ldb * bytes), [odd] "r"(odd)
+        : "xmm12", "xmm13", "xmm14", "xmm15", "cc", "memory");
+    for (int m = 0; m < 4; m++)
+        for (int n = 0; n < 2; n++) _mm256_storeu_ps(C + m * ldc + n * LANES, s[m * 2 + n]);
+}
+
+// The last one to three rows of A.
+static inline __attribute__((always_inline)) void tile_rest(int rows, int64_t K, const float *a,
+                                                            PanelOperand A, const float *b,
+                                                            int64_t ldb, float *C, int64_t ldc,
+                                                            bool accumulate) {
+    __m256 s[3][2];
+    for (int m = 0; m < rows; m++)
+        for (int n = 0; n < 2; n++)
+            s[m][n] = accumulate ? _mm256_loadu_ps(C + m * ldc + n * LANES) : _mm256_setzero_ps();
+    for (int64_t k = 0; k < K; k++) {
+        __m256 low = _mm256_loadu_ps(b + k * ldb), high = _mm256_loadu_ps(b + k * ldb + LANES);
+        for (int m = 0; m < rows; m++) {
+            __m256 x = _mm256_broadcast_ss(a + m * A.row + k * A.column);
+            s[m][0] = _mm256_fmadd_ps(x, low, s[m][0]);
+            s[m][1] = _mm256_fmadd_ps(x, high, s[m][1]);
+        }
+    }
+    for (int m = 0; m < rows; m++)
+        for (int n = 0; n < 2; n++) _mm256_storeu_ps(C + m * ldc + n * LANES, s[m][n]);
+}
+
+static void product(int64_t M, int64_t K, PanelOperand A, const float *B, int64_t ldb, float *C,
+                    int64_t ldc, bool accumulate) {
+    const float *a = A.data;
+    for (; M >= 4; M -= 4, a += A.sliver, C += 4 * ldc) tile4(K, a, A, B, ldb, C, ldc, accumulate);
+    switch (M) {
+    case 1:
+        tile_rest(1, K, a, A, B, ldb, C, ldc, accumulate);
+        break;
+    case 2:
+        tile_rest(2, K, a, A, B, ldb, C, ldc, accumulate);
+        break;
+    case 3:
+        tile_rest(3, K, a, A, B, ldb, C, ldc, accumulate);
+        break;
+    default:
+        break;
+    }
+}
+
+// ---- softmax -----------------------------------------------------------------------------------
+
+// exp_flushed of eight. The operand order of maximum and minimum lets NaN through.
+static inline __m256 exponential(__m256 x) {
+    const __m256 round = _mm256_set1_ps(EXP_ROUND), log2_e = _mm256_set1_ps(EXP_LOG2_E);
+    x = _mm256_max_ps(_mm256_set1_ps(EXP_LOWEST), x);
+    __m256 rounded = _mm256_fmadd_ps(x, log2_e, round);
+    __m256 f = _mm256_fmsub_ps(x, log2_e, _mm256_sub_ps(rounded, round));
+    __m256 power = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(rounded), 23));
+    __m256 y = _mm256_set1_ps(EXP_C5);
+    y = _mm256_fmadd_ps(y, f, _mm256_set1_ps(EXP_C4));
+    y = _mm256_fmadd_ps(y, f, _mm256_set1_ps(EXP_C3));
+    y = _mm256_fmadd_ps(y, f, _mm256_set1_ps(EXP_C2));
+    y = _mm256_fmadd_ps(y, f, _mm256_set1_ps(EXP_C1));
+    y = _mm256_fmadd_ps(y, f, _mm256_set1_ps(1.0f));
+    return _mm256_mul_ps(y, power);
+}
+
+// All ones in the lanes whose query sees the key.
+static inline __m256 seen(__m256i query, int32_t begin, int32_t end) {
+    __m256i early = _mm256_cmpgt_epi32(_mm256_set1_epi32(begin), query);
+    __m256i before_end = _mm256_cmpgt_epi32(_mm256_set1_epi32(end), query);
+    return _mm256_castsi256_ps(_mm256_andnot_si256(early, before_end));
+}
+
+static inline __m256i load_queries(const int32_t *query) {
+    return _mm256_loadu_si256((const __m256i *)query);
+}
+
+static void maximum(const PanelScores *scores, float highest[HONE_PANEL]) {
+    __m256 low = _mm256_loadu_ps(highest), high = _mm256_loadu_ps(highest + LANES);
+    float *S = scores->S;
+    if (scores->begin) {
+        __m256i first = load_queries(scores->query), second = load_queries(scores->query + LANES);
+        const __m256 lowest = _mm256_set1_ps(-INFINITY);
+        for (int64_t k = 0; k < scores->keys; k++, S += scores->ld) {
+            int32_t begin = scores->begin[k], end = scores->end[k];
+            __m256 x = _mm256_blendv_ps(lowest, _mm256_loadu_ps(S), seen(first, begin, end));
+            __m256 y =
+                _mm256_blendv_ps(lowest, _mm256_loadu_ps(S + LANES), seen(second, begin, end));
+            _mm256_storeu_ps(S, x);
+            _mm256_storeu_ps(S + LANES, y);
+            low = _mm256_max_ps(x, low);
+            high = _mm256_max_ps(y, high);
+        }
+    } else {
+        for (int64_t k = 0; k < scores->keys; k++, S += scores->ld) {
+            low = _mm256_max_ps(_mm256_loadu_ps(S), low);
+            high = _mm256_max_ps(_mm256_loadu_ps(S + LANES), high);
+        }
+    }
+    _mm256_storeu_ps(highest, low);
+    _mm256_storeu_ps(highest + LANES, high);
+}
+
+static void exponent(const PanelScores *scores, const float shift[HONE_PANEL],
+                     float sum[HONE_PANEL]) {
+    __m256 shift_low = _mm256_loadu_ps(shift), shift_high = _mm256_loadu_ps(shift + LANES);
+    __m256 low = _mm256_loadu_ps(sum), high = _mm256_loadu_ps(sum + LANES);
+    float *S = scores->S;
+    for (int64_t k = 0; k < scores->keys; k++, S += scores->ld) {
+        __m256 x = exponential(_mm256_sub_ps(_mm256_loadu_ps(S), shift_low));
+        __m256 y = exponential(_mm256_sub_ps(_mm256_loadu_ps(S + LANES), shift_high));
+        _mm256_storeu_ps(S, x);
+        _mm256_storeu_ps(S + LANES, y);
+        low = _mm256_add_ps(low, x);
+        high = _mm256_add_ps(high, y);
+    }
+    _mm256_storeu_ps(sum, low);
+    _mm256_storeu_ps(sum + LANES, high);
+}
+
+// One half of the lanes; test is a constant at each call.
+static inline __attribute__((always_inline)) void gradient_half(const PanelScores *scores, float *S,
+                                                                float *dP, const int32_t *query,
+                                                                const float *lse, const float *D,
+                                                                bool test) {
+    const __m256 shift = _mm256_loadu_ps(lse), sum = _mm256_loadu_ps(D);
+    const __m256i lanes = test ? load_queries(query) : _mm256_setzero_si256();
+    for (int64_t k = 0; k < scores->keys; k++, S += scores->ld, dP += scores->ld) {
+        __m256 x = _mm256_sub_ps(_mm256_loadu_ps(S), shift);
+        __m256 p = exponential(_mm256_min_ps(_mm256_setzero_ps(), x));
+        __m256 dS = _mm256_mul_ps(p, _mm256_sub_ps(_mm256_loadu_ps(dP), sum));
+        if (test) {
+            __m256 mask = seen(lanes, scores->begin[k], scores->end[k]);
+            p = _mm256_and_ps(p, mask);
+            dS = _mm256_and_ps(dS, mask);
+        }
+        _mm256_storeu_ps(S, p);
+        _mm256_storeu_ps(dP, dS);
+    }
+}
+
+static void gradient(const PanelScores *scores, float *dP, const float lse[HONE_PANEL],
+                     const float D[HONE_PANEL]) {
+    for (int n = 0; n < HONE_PANEL; n += LANES) {
+        float *S = scores->S + n;
+        if (scores->begin)
+            gradient_half(scores, S, dP + n, scores->query + n, lse + n, D + n, true);
+        else
+            gradient_half(scores, S, dP + n, NULL, lse + n, D + n, false);
+    }
+}
+
+static void rescale(int64_t rows, const float factor[HONE_PANEL], float *X) {
+    __m256 low = _mm256_loadu_ps(factor), high = _mm256_loadu_ps(factor + LANES);
+    for (int64_t r = 0; r < rows; r++, X += HONE_PANEL) {
+        _mm256_storeu_ps(X, _mm256_mul_ps(_mm256_loadu_ps(X), low));
+        _mm256_storeu_ps(X + LANES, _mm256_mul_ps(_mm256_loadu_ps(X + LANES), high));
+    }
+}
+
+// ---- rows to panels and back -------------------------------------------------------------------
+
+// y[c][r] = x[r][c]
+static inline void transpose(const __m256 x[LANES], __m256 y[LANES]) {
+    __m256 pairs[LANES], fours[LANES];
+    for (int r = 0; r < LANES; r += 2) {
+        pairs[r] = _mm256_unpacklo_ps(x[r], x[r + 1]);
+        pairs[r + 1] = _mm256_unpackhi_ps(x[r], x[r + 1]);
+    }
+    for (int r = 0; r < LANES; r += 4) {
+        fours[r] = _mm256_shuffle_ps(pairs[r], pairs[r + 2], 0x44);
+        fours[r + 1] = _mm256_shuffle_ps(pairs[r], pairs[r + 2], 0xee);
+        fours[r + 2] = _mm256_shuffle_ps(pairs[r + 1], pairs[r + 3], 0x44);
+        fours[r + 3] = _mm256_shuffle_ps(pairs[r + 1], pairs[r + 3], 0xee);
+    }
+    for (int c = 0; c < 4; c++) {
+        y[c] = _mm256_permute2f128_ps(fours[c], fours[c + 4], 0x20);
+        y[c + 4] = _mm256_permute2f128_ps(fours[c], fours[c + 4], 0x31);
+    }
+}
+
+static void gather(int64_t size, int lanes, const float *const rows[HONE_PANEL], float factor,
+                   float *panel) {
+    const __m256 scale = _mm256_set1_ps(factor);
+    int64_t c = 0;
+    for (; c + LANES <= size; c += LANES)
+        for (int n = 0; n < HONE_PANEL; n += LANES) {
+            __m256 x[LANES], y[LANES];
+            for (int r = 0; r < LANES; r++)
+                x[r] = n + r < lanes ? _mm256_loadu_ps(rows[n + r] + c) : _mm256_setzero_ps();
+            transpose(x, y);
+            for (int r = 0; r < LANES; r++)
+                _mm256_storeu_ps(panel + (c + r) * HONE_PANEL + n, _mm256_mul_ps(y[r], scale));
+        }
+    for (; c < size; c++)
+        for (int n = 0; n < HONE_PANEL; n++)
+            panel[c * HONE_PANEL + n] = n < lanes ? factor * rows[n][c] : 0.0f;
+}
+
+static void scatter(int64_t size, int lanes, const float *panel, const float factor[HONE_PANEL],
+                    float *const rows[HONE_PANEL], bool accumulate) {
+    int64_t c = 0;
+    for (; c + LANES <= size; c += LANES)
+        for (int n = 0; n < lanes; n += LANES) {
+            const __m256 scale = _mm256_loadu_ps(factor + n);
+            __m256 x[LANES], y[LANES];
+            for (int r = 0; r < LANES; r++)
+                x[r] = _mm256_mul_ps(_mm256_loadu_ps(panel + (c + r) * HONE_PANEL + n), scale);
+            transpose(x, y);
+            for (int r = 0; r < LANES && n + r < lanes; r++) {
+                float *row = rows[n + r] + c;
+                _mm256_storeu_ps(row,
+                                 accumulate ? _mm256_add_ps(_mm256_loadu_ps(row), y[r]) : y[r]);
+            }
+        }
+    for (; c < size; c++)
+        for (int n = 0; n < lanes; n++) {
+            float x = factor[n] * panel[c * HONE_PANEL + n];
+            rows[n][c] = accumulate ? rows[n][c] + x : x;
+        }
+}
+
+void hone_avx2_attention(AttentionTable *table) {
+    *table = (AttentionTable){
+        .product = product,
+        .maximum = maximum,
+        .exponent = exponent,
+        .gradient = gradient,
+        .rescale = rescale,
+        .gather = gather,
+        .scatter = scatter,
+    };
+}

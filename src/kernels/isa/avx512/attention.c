@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+// A panel is one vector of sixteen queries. Moving rows to panels and back stays as on AVX2: it
+// waits for memory.
+#include "kernels/table.h"
+
+#include <immintrin.h>
+
+#include "kernels/attention_math.h"
+
+enum {
+    SLIVERS = 4
+}; // four times four rows: sixteen sums, a broadcast straight from memory for each
+
+// C (slivers·4 − missing, 16) = [C +] A · B. slivers and missing are constants at each call.
+static inline __attribute__((always_inline)) void tile(int slivers, int missing, int64_t K,
+                                                       const float *a, PanelOperand A,
+                                                       const float *B, int64_t ldb, float *C,
+                                                       int64_t ldc, bool accumulate) {
+    __m512 sums[SLIVERS * 4];
+    int rows = slivers * 4 - missing;
+    for (int m = 0; m < rows; m++)
+        sums[m] = accumulate ? _mm512_loadu_ps(C + m * ldc) : _mm512_setzero_ps();
+    const float *from[SLIVERS];
+    for (int s = 0; s < slivers; s++) from[s] = a + s * A.sliver;
+    for (int64_t k = 0; k < K; k++) {
+        __m512 b = _mm512_loadu_ps(B);
+        B += ldb;
+        for (int m = 0; m < rows; m++)
+            sums[m] = _mm512_fmadd_ps(_mm512_set1_ps(from[m / 4][m % 4 * A.row]), b, sums[m]);
+        for (int s = 0; s < slivers; s++) from[s] += A.column;
+    }
+    for (int m = 0; m < rows; m++) _mm512_storeu_ps(C + m * ldc, sums[m]);
+}
+
+static void product(int64_t M, int64_t K, PanelOperand A, const float *B, int64_t ldb, float *C,
+                    int64_t ldc, bool accumulate) {
+    const float *a = A.data;
+    for (; M >= 16; M -= 16, a += 4 * A.sliver, C += 16 * ldc)
+        tile(4, 0, K, a, A, B, ldb, C, ldc, accumulate);
+    for (; M >= 8; M -= 8, a += 2 * A.sliver, C += 8 * ldc)
+        tile(2, 0, K, a, A, B, ldb, C, ldc, accumulate);
+    for (; M >= 4; M -= 4, a += A.sliver, C += 4 * ldc)
+        tile(1, 0, K, a, A, B, ldb, C, ldc, accumulate);
+    switch (M) {
+    case 1:
+        tile(1, 3, K, a, A, B, ldb, C, ldc, accumulate);
+        break;
+    case 2:
+        tile(1, 2, K, a, A, B, ldb, C, ldc, accumulate);
+        break;
+    case 3:
+        tile(1, 1, K, a, A, B, ldb, C, ldc, accumulate);
+        break;
+    default:
+        break;
+    }
+}
+
+// exp_flushed of sixteen. The operand order of maximum and minimum lets NaN through.
+static inline __m512 exponential(__m512 x) {
+    const __m512 round = _mm512_set1_ps(EXP_ROUND), log2_e = _mm512_set1_ps(EXP_LOG2_E);
+    x = _mm512_max_ps(_mm512_set1_ps(EXP_LOWEST), x);
+    __m512 rounded = _mm512_fmadd_ps(x, log2_e, round);
+    __m512 f = _mm512_fmsub_ps(x, log2_e, _mm512_sub_ps(rounded, round));
+    __m512 power = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(rounded), 23));
+    __m512 y = _mm512_set1_ps(EXP_C5);
+    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(EXP_C4));
+    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(EXP_C3));
+    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(EXP_C2));
+    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(EXP_C1));
+    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(1.0f));
+    return _mm512_mul_ps(y, power);
+}
+
+// The lanes whose query sees the key.
+static inline __mmask16 seen(__m512i query, int32_t begin, int32_t end) {
+    __mmask16 begun = _mm512_cmpge_epi32_mask(query, _mm512_set1_epi32(begin));
+    return _mm512_mask_cmplt_epi32_mask(begun, query, _mm512_set1_epi32(end));
+}
+
+static void maximum(const PanelScores *scores, float highest[HONE_PANEL]) {
+    __m512 most = _mm512_loadu_ps(highest);
+    float *S = scores->S;
+    if (scores->begin) {
+        const __m512i query = _mm512_loadu_si512(scores->query);
+        const __m512 lowest = _mm512_set1_ps(-INFINITY);
+        for (int64_t k = 0; k < scores->keys; k++, S += scores->ld) {
+            __mmask16 mask = seen(query, scores->begin[k], scores->end[k]);
+            __m512 x = _mm512_mask_blend_ps(mask, lowest, _mm512_loadu_ps(S));
+            _mm512_storeu_ps(S, x);
+            most = _mm512_max_ps(x, most);
+        }
+    } else {
+        for (int64_t k = 0; k < scores->keys; k++, S += scores->ld)
+            most = _mm512_max_ps(_mm512_loadu_ps(S), most);
+    }
+    _mm512_storeu_ps(highest, most);
+}
+
+static void exponent(const PanelScores *scores, const float shift[HONE_PANEL],
+                     float sum[HONE_PANEL]) {
+    const __m512 from = _mm512_loadu_ps(shift);
+    __m512 total = _mm512_loadu_ps(sum);
+    float *S = scores->S;
+    for (int64_t k = 0; k < scores->keys; k++, S += scores->ld) {
+        __m512 p = exponential(_mm512_sub_ps(_mm512_loadu_ps(S), from));
+        _mm512_storeu_ps(S, p);
+        total = _mm512_add_ps(total, p);
+    }
+    _mm512_storeu_ps(sum, total);
+}
+
+static void gradient(const PanelScores *scores, float *dP, const float lse[HONE_PANEL],
+                     const float D[HONE_PANEL]) {
+    const __m512 shift = _mm512_loadu_ps(lse), sum = _mm512_loadu_ps(D);
+    const bool test = scores->begin;
+    const __m512i query = test ? _mm512_loadu_si512(scores->query) : _mm512_setzero_si512();
+    float *S = scores->S;
+    for (int64_t k = 0; k < scores->keys; k++, S += scores->ld, dP += scores->ld) {
+        __mmask16 mask = test ? seen(query, scores->begin[k], scores->end[k]) : 0xffff;
+        __m512 x = _mm512_sub_ps(_mm512_loadu_ps(S), shift);
+        __m512 p = exponential(_mm512_min_ps(_mm512_setzero_ps(), x));
+        p = _mm512_maskz_mov_ps(mask, p);
+        _mm512_storeu_ps(S, p);
+        _mm512_storeu_ps(dP, _mm512_maskz_mul_ps(mask, p, _mm512_sub_ps(_mm512_loadu_ps(dP), sum)));
+    }
+}
+
+static void rescale(int64_t rows, const float factor[HONE_PANEL], float *X) {
+    const __m512 scale = _mm512_loadu_ps(factor);
+    for (int64_t r = 0; r < rows; r++, X += HONE_PANEL)
+        _mm512_storeu_ps(X, _mm512_mul_ps(_mm512_loadu_ps(X), scale));
+}
+
+void hone_avx512_attention(AttentionTable *table) {
+    table->product = product;
+    table->maximum = maximum;
+    table->exponent = exponent;
+    table->gradient = gradient;
+    table->rescale = rescale;
+}

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// Portable micro-kernels on vectors of four floats, which every 64-bit processor has.
+#include "kernels/table.h"
+
+#include <string.h>
+
+enum { ROWS = 4, COLUMNS = 8 };
+
+typedef float Vec4 __attribute__((vector_size(16)));
+
+static inline Vec4 load(const float *x) {
+    Vec4 v;
+    memcpy(&v, x, sizeof v);
+    return v;
+}
+
+static inline void update(float *c, Vec4 sum, const MatmulTile *tile) {
+    sum *= tile->alpha;
+    if (tile->accumulate) sum += load(c);
+    memcpy(c, &sum, sizeof sum);
+}
+
+static void tile_4x8(const MatmulTile *tile) {
+    const float *a = tile->A, *b = tile->B;
+    const int64_t row = tile->a_row;
+    Vec4 sum[ROWS][2] = {{{0}}};
+    for (int64_t k = 0; k < tile->K; k++, a += tile->a_step, b += tile->b_step) {
+        Vec4 b0 = load(b), b1 = load(b + 4);
+        for (int r = 0; r < ROWS; r++) {
+            sum[r][0] += a[r * row] * b0;
+            sum[r][1] += a[r * row] * b1;
+        }
+    }
+    for (int r = 0; r < ROWS; r++) {
+        update(tile->C + r * tile->ldc, sum[r][0], tile);
+        update(tile->C + r * tile->ldc + 4, sum[r][1], tile);
+    }
+}
+
+static void pack_4_rows(const float *A, int64_t lda, int64_t K, float *slab) {
+    for (int64_t k = 0; k < K; k++)
+        for (int r = 0; r < ROWS; r++) slab[k * ROWS + r] = A[r * lda + k];
+}
+
+static void pack_8_columns(const float *x, int64_t stride, int64_t K, float *panel) {
+    for (int64_t k = 0; k < K; k++)
+        for (int j = 0; j < COLUMNS; j++) panel[k * COLUMNS + j] = x[j * stride + k];
+}
+
+static void dot_f32(const void *stored, size_t row_bytes, int64_t rows, const float *x, int64_t K,
+                    float *y) {
+    for (int64_t j = 0; j < rows; j++) {
+        const float *w =
+            (const float *)(const void *)((const char *)stored + (size_t)j * row_bytes);
+        Vec4 sum[4] = {{0}};
+        int64_t k = 0;
+        for (; k + 16 <= K; k += 16)
+            for (int i = 0; i < 4; i++) sum[i] += load(w + k + 4 * i) * load(x + k + 4 * i);
+        Vec4 total = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+        float rest = 0;
+        for (; k < K; k++) rest += w[k] * x[k];
+        y[j] = ((total[0] + total[1]) + (total[2] + total[3])) + rest;
+    }
+}
+
+void hone_generic_matmul(MatmulTable *table) {
+    table->rows = ROWS;
+    table->columns = COLUMNS;
+    table->tile = tile_4x8;
+    table->pack_rows = pack_4_rows;
+    table->pack_columns = pack_8_columns;
+    for (int dtype = 0; dtype < HONE_DTYPE_LIMIT; dtype++) {
+        table->unpack[dtype] = hone_unpack_generic(dtype);
+        table->dot[dtype] = 0;
+    }
+    table->dot[HONE_F32] = dot_f32;
+}

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+// The kernel contract: pure functions on pointers and sizes. Kernels never allocate and keep no
+// state; whoever calls them brings scratch of the size that the _scratch companion names. Work is
+// cut from the shape alone and reductions run in a fixed order: the same bits on any number of
+// threads.
+//
+// Shape alphabet: T tokens (rows), C channels, H query heads, K key/value heads, D head size,
+// F feed-forward size, V vocabulary, M/N/K the usual letters of a matrix product. All matrices are
+// row-major. Every activation and gradient is f32; only weights have other types.
+#ifndef HONE_KERNELS_KERNELS_H
+#define HONE_KERNELS_KERNELS_H
+
+#include "base/dtype.h"
+#include "base/error.h"
+#include "base/pool.h"
+
+typedef struct KernelTable KernelTable; // one ISA level's micro-kernels (kernels/table.h)
+
+// What every kernel takes first. Borrowed by the kernel.
+typedef struct KernelContext {
+    const KernelTable *table;
+    ThreadPool *pool; // NULL: one thread
+} KernelContext;
+
+// The table named "generic", "avx2", "avx512" (NULL: $HONE_ISA, else the best that this processor
+// has). HONE_ERROR_ARGUMENT with the levels that would do, when the name is unknown or the level is
+// lacking.
+hone_status hone_kernel_table(const char *name, const KernelTable **table, HoneError *err);
+const char *hone_kernel_table_name(const KernelTable *table);
+// Names of the levels this processor has, worst first; returns how many (at most 8).
+int hone_kernel_levels(const char *names[8]);
+
+// ---- types -------------------------------------------------------------------------------------
+
+// x (count) = the stored elements as f32. count is a multiple of the type's block. Any weight type.
+void hone_dequantise(int dtype, const void *stored, float *x, int64_t count);
+// stored = x rounded to F32, F16 or BF16 (nearest even). Other types: HONE_ERROR_UNSUPPORTED.
+hone_status hone_quantise(int dtype, const float *x, void *stored, int64_t count, HoneError *err);
+
+// ---- matrix product ----------------------------------------------------------------------------
+
+// C (M,N) = [C +] alpha · op(A) (M,K) · op(B) (K,N)
+//   op(A): A as it lies (M,K), leading dimension lda; a_transposed: stored (K,M), lda ≥ M.
+//   op(B): stored (K,N), ldb elements a stored row; b_transposed: stored (N,K) as Linear weights
+//   are. B has any weight type; blocks run along its stored rows, so ldb is a multiple of the
+//   block.
+// Products y = x·Wᵀ are b_transposed with W (N,K); dX = dY·W is plain with W (K = out, N = in);
+// dW = dYᵀ·X is a_transposed. M, N or K may be 0. Sums in f32.
+typedef struct MatmulArgs {
+    int64_t M, N, K;
+    const float *A;
+    int64_t lda;
+    bool a_transposed;
+    const void *B;
+    int b_type; // HoneDtype
+    int64_t ldb;
+    bool b_transposed;
+    float *C;
+    int64_t ldc;
+    float alpha;
+    bool accumulate; // false: C is overwritten
+} MatmulArgs;
+
+size_t hone_matmul_scratch(const KernelContext *kc, const MatmulArgs *args); // bytes
+void hone_matmul(const KernelContext *kc, const MatmulArgs *args, void *scratch);
+
+// ---- attention ---------------------------------------------------------------------------------
+
+// For each query i and head h, with g(h) = h / (heads / kv_heads) the key/value head it shares:
+//     s_ij = scale · q_ih · k_jg ;  p_ij = softmax over the visible keys j ;  o_ih = Σ_j p_ij ·
+//     v_jg
+// Key j is seen by the queries i with begin[j] ≤ i < end[j] (begin and end NULL: by all). A query
+// that sees no key gives o = 0 and gradient 0. Element (row t, head h, c) of a tensor lies at
+// base[t · row + h · head + c] (strides in floats).
+// lse (heads, queries), natural log of Σ_j exp(s_ij); -infinity for a query that sees no key.
+// Tiled so that memory is linear in length both ways; whole tiles that no query sees are skipped.
+typedef struct AttentionView {
+    float *data;
+    int64_t row, head;
+} AttentionView;
+
+typedef struct AttentionArgs {
+    int64_t queries, keys;
+    int heads, kv_heads;
+    int head_size;  // D of q and k, 1…256
+    int value_size; // D of v and o, 1…256
+    float scale;
+    const int32_t *begin, *end; // (keys) each, in numbers of queries
+    AttentionView q, k, v, o;
+    float *lse;
+    // Backward only: gradients are added to what dq, dk, dv hold.
+    AttentionView d_o, dq, dk, dv;
+} AttentionArgs;
+
+size_t hone_attention_forward_scratch(const KernelContext *kc, const AttentionArgs *args);
+void hone_attention_forward(const KernelContext *kc, const AttentionArgs *args, void *scratch);
+size_t hone_attention_backward_scratch(const KernelContext *kc, const AttentionArgs *args);
+// Reads q, k, v, o, lse, d_o.
+void hone_attention_backward(const KernelContext *kc, const AttentionArgs *args, void *scratch);
+
+// ---- rows and elements -------------------------------------------------------------------------
+
+// y = x · r ⊙ w, r = 1/√(mean(x²) + eps) (Zhang, Sennrich 2019). x, y (T,C), w (C), r (T) written.
+void hone_rms_norm_forward(const KernelContext *kc, int64_t T, int64_t C, const float *x,
+                           const float *w, float eps, float *y, float *r);
+// dx += r·(dy⊙w − x·r²·mean(dy⊙w⊙x)); dw += Σ_t dy⊙x·r. dx or dw may be NULL.
+// scratch: hone_rms_norm_backward_scratch bytes (used for dw's fixed-order partial sums).
+size_t hone_rms_norm_backward_scratch(const KernelContext *kc, int64_t T, int64_t C);
+void hone_rms_norm_backward(const KernelContext *kc, int64_t T, int64_t C, const float *x,
+                            const float *w, const float *r, const float *dy, float *dx, float *dw,
+                            void *scratch);
+
+// Rotary embedding (Su et al. 2021) of x (T, heads·D) into y (may be x):
+//   pair (a,b) → (a·cos − b·sin, a·sin + b·cos), angle = position[t] · frequency[pair].
+//   interleaved: pairs are (2j, 2j+1), as in GGUF's Llama; else (j, j + rotary/2).
+//   frequency (rotary/2). Elements rotary…D of each head are copied. inverse: angle negated, and
+//   the result is added to y (the gradient).
+typedef struct RopeArgs {
+    int64_t T;
+    int heads, head_size, rotary;
+    bool interleaved, inverse;
+    const int32_t *position;
+    const float *frequency;
+    const float *x;
+    float *y;
+} RopeArgs;
+void hone_rope(const KernelContext *kc, const RopeArgs *args);
+
+// y = silu(gate) ⊙ up, silu(g) = g/(1 + e^−g) (Shazeer 2020). count elements.
+void hone_swiglu_forward(const KernelContext *kc, int64_t count, const float *gate, const float *up,
+                         float *y);
+// dgate += dy⊙up⊙silu'(gate); dup += dy⊙silu(gate).
+void hone_swiglu_backward(const KernelContext *kc, int64_t count, const float *gate,
+                          const float *up, const float *dy, float *dgate, float *dup);
+
+void hone_add_forward(const KernelContext *kc, int64_t count, const float *a, const float *b,
+                      float *y);                                                        // y = a + b
+void hone_accumulate(const KernelContext *kc, int64_t count, const float *x, float *y); // y += x
+void hone_fill(const KernelContext *kc, int64_t count, float value, float *y);
+
+// y (T,C) = rows of a stored table (V,C) of any weight type; index in [0,V).
+void hone_gather_rows(const KernelContext *kc, int64_t T, int64_t C, int dtype, const void *table,
+                      const int32_t *index, float *y);
+// table (V,C) += rows: table[index[t]] += dy[t], in the order of t for each row.
+void hone_scatter_rows(const KernelContext *kc, int64_t T, int64_t C, const int32_t *index,
+                       const float *dy, float *table);
+
+// Cross-entropy of one chunk of logits (rows, V), in place:
+//   loss[r] = weight[r]·(logsumexp(z_r) − z_r[target[r]]);  logprob[r] = z_r[target] − logsumexp.
+//   with gradient: z_r ← weight[r]·(softmax(z_r) − onehot(target)); else z_r is left as it was.
+// logprob may be NULL.
+void hone_cross_entropy(const KernelContext *kc, int64_t rows, int64_t V, float *logits,
+                        const int32_t *target, const float *weight, bool gradient, double *loss,
+                        float *logprob);
+
+// correct[r] = 1 when no logit of row r is larger than logits[r][target[r]]. logits (rows, V).
+void hone_target_is_largest(const KernelContext *kc, int64_t rows, int64_t V, const float *logits,
+                            const int32_t *target, uint8_t *correct);
+
+// ---- optimiser ---------------------------------------------------------------------------------
+
+// Σ x², over fixed chunks in fixed order, in double. NaN and infinity come through.
+double hone_sum_of_squares(const KernelContext *kc, int64_t count, const float *x);
+
+// AdamW (Loshchilov, Hutter 2019), as torch.optim.AdamW orders it:
+//   p ← p·(1 − lr·decay); m ← β1·m + (1−β1)·g; v ← β2·v + (1−β2)·g²;
+//   p ← p − (lr/(1−β1^step))·m / (√v/√(1−β2^step) + eps), with g scaled by `scale` first
+//   (clipping).
+typedef struct AdamWArgs {
+    int64_t count, step; // step from 1
+    float lr, beta1, beta2, eps, decay, scale;
+    float *p, *m, *v;
+    const float *g;
+} AdamWArgs;
+void hone_adamw(const KernelContext *kc, const AdamWArgs *args);
+
+#endif

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+// The blocked matrix product (after Goto, van de Geijn: Anatomy of high-performance matrix
+// multiplication, 2008), with B de-quantised as its panels are packed.
+#include "kernels/matmul_plan.h"
+
+#include <string.h>
+
+enum {
+    PANEL_FLOATS = 4096, // 16 KiB: a panel stays in the first-level cache while A streams by
+    CACHED_ROWS = 192,   // of A that meet all panels of a task while they are in the second level
+    TASK_ROWS = 1024,    // unpacking a panel for so many rows costs about a hundredth of their work
+    LEAST_TASK_ROWS = 96,    // below, unpacking would cost more than idle threads
+    PANELS = 4,              // of one task
+    TASKS = 32,              // enough to keep a few threads evenly busy
+    PACKED_FLOATS = 4 << 20, // of A at once
+    LEAST_COLUMNS = 96,      // below, A is not read often enough to pay for packing it
+    LEAST_ROWS = 48,         // and likewise an f32 B that lies as the tile wants it
+    ALIGNMENT = 16,          // floats
+};
+
+typedef struct BlockedProduct {
+    MatmulPlan plan;
+    int64_t first_row, rows; // of A: what is packed now
+    int64_t column_tasks;
+    float *packed;
+    char *workers;
+} BlockedProduct;
+
+static int64_t smaller(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+static int64_t divide_up(int64_t a, int64_t b) {
+    return (a + b - 1) / b;
+}
+
+static int64_t round_up(int64_t a, int64_t unit) {
+    return divide_up(a, unit) * unit;
+}
+
+static bool is_small(const MatmulArgs *args) {
+    return args->M <= MATMUL_SMALL_ROWS && args->b_transposed;
+}
+
+// Columns first, as narrower tasks cost nothing but cache; then rows, each cut of which unpacks B
+// once more.
+static void cut_tasks(MatmulPlan *plan, int64_t M, int64_t N) {
+    int64_t rows = plan->table->rows, columns = plan->table->columns;
+    int64_t narrowest = plan->args->b_transposed ? columns : round_up(plan->b_block, columns);
+    int64_t width = columns * PANELS > narrowest ? columns * PANELS : narrowest;
+    int64_t height = divide_up(M, divide_up(M, TASK_ROWS + rows)); // packed rows are rounded up
+    while (divide_up(M, height) * divide_up(N, width) < TASKS) {
+        if (width / 2 >= narrowest)
+            width /= 2;
+        else if (height / 2 >= LEAST_TASK_ROWS)
+            height = divide_up(height, 2);
+        else
+            break;
+    }
+    plan->task_rows = round_up(height, rows);
+    plan->task_columns = smaller(width, round_up(N, columns));
+}
+
+static MatmulPlan make_plan(const KernelContext *kc, const MatmulArgs *args) {
+    MatmulPlan plan = {.args = args, .table = &kc->table->matmul};
+    int64_t rows = plan.table->rows, columns = plan.table->columns, K = args->K;
+    plan.b_block = hone_dtype_info(args->b_type)->block;
+    plan.b_row_bytes = hone_dtype_bytes(args->b_type, args->ldb);
+    int64_t unit = args->b_transposed && plan.b_block > 32 ? plan.b_block : 32;
+    int64_t most = PANEL_FLOATS / columns / unit * unit;
+    if (most < unit) most = unit;
+    plan.depth = smaller(K, round_up(divide_up(K, divide_up(K, most)), unit));
+    plan.packs_a = args->N >= LEAST_COLUMNS;
+    plan.packs_b = args->b_type != HONE_F32 || args->b_transposed || args->M >= LEAST_ROWS;
+    plan.packed_rows = args->M;
+    if (plan.packs_a) {
+        int64_t packable = smaller(TASK_ROWS, round_up(PACKED_FLOATS / K + 1, rows));
+        plan.packed_rows = round_up(divide_up(args->M, divide_up(args->M, packable)), rows);
+        plan.packed_bytes = (size_t)round_up(plan.packed_rows * K, ALIGNMENT) * sizeof(float);
+    }
+    cut_tasks(&plan, smaller(args->M, plan.packed_rows), args->N);
+    int64_t floats = round_up(plan.task_columns, columns) * plan.depth +
+                     round_up(hone_pack_rows_size(&plan), ALIGNMENT) +
+                     round_up(plan.depth * rows, ALIGNMENT) + rows * columns;
+    plan.worker_bytes = (size_t)round_up(floats, ALIGNMENT) * sizeof(float);
+    return plan;
+}
+
+static MatmulScratch worker_scratch(const BlockedProduct *product, int worker) {
+    const MatmulPlan *plan = &product->plan;
+    int64_t rows = plan->table->rows, columns = plan->table->columns;
+    MatmulScratch scratch;
+    scratch.panels = (float *)(void *)(product->workers + (size_t)worker * plan->worker_bytes);
+    scratch.rows = scratch.panels + round_up(plan->task_columns, columns) * plan->depth;
+    scratch.tail = scratch.rows + round_up(hone_pack_rows_size(plan), ALIGNMENT);
+    scratch.corner = scratch.tail + round_up(plan->depth * rows, ALIGNMENT);
+    return scratch;
+}
+
+static void pack_task(void *argument, int64_t task, int worker) {
+    (void)worker;
+    const BlockedProduct *product = argument;
+    const MatmulPlan *plan = &product->plan;
+    int64_t rows = plan->table->rows, K = plan->args->K;
+    hone_pack_slab(plan, product->first_row + task * rows, 0, K, product->packed + task * rows * K);
+}
+
+// Rows first … last of op(A), K of its columns from k, in the way the tile reads them.
+static void point_at_rows(const BlockedProduct *product, int64_t first, int64_t k, int64_t K,
+                          const MatmulScratch *scratch, MatmulTile *tile) {
+    const MatmulPlan *plan = &product->plan;
+    const MatmulArgs *args = plan->args;
+    int64_t rows = plan->table->rows;
+    if (plan->packs_a) {
+        tile->A = product->packed + (first - product->first_row) * args->K + k * rows;
+        tile->a_row = 1;
+        tile->a_step = rows;
+    } else if (first + rows > args->M) {
+        hone_pack_slab(plan, first, k, K, scratch->tail);
+        tile->A = scratch->tail;
+        tile->a_row = 1;
+        tile->a_step = rows;
+    } else {
+        tile->A = args->A + (args->a_transposed ? k * args->lda + first : first * args->lda + k);
+        tile->a_row = args->a_transposed ? 1 : args->lda;
+        tile->a_step = args->a_transposed ? args->lda : 1;
+    }
+}
+
+// A tile of which only (rows, columns) lie in C.
+static void corner_tile(const MatmulTable *table, MatmulTile *tile, int64_t rows, int64_t columns,
+                        float *corner) {
+    MatmulTile whole = *tile;
+    whole.C = corner;
+    whole.ldc = table->columns;
+    whole.accumulate = false;
+    table->tile(&whole);
+    for (int64_t r = 0; r < rows; r++) {
+        float *c = tile->C + r * tile->ldc;
+        const float *sum = corner + r * table->columns;
+        for (int64_t j = 0; j < columns; j++) c[j] = (tile->accumulate ? c[j] : 0) + sum[j];
+    }
+}
+
+// Rows first … last times one panel (tile->B) into the columns of C that begin at n.
+static void multiply_panel(const BlockedProduct *product, int64_t first, int64_t last, int64_t n,
+                           int64_t k, const MatmulScratch *scratch, MatmulTile *tile) {
+    const MatmulTable *table = product->plan.table;
+    const MatmulArgs *args = product->plan.args;
+    int64_t columns = smaller(table->columns, args->N - n);
+    for (int64_t i = first; i < last; i += table->rows) {
+        int64_t rows = smaller(table->rows, last - i);
+        point_at_rows(product, i, k, tile->K, scratch, tile);
+        tile->C = args->C + i * args->ldc + n;
+        if (rows == table->rows && columns == table->columns)
+            table->tile(tile);
+        else
+            corner_tile(table, tile, rows, columns, scratch->corner);
+    }
+}
+
+static void multiply_task(void *argument, int64_t task, int worker) {
+    const BlockedProduct *product = argument;
+    const MatmulPlan *plan = &product->plan;
+    const MatmulArgs *args = plan->args;
+    MatmulScratch scratch = worker_scratch(product, worker);
+    int64_t width = plan->table->columns, cached = round_up(CACHED_ROWS, plan->table->rows);
+    int64_t row = product->first_row + task / product->column_tasks * plan->task_rows;
+    int64_t end = smaller(row + plan->task_rows, product->first_row + product->rows);
+    int64_t column = task % product->column_tasks * plan->task_columns;
+    int64_t columns = smaller(plan->task_columns, args->N - column);
+    MatmulTile tile = {.ldc = args->ldc, .alpha = args->alpha};
+    for (int64_t k = 0; k < args->K; k += plan->depth) {
+        tile.K = smaller(plan->depth, args->K - k);
+        tile.accumulate = args->accumulate || k > 0;
+        bool packs = plan->packs_b || columns % width;
+        if (packs) hone_pack_panels(plan, column, columns, k, tile.K, &scratch);
+        tile.b_step = packs ? width : args->ldb;
+        for (int64_t i = row; i < end; i += cached) {
+            for (int64_t n = 0; n < columns; n += width) {
+                tile.B = packs ? scratch.panels + n * tile.K
+                               : (const float *)args->B + k * args->ldb + column + n;
+                multiply_panel(product, i, smaller(i + cached, end), column + n, k, &scratch,
+                               &tile);
+            }
+        }
+    }
+}
+
+size_t hone_matmul_scratch(const KernelContext *kc, const MatmulArgs *args) {
+    if (args->M == 0 || args->N == 0 || args->K == 0) return 0;
+    if (is_small(args)) return hone_matmul_small_scratch(kc, args);
+    MatmulPlan plan = make_plan(kc, args);
+    return plan.packed_bytes + (size_t)hone_pool_threads(kc->pool) * plan.worker_bytes;
+}
+
+void hone_matmul(const KernelContext *kc, const MatmulArgs *args, void *scratch) {
+    if (args->M == 0 || args->N == 0) return;
+    if (args->K == 0) {
+        for (int64_t m = 0; m < args->M && !args->accumulate; m++)
+            memset(args->C + m * args->ldc, 0, (size_t)args->N * sizeof(float));
+        return;
+    }
+    if (is_small(args)) {
+        hone_matmul_small(kc, args, scratch);
+        return;
+    }
+    BlockedProduct product = {.plan = make_plan(kc, args), .packed = scratch};
+    const MatmulPlan *plan = &product.plan;
+    product.workers = (char *)scratch + plan->packed_bytes;
+    product.column_tasks = divide_up(args->N, plan->task_columns);
+    for (int64_t first = 0; first < args->M; first += plan->packed_rows) {
+        product.first_row = first;
+        product.rows = smaller(plan->packed_rows, args->M - first);
+        if (plan->packs_a)
+            hone_pool_run(kc->pool, divide_up(product.rows, plan->table->rows), pack_task,
+                          &product);
+        int64_t row_tasks = divide_up(product.rows, plan->task_rows);
+        hone_pool_run(kc->pool, row_tasks * product.column_tasks, multiply_task, &product);
+    }
+}

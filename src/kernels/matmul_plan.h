@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// How one product is cut: from the shape, the types and the level alone, never from the threads.
+#ifndef HONE_KERNELS_MATMUL_PLAN_H
+#define HONE_KERNELS_MATMUL_PLAN_H
+
+#include "kernels/kernels.h"
+#include "kernels/table.h"
+
+// Up to this many rows (a decoded token, a few at once) a product is a set of dot products.
+enum { MATMUL_SMALL_ROWS = 8 };
+
+// A task multiplies task_rows of A by task_columns of B, `depth` of K at a time: it unpacks its
+// columns of B into panels (depth, table->columns), which stay in its worker's scratch.
+typedef struct MatmulPlan {
+    const MatmulArgs *args;
+    const MatmulTable *table;
+    size_t b_row_bytes;    // of a stored row of B
+    int b_block;           // elements in a block of B
+    bool packs_a, packs_b; // else the tile reads the matrix where it lies
+    int64_t depth;         // of K
+    int64_t task_rows, task_columns;
+    int64_t packed_rows; // rows of A in scratch at once, as slabs (K, table->rows)
+    size_t packed_bytes, worker_bytes;
+} MatmulPlan;
+
+// One worker's scratch.
+typedef struct MatmulScratch {
+    float *panels; // (task_columns / columns) × (depth, columns)
+    float *rows;   // unpacked stored rows, before they are transposed or spread over panels
+    float *tail;   // (depth, rows): the last, incomplete rows of an A that is not packed
+    float *corner; // (rows, columns): a tile that does not fit in C
+} MatmulScratch;
+
+// Floats that hone_pack_panels needs in MatmulScratch.rows.
+int64_t hone_pack_rows_size(const MatmulPlan *plan);
+// Slab (K, rows) ← rows first … of op(A), zeros below the last row.
+void hone_pack_slab(const MatmulPlan *plan, int64_t first, int64_t k, int64_t K, float *slab);
+// Panels ← op(B)[k … k+K, first … first+columns], zeros right of the last column.
+void hone_pack_panels(const MatmulPlan *plan, int64_t first, int64_t columns, int64_t k, int64_t K,
+                      const MatmulScratch *scratch);
+
+size_t hone_matmul_small_scratch(const KernelContext *kc, const MatmulArgs *args);
+void hone_matmul_small(const KernelContext *kc, const MatmulArgs *args, void *scratch);
+
+#endif

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+// Included by element.c once for each precision, with REAL, NAME(function) and MATH(function) set.
+// No include guard, on purpose.
+
+void NAME(rms_norm_forward)(int64_t T, int64_t C, const REAL *x, const REAL *w, REAL eps, REAL *y,
+                            REAL *r) {
+    for (int64_t t = 0; t < T; t++) {
+        REAL sum = 0;
+        for (int64_t c = 0; c < C; c++) sum += x[t * C + c] * x[t * C + c];
+        r[t] = 1 / MATH(sqrt)(sum / (REAL)C + eps);
+        for (int64_t c = 0; c < C; c++) y[t * C + c] = x[t * C + c] * r[t] * w[c];
+    }
+}
+
+void NAME(rms_norm_backward)(int64_t T, int64_t C, const REAL *x, const REAL *w, const REAL *r,
+                             const REAL *dy, REAL *dx, REAL *dw) {
+    for (int64_t t = 0; t < T; t++) {
+        const REAL *xt = x + t * C, *dyt = dy + t * C;
+        REAL mean = 0;
+        for (int64_t c = 0; c < C; c++) mean += dyt[c] * w[c] * xt[c] / (REAL)C;
+        for (int64_t c = 0; c < C; c++) {
+            if (dx) dx[t * C + c] += r[t] * (dyt[c] * w[c] - xt[c] * r[t] * r[t] * mean);
+            if (dw) dw[c] += dyt[c] * xt[c] * r[t];
+        }
+    }
+}
+
+void NAME(rope)(const ReferenceRope *args, const REAL *frequency, const REAL *x, REAL *y) {
+    int64_t D = args->head_size, half = args->rotary / 2;
+    for (int64_t head = 0; head < args->T * args->heads; head++) {
+        const REAL *in = x + head * D;
+        REAL *out = y + head * D, angle = (REAL)args->position[head / args->heads];
+        if (args->inverse) angle = -angle;
+        for (int64_t j = 0; j < half; j++) {
+            int64_t first = args->interleaved ? 2 * j : j;
+            int64_t second = args->interleaved ? 2 * j + 1 : j + half;
+            REAL c = MATH(cos)(angle * frequency[j]), s = MATH(sin)(angle * frequency[j]);
+            REAL a = in[first] * c - in[second] * s, b = in[first] * s + in[second] * c;
+            out[first] = args->inverse ? out[first] + a : a;
+            out[second] = args->inverse ? out[second] + b : b;
+        }
+        for (int64_t c = args->rotary; c < D; c++) out[c] = args->inverse ? out[c] + in[c] : in[c];
+    }
+}
+
+void NAME(swiglu_forward)(int64_t count, const REAL *gate, const REAL *up, REAL *y) {
+    for (int64_t i = 0; i < count; i++) y[i] = gate[i] / (1 + MATH(exp)(-gate[i])) * up[i];
+}
+
+void NAME(swiglu_backward)(int64_t count, const REAL *gate, const REAL *up, const REAL *dy,
+                           REAL *dgate, REAL *dup) {
+    for (int64_t i = 0; i < count; i++) {
+        REAL sigma = 1 / (1 + MATH(exp)(-gate[i]));
+        dgate[i] += dy[i] * up[i] * sigma * (1 + gate[i] * (1 - sigma));
+        dup[i] += dy[i] * gate[i] * sigma;
+    }
+}
+
+void NAME(scatter_rows)(int64_t T, int64_t C, const int32_t *index, const REAL *dy, REAL *table) {
+    for (int64_t t = 0; t < T; t++)
+        for (int64_t c = 0; c < C; c++) table[index[t] * C + c] += dy[t * C + c];
+}
+
+void NAME(cross_entropy)(int64_t rows, int64_t V, REAL *logits, const int32_t *target,
+                         const REAL *weight, bool gradient, REAL *loss, REAL *logprob) {
+    for (int64_t r = 0; r < rows; r++) {
+        REAL *z = logits + r * V, largest = z[0], sum = 0;
+        for (int64_t v = 1; v < V; v++) largest = z[v] > largest ? z[v] : largest;
+        for (int64_t v = 0; v < V; v++) sum += MATH(exp)(z[v] - largest);
+        REAL at_target = z[target[r]] - largest - MATH(log)(sum);
+        // A weight of 0 takes the row out, whatever its logits are.
+        loss[r] = weight[r] == 0 ? 0 : -weight[r] * at_target;
+        if (logprob) logprob[r] = at_target;
+        for (int64_t v = 0; gradient && v < V; v++) {
+            REAL p = MATH(exp)(z[v] - largest) / sum;
+            z[v] = weight[r] == 0 ? 0 : weight[r] * (p - (v == target[r]));
+        }
+    }
+}
+
+void NAME(adamw)(const ReferenceAdamW *args, const REAL *g, REAL *p, REAL *m, REAL *v) {
+    REAL lr = (REAL)args->lr, beta1 = (REAL)args->beta1, beta2 = (REAL)args->beta2;
+    REAL correction1 = 1 - MATH(pow)(beta1, (REAL)args->step);
+    REAL correction2 = 1 - MATH(pow)(beta2, (REAL)args->step);
+    for (int64_t i = 0; i < args->count; i++) {
+        REAL gradient = g[i] * (REAL)args->scale;
+        p[i] *= 1 - lr * (REAL)args->decay;
+        m[i] = beta1 * m[i] + (1 - beta1) * gradient;
+        v[i] = beta2 * v[i] + (1 - beta2) * gradient * gradient;
+        REAL denominator = MATH(sqrt)(v[i]) / MATH(sqrt)(correction2) + (REAL)args->eps;
+        p[i] -= lr / correction1 * m[i] / denominator;
+    }
+}

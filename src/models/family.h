@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a model family (llama.c, …) is made of and what model.c gives it. docs/add-a-model.md walks
+// through one.
+#ifndef HONE_MODELS_FAMILY_H
+#define HONE_MODELS_FAMILY_H
+
+#include "models/model.h"
+
+typedef struct ModelFamily {
+    const char *architecture; // GGUF's general.architecture
+    // Check the sizes that only this family uses and make the parameter structs in model->arena.
+    hone_status (*make)(Model *model, HoneError *err);
+    hone_status (*visit)(Model *model, ParameterVisitor visitor, void *user, HoneError *err);
+    // Last hidden states (rows,C). With a cache (no gradients then) the batch's tokens come after
+    // those in the cache, and begin and end have one entry a key: cache length + tokens.
+    Tensor *(*forward)(Model *model, Tape *tape, const ModelBatch *batch, KeyValueCache *cache);
+    Weight *(*head)(Model *model);
+} ModelFamily;
+
+extern const ModelFamily hone_llama;
+
+struct Model {
+    ModelConfig config;
+    const ModelFamily *family;
+    float *frequency; // (rotary/2), radians a position
+    void *parameters; // the family's struct
+    Arena arena;      // holds all of the above
+};
+
+struct KeyValueCache {
+    int64_t capacity, length;
+    Tensor *k, *v; // one (capacity, K·D) a layer, rotated
+    Arena arena;
+    float *data;
+};
+
+// f32 until a loader says otherwise. A zero second dimension makes a vector.
+Tensor hone_model_tensor(int64_t rows, int64_t columns);
+// Visit one parameter; name is GGUF's, a %d in it stands for the layer.
+hone_status hone_visit_tensor(ParameterVisitor visitor, void *user, const char *name, int layer,
+                              Tensor *tensor, HoneError *err);
+hone_status hone_visit_weight(ParameterVisitor visitor, void *user, const char *name, int layer,
+                              const char *target, Weight *weight, HoneError *err);
+
+// The family's forward, after a look at the batch's numbers.
+Tensor *hone_run_batch(Model *model, Tape *tape, const ModelBatch *batch, KeyValueCache *cache);
+
+// What one layer runs over: keys of all tokens (after those in the cache), queries of some.
+typedef struct LayerRows {
+    const int32_t *row;            // of the tokens; NULL: all of them
+    int64_t rows;                  // queries
+    const int32_t *position;       // of the tokens
+    const int32_t *query_position; // of the queries
+    Visibility visible;
+} LayerRows;
+
+LayerRows hone_all_rows(const ModelBatch *batch, const KeyValueCache *cache);
+// The batch's chosen rows: begin and end are counted among them. Index lists live on the tape.
+LayerRows hone_chosen_rows(Tape *tape, const ModelBatch *batch, const KeyValueCache *cache);
+// x's chosen rows; x itself when all are.
+Tensor *hone_layer_rows(Tape *tape, const LayerRows *rows, Tensor *x);
+
+#endif

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// A model: sizes, parameters, and one forward function. Families are files beside this one.
+#ifndef HONE_MODELS_MODEL_H
+#define HONE_MODELS_MODEL_H
+
+#include "tape/tape.h"
+
+typedef struct ModelConfig {
+    const char *architecture; // "llama"
+    int layers, heads, kv_heads, head_size, rotary;
+    int64_t channels, feed_forward, vocabulary, context;
+    float norm_eps, rope_base;
+    bool rope_interleaved; // GGUF's row order of q and k; Hugging Face folders have halves
+    bool tied_head;        // the head is the embedding
+} ModelConfig;
+
+// What a forward pass reads. Tokens of all sequences lie in one line; key j is seen by the queries
+// begin[j] ≤ i < end[j] (numbers of tokens). position is the depth of a token in its sequence.
+typedef struct ModelBatch {
+    int64_t tokens;
+    const int32_t *token, *position, *begin, *end;
+    // Rows whose last hidden state is wanted, rising; NULL and count = tokens: all. In the last
+    // layer queries, attention output and feed-forward run for these rows only.
+    const int32_t *row;
+    int64_t rows;
+} ModelBatch;
+
+// Keys and values of the tokens seen so far, for generation: (capacity, K·D) a layer, f32.
+typedef struct KeyValueCache KeyValueCache;
+
+typedef struct Model Model;
+
+// Check the sizes and make the parameter structs (shapes set, no data yet). HONE_ERROR_UNSUPPORTED
+// for an architecture that is not here, naming those that are.
+hone_status hone_model_make(const ModelConfig *config, Model **model, HoneError *err);
+void hone_model_destroy(Model *model); // does not free parameter data: its owner does
+const ModelConfig *hone_model_config(const Model *model);
+
+// Visit every parameter in file order. tensor->data is what the loader sets.
+hone_status hone_model_visit(Model *model, ParameterVisitor visitor, void *user, HoneError *err);
+// rope_freqs.weight (rotary/2), divides the frequencies; call once after loading when the file has
+// it.
+void hone_model_set_rope_factors(Model *model, const float *factors);
+
+// Last hidden states after the final norm: (rows, C). Recorded on the tape.
+Tensor *hone_model_forward(Model *model, Tape *tape, const ModelBatch *batch);
+Weight *hone_model_head(Model *model); // for hone_head_cross_entropy; the embedding when tied
+
+// Generation. Append `count` tokens to the cache and write the logits (V) after the last of them
+// (logits NULL: none). Truncate forgets tokens from `length` on (a shared prompt's cache is
+// reused).
+hone_status hone_cache_create(Model *model, int64_t capacity, KeyValueCache **cache,
+                              HoneError *err);
+void hone_cache_free(KeyValueCache *cache);
+int64_t hone_cache_length(const KeyValueCache *cache);
+void hone_cache_truncate(KeyValueCache *cache, int64_t length);
+hone_status hone_model_decode(Model *model, Tape *tape, KeyValueCache *cache, const int32_t *token,
+                              int64_t count, float *logits, HoneError *err);
+// The same, but instead of logits the log-probability of each of token[1…count-1] and none for
+// token[0]: logprob (count) where logprob[i] = log p(token[i+1] | …token[i]) for i < count-1; for
+// the last one p(next) when next ≥ 0. Used to rank answers on a prompt's cache.
+hone_status hone_model_score(Model *model, Tape *tape, KeyValueCache *cache, const int32_t *token,
+                             int64_t count, int32_t next, float *logprob, HoneError *err);
+
+// The general form: the batch's tokens behind those in the cache, on a tape without gradients.
+// begin and end have one entry a key, cache length + tokens. → hidden states as
+// hone_model_forward's. The cache is not lengthened: its next use overwrites what was computed
+// here.
+Tensor *hone_model_extend(Model *model, Tape *tape, KeyValueCache *cache, const ModelBatch *batch);
+
+#endif

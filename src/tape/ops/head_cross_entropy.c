@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+// Head and cross-entropy: for entry e with row r, target y and weight w, over logits z = head·x_r,
+//   loss += w·(log Σ_v exp z_v − z_y);  dz = w·(softmax(z) − onehot(y));
+//   dx_r += dz·head;  dhead += dzᵀ·x_r;  adapters of the head as in weight.h.
+// Entries go by in chunks: the logits (chunk,V) are scratch, made and used up within one chunk,
+// with the gradients taken in the same pass. So there is no record: backward begins with x's
+// gradient.
+#include <inttypes.h>
+
+#include "tape/ops/weight.h"
+
+enum { LEAST_ROWS = 128, LOGITS_BYTES = 48 << 20 };
+
+// Rows a chunk: 128 or as many as LOGITS_BYTES hold, with the chunks about equally large.
+static int64_t chunk_rows(int64_t entries, int64_t V) {
+    int64_t limit = LOGITS_BYTES / (int64_t)sizeof(float) / V;
+    if (limit < LEAST_ROWS) limit = LEAST_ROWS;
+    int64_t chunks = (entries + limit - 1) / limit;
+    return chunks > 1 ? (entries + chunks - 1) / chunks : entries;
+}
+
+static bool entries_exist(Tape *tape, const Tensor *x, int64_t V, const HeadLoss *io) {
+    for (int64_t e = 0; e < io->entries && hone_tape_runs(tape); e++) {
+        int32_t row = io->row[e], target = io->target[e];
+        if (row < 0 || row >= x->shape[0] || (e > 0 && row < io->row[e - 1]))
+            hone_tape_refuse(tape, HONE_ERROR_ARGUMENT,
+                             "loss entry %" PRId64 " has row %" PRId32
+                             "; rows must rise and be below %" PRId64,
+                             e, row, x->shape[0]);
+        else if (target < 0 || target >= V)
+            hone_tape_refuse(tape, HONE_ERROR_INPUT,
+                             "target %" PRId32 " of loss entry %" PRId64
+                             " is outside of the vocabulary of %" PRId64,
+                             target, e, V);
+    }
+    return hone_tape_dry(tape) || hone_tape_runs(tape);
+}
+
+// Memory of one chunk.
+typedef struct Chunk {
+    HeapBlock *x, *u, *logits, *dx, *loss;
+} Chunk;
+
+static Chunk take_chunk(Tape *tape, int64_t rows, const Weight *head, bool wants_dx) {
+    int64_t V = head->base.shape[0], C = head->base.shape[1], ranks = hone_weight_ranks(head);
+    return (Chunk){.x = hone_tape_take_floats(tape, rows, C),
+                   .u = ranks ? hone_tape_take_floats(tape, rows, ranks) : NULL,
+                   .logits = hone_tape_take_floats(tape, rows, V),
+                   .dx = wants_dx ? hone_tape_take_floats(tape, rows, C) : NULL,
+                   .loss = hone_tape_take(tape, (size_t)rows * sizeof(double))};
+}
+
+static void give_chunk(Tape *tape, const Chunk *chunk) {
+    hone_tape_give(tape, chunk->loss);
+    hone_tape_give(tape, chunk->dx);
+    hone_tape_give(tape, chunk->logits);
+    hone_tape_give(tape, chunk->u);
+    hone_tape_give(tape, chunk->x);
+}
+
+// Entries first … first+count-1.
+static void run_chunk(Tape *tape, Weight *head, Tensor *x, HeadLoss *io, const Chunk *chunk,
+                      int64_t first, int64_t count) {
+    const KernelContext *kc = hone_tape_kernels(tape);
+    int64_t V = head->base.shape[0], C = head->base.shape[1];
+    const int32_t *row = io->row ? io->row + first : NULL;
+    const bool backward =
+        hone_tape_gradients(tape) && (x->requires_grad || hone_weight_is_trained(head));
+    float *rows = hone_block_address(chunk->x), *logits = hone_block_address(chunk->logits);
+    double *loss = hone_block_address(chunk->loss);
+    WeightRows product = {.T = count,
+                          .x = rows,
+                          .u = hone_block_address(chunk->u),
+                          .y = logits,
+                          .dy = logits,
+                          .dx = hone_block_address(chunk->dx),
+                          .wants_dx = chunk->dx != NULL};
+    const float *from = hone_tape_data(tape, x);
+    if (hone_tape_runs(tape)) hone_gather_rows(kc, count, C, HONE_F32, from, row, rows);
+    hone_weight_forward(tape, head, &product);
+    if (hone_tape_runs(tape)) {
+        if (io->correct)
+            hone_target_is_largest(kc, count, V, logits, io->target + first, io->correct + first);
+        hone_cross_entropy(kc, count, V, logits, io->target + first, io->weight + first, backward,
+                           loss, io->logprob ? io->logprob + first : NULL);
+        for (int64_t e = 0; e < count; e++) io->loss += loss[e];
+    }
+    if (!backward) return;
+    float *dx = hone_tape_gradient(tape, x);
+    if (hone_tape_runs(tape) && product.wants_dx) hone_fill(kc, count * C, 0.0f, product.dx);
+    hone_weight_backward(tape, head, &product);
+    if (hone_tape_runs(tape) && product.wants_dx)
+        hone_scatter_rows(kc, count, C, row, product.dx, dx);
+}
+
+void hone_head_cross_entropy(Tape *tape, Weight *head, Tensor *x, HeadLoss *io) {
+    io->loss = 0;
+    int64_t V = head->base.shape[0];
+    if (!hone_tape_given(tape, x) || !hone_weight_fits(tape, head, x)) return;
+    if (!entries_exist(tape, x, V, io) || io->entries < 1) return;
+    int64_t rows = chunk_rows(io->entries, V);
+    Chunk chunk = take_chunk(tape, rows, head, hone_tape_gradients(tape) && x->requires_grad);
+    for (int64_t first = 0; first < io->entries; first += rows) {
+        int64_t left = io->entries - first;
+        run_chunk(tape, head, x, io, &chunk, first, left < rows ? left : rows);
+    }
+    give_chunk(tape, &chunk);
+}

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// Linear: y = x·Wᵀ + Σ scale·(x·Aᵀ)·Bᵀ, x (T,in), W (out,in) of any weight type. Formulas:
+// weight.h. Kept: x only when W or an A is trained, u = x·Aᵀ (T, ranks) only when a B is.
+#include "tape/ops/weight.h"
+
+typedef struct LinearRecord {
+    Record base;
+    Weight *weight;
+    Tensor *x, *u;
+} LinearRecord;
+
+static void backward(Tape *tape, Record *base) {
+    const LinearRecord *record = (const LinearRecord *)base;
+    Tensor *x = record->x;
+    hone_weight_backward(
+        tape, record->weight,
+        &(WeightRows){.T = x->shape[0],
+                      .x = hone_weight_reads_input(record->weight) ? hone_tape_data(tape, x) : NULL,
+                      .u = record->u ? hone_tape_data(tape, record->u) : NULL,
+                      .dy = hone_tape_gradient(tape, base->output),
+                      .dx = hone_tape_gradient(tape, x),
+                      .wants_dx = x->requires_grad});
+}
+
+Tensor *hone_linear(Tape *tape, Weight *weight, Tensor *x) {
+    if (!hone_tape_given(tape, x) || !hone_weight_fits(tape, weight, x)) return NULL;
+    int64_t T = x->shape[0], ranks = hone_weight_ranks(weight);
+    bool trained = hone_tape_gradients(tape) && hone_weight_is_trained(weight);
+    Tensor *y = hone_tape_new_tensor(tape, T, weight->base.shape[0]);
+    Tensor *u = NULL;
+    HeapBlock *scratch = NULL;
+    if (trained && hone_weight_reads_ranks(weight))
+        u = hone_tape_new_tensor(tape, T, ranks);
+    else if (ranks > 0)
+        scratch = hone_tape_take_floats(tape, T, ranks);
+    if (!y) return NULL;
+    hone_weight_forward(tape, weight,
+                        &(WeightRows){.T = T,
+                                      .x = hone_tape_data(tape, x),
+                                      .u = u ? u->data : hone_block_address(scratch),
+                                      .y = y->data});
+    hone_tape_give(tape, scratch);
+
+    y->requires_grad = trained || (hone_tape_gradients(tape) && x->requires_grad);
+    if (!y->requires_grad) return y;
+    LinearRecord *record = hone_tape_record(tape, sizeof *record, y, backward);
+    if (!record) return NULL;
+    record->weight = weight;
+    record->x = x;
+    record->u = u;
+    if (hone_weight_reads_input(weight)) hone_tape_save(tape, &record->base, x);
+    if (u) hone_tape_save(tape, &record->base, u);
+    return y;
+}

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// The product with a Weight, adapters included, and its derivatives: what linear and the head
+// share.
+#ifndef HONE_TAPE_OPS_WEIGHT_H
+#define HONE_TAPE_OPS_WEIGHT_H
+
+#include "tape/record.h"
+
+// What of a weight is trained, and so what its backward reads.
+bool hone_weight_is_trained(const Weight *weight);
+bool hone_weight_reads_input(const Weight *weight); // dW or a dA
+bool hone_weight_reads_ranks(const Weight *weight); // a dB
+
+int64_t hone_weight_ranks(const Weight *weight); // the adapters' ranks added up
+
+// False, with an error on the tape, when x has other columns than W or an adapter does not fit W.
+bool hone_weight_fits(Tape *tape, const Weight *weight, const Tensor *x);
+
+// The addresses of one product: T rows of x (T,in) and y (T,out); u holds one block (T,rank) an
+// adapter, one after the other.
+typedef struct WeightRows {
+    int64_t T;
+    const float *x;
+    float *u;
+    float *y;        // forward: written
+    const float *dy; // backward
+    float *dx;       // backward: added to
+    bool wants_dx;
+} WeightRows;
+
+// u_a = x·A_aᵀ;  y = x·Wᵀ + Σ_a scale_a·u_a·B_aᵀ
+void hone_weight_forward(Tape *tape, Weight *weight, const WeightRows *rows);
+// With t_a = dy·B_a:  dx += dy·W + Σ_a scale_a·t_a·A_a;  dW += dyᵀ·x;
+//                     dA_a += scale_a·t_aᵀ·x;  dB_a += scale_a·dyᵀ·u_a
+// W + B·A is never formed; what is frozen gets nothing.
+void hone_weight_backward(Tape *tape, Weight *weight, const WeightRows *rows);
+
+#endif

@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tape/record.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+// A tensor the tape made. The tensors of a scope are linked from the newest to the oldest.
+typedef struct Activation {
+    Tensor tensor;
+    struct Activation *older;
+} Activation;
+
+typedef struct Scope {
+    struct Scope *outer;
+    Activation *newest;
+} Scope;
+
+struct Tape {
+    KernelContext kc;
+    TapeOptions options;
+    HoneError error;
+    Heap *heap;   // activations, gradients, scratch
+    Arena arena;  // records, tensors, scopes, index lists
+    Record *last; // the newest record
+    Scope root;   // holds what is made outside of all scopes
+    Scope *scope; // the innermost
+};
+
+Tape *hone_tape_create(const KernelContext *kc, TapeOptions options) {
+    Tape *tape = hone_calloc(1, sizeof *tape);
+    if (!tape) return NULL;
+    tape->kc = *kc;
+    tape->options = options;
+    tape->scope = &tape->root;
+    tape->heap = hone_heap_create(options.dry);
+    if (!tape->heap) {
+        hone_free(tape);
+        return NULL;
+    }
+    return tape;
+}
+
+void hone_tape_free(Tape *tape) {
+    if (!tape) return;
+    hone_heap_free(tape->heap);
+    hone_arena_free(&tape->arena);
+    hone_free(tape);
+}
+
+void hone_tape_reset(Tape *tape, bool gradients) {
+    hone_heap_reset(tape->heap);
+    hone_arena_reset(&tape->arena);
+    hone_error_clear(&tape->error);
+    tape->options.gradients = gradients;
+    tape->last = NULL;
+    tape->root = (Scope){0};
+    tape->scope = &tape->root;
+}
+
+hone_status hone_tape_status(const Tape *tape, HoneError *err) {
+    if (tape->error.status == HONE_OK) return HONE_OK;
+    return hone_fail(err, tape->error.status, "%s", tape->error.message);
+}
+
+size_t hone_tape_peak(const Tape *tape) {
+    return hone_heap_peak(tape->heap);
+}
+
+size_t hone_tape_used(const Tape *tape) {
+    return hone_heap_used(tape->heap);
+}
+
+const KernelContext *hone_tape_kernels(const Tape *tape) {
+    return &tape->kc;
+}
+
+bool hone_tape_gradients(const Tape *tape) {
+    return tape->options.gradients;
+}
+
+bool hone_tape_dry(const Tape *tape) {
+    return tape->options.dry;
+}
+
+bool hone_tape_runs(const Tape *tape) {
+    return !tape->options.dry && tape->error.status == HONE_OK;
+}
+
+Tensor *hone_tape_refuse(Tape *tape, hone_status status, const char *format, ...) {
+    char message[sizeof tape->error.message];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(message, sizeof message, format, args);
+    va_end(args);
+    hone_fail(&tape->error, status, "%s", message);
+    return NULL;
+}
+
+bool hone_tape_given(Tape *tape, const Tensor *input) {
+    if (!input) hone_tape_refuse(tape, HONE_ERROR_ARGUMENT, "an operator was given no input");
+    return input && tape->error.status == HONE_OK;
+}
+
+// ---- memory ------------------------------------------------------------------------------------
+
+HeapBlock *hone_tape_take(Tape *tape, size_t bytes) {
+    if (tape->error.status != HONE_OK) return NULL;
+    HeapBlock *block = hone_heap_take(tape->heap, bytes);
+    if (!block) hone_fail_memory(&tape->error, bytes, "activations");
+    return block;
+}
+
+HeapBlock *hone_tape_take_floats(Tape *tape, int64_t rows, int64_t columns) {
+    size_t bytes;
+    if (!hone_size_product((size_t)rows, (size_t)columns, &bytes) ||
+        !hone_size_product(bytes, sizeof(float), &bytes))
+        bytes = SIZE_MAX;
+    return hone_tape_take(tape, bytes);
+}
+
+void hone_tape_give(Tape *tape, HeapBlock *block) {
+    hone_heap_give(tape->heap, block);
+}
+
+void *hone_block_address(const HeapBlock *block) {
+    return block ? block->address : NULL;
+}
+
+static void *arena_calloc(Tape *tape, size_t count, size_t size) {
+    if (tape->error.status != HONE_OK) return NULL;
+    void *memory = hone_arena_calloc(&tape->arena, count, size);
+    if (!memory) hone_fail_memory(&tape->error, size, "the tape's records");
+    return memory;
+}
+
+void *hone_tape_host(Tape *tape, int64_t count, size_t size) {
+    return arena_calloc(tape, (size_t)count, size);
+}
+
+Tensor *hone_tape_new_tensor(Tape *tape, int64_t rows, int64_t columns) {
+    Activation *made = arena_calloc(tape, 1, sizeof *made);
+    if (!made) return NULL;
+    HeapBlock *block = hone_tape_take_floats(tape, rows, columns);
+    if (!block) return NULL;
+    made->tensor =
+        (Tensor){.rank = 2, .shape = {rows, columns}, .data = block->address, .block = block};
+    made->older = tape->scope->newest;
+    tape->scope->newest = made;
+    return &made->tensor;
+}
+
+// ---- records -----------------------------------------------------------------------------------
+
+void *hone_tape_record(Tape *tape, size_t bytes, Tensor *output,
+                       void (*backward)(Tape *tape, Record *record)) {
+    if (!tape->options.gradients) return NULL;
+    Record *record = arena_calloc(tape, 1, bytes);
+    if (!record) return NULL;
+    record->output = output;
+    record->backward = backward;
+    record->previous = tape->last;
+    tape->last = record;
+    output->producer = record;
+    return record;
+}
+
+void hone_tape_save(Tape *tape, Record *record, Tensor *tensor) {
+    SavedTensor *saved = arena_calloc(tape, 1, sizeof *saved);
+    if (!saved) return;
+    saved->tensor = tensor;
+    saved->next = record->saved;
+    record->saved = saved;
+    tensor->saved++;
+}
+
+// ---- scopes ------------------------------------------------------------------------------------
+
+static void give_data(Tape *tape, Tensor *tensor) {
+    if (!tensor->block) return; // a parameter or an input: not ours
+    hone_heap_give(tape->heap, tensor->block);
+    tensor->block = NULL;
+    tensor->data = NULL;
+}
+
+// Whether giving `tensor` back saves memory: what makes it again may have to stay just for that.
+static bool eviction_pays(const Tensor *tensor) {
+    const Record *record = tensor->producer;
+    if (!record || !record->recompute) return false;
+    int64_t stay = 0;
+    for (int i = 0; i < RECORD_READS; i++) {
+        const Tensor *read = record->reads[i];
+        if (read && read->block && !read->saved) stay += hone_tensor_count(read);
+    }
+    return stay < hone_tensor_count(tensor);
+}
+
+// A tensor whose scope is left: give back what is not needed or can be made again.
+static void settle(Tape *tape, Tensor *tensor) {
+    if (tape->options.keep) return;
+    if (tensor->saved == 0) {
+        give_data(tape, tensor);
+    } else if (eviction_pays(tensor)) {
+        Record *record = tensor->producer;
+        for (int i = 0; i < RECORD_READS; i++)
+            if (record->reads[i]) record->reads[i]->saved++;
+        record->evicted = true;
+        give_data(tape, tensor);
+    }
+}
+
+// Newest first, so that a tensor is settled after those that are made again from it.
+static Activation *close_scope(Tape *tape, const Tensor *result) {
+    Activation *kept = NULL;
+    for (Activation *made = tape->scope->newest; made; made = made->older) {
+        if (&made->tensor == result)
+            kept = made;
+        else
+            settle(tape, &made->tensor);
+    }
+    tape->scope->newest = NULL;
+    return kept;
+}
+
+static void keep_in_scope(Tape *tape, Activation *kept) {
+    if (!kept) return; // no result, or one that was made further out
+    kept->older = tape->scope->newest;
+    tape->scope->newest = kept;
+}
+
+void hone_tape_enter(Tape *tape) {
+    Scope *scope = arena_calloc(tape, 1, sizeof *scope);
+    if (!scope) return;
+    scope->outer = tape->scope;
+    tape->scope = scope;
+}
+
+Tensor *hone_tape_leave(Tape *tape, Tensor *result) {
+    if (tape->error.status != HONE_OK) return NULL;
+    if (!tape->scope->outer)
+        return hone_tape_refuse(tape, HONE_ERROR_ARGUMENT, "a scope was left that was not entered");
+    Activation *kept = close_scope(tape, result);
+    tape->scope = tape->scope->outer;
+    keep_in_scope(tape, kept);
+    return result;
+}
+
+Tensor *hone_tape_renew(Tape *tape, Tensor *result) {
+    if (tape->error.status != HONE_OK) return NULL;
+    keep_in_scope(tape, close_scope(tape, result));
+    return result;
+}
+
+// ---- what operators ask for --------------------------------------------------------------------
+
+float *hone_tape_data(Tape *tape, Tensor *tensor) {
+    Record *record = tensor->producer;
+    if (tensor->data || !record) return tensor->data;
+    if (!record->evicted) {
+        hone_tape_refuse(tape, HONE_ERROR_ARGUMENT, "a tensor was read after its scope was left");
+        return NULL;
+    }
+    tensor->block = hone_tape_take_floats(tape, tensor->shape[0], tensor->shape[1]);
+    if (!tensor->block) return NULL;
+    tensor->data = tensor->block->address;
+    record->recompute(tape, record);
+    return tensor->data;
+}
+
+float *hone_tape_gradient(Tape *tape, Tensor *tensor) {
+    if (!tensor->requires_grad) return NULL;
+    if (tensor->grad) return tensor->grad;
+    if (!tensor->producer) {
+        char shape[64];
+        if (!tape->options.dry)
+            hone_tape_refuse(tape, HONE_ERROR_ARGUMENT,
+                             "a parameter %s requires a gradient and has no memory for it",
+                             hone_shape_text(tensor, shape));
+        return NULL;
+    }
+    tensor->grad_block = hone_tape_take_floats(tape, tensor->shape[0], tensor->shape[1]);
+    if (!tensor->grad_block) return NULL;
+    tensor->grad = hone_block_address(tensor->grad_block);
+    if (hone_tape_runs(tape)) hone_fill(&tape->kc, hone_tensor_count(tensor), 0.0f, tensor->grad);
+    return tensor->grad;
+}
+
+float *hone_tape_gradient_or_scratch(Tape *tape, Tensor *tensor, HeapBlock **scratch) {
+    *scratch = NULL;
+    if (tensor->requires_grad) return hone_tape_gradient(tape, tensor);
+    *scratch = hone_tape_take_floats(tape, tensor->shape[0], tensor->shape[1]);
+    float *unused = hone_block_address(*scratch);
+    if (hone_tape_runs(tape)) hone_fill(&tape->kc, hone_tensor_count(tensor), 0.0f, unused);
+    return unused;
+}
+
+void hone_tape_pass_gradient(Tape *tape, Tensor *from, Tensor *to) {
+    if (!to->requires_grad) return;
+    if (to->producer && !to->grad && from->grad_block) {
+        to->grad = from->grad;
+        to->grad_block = from->grad_block;
+        from->grad = NULL;
+        from->grad_block = NULL;
+        return;
+    }
+    float *gradient = hone_tape_gradient(tape, to);
+    if (hone_tape_runs(tape))
+        hone_accumulate(&tape->kc, hone_tensor_count(to), from->grad, gradient);
+}
+
+void hone_tape_matmul(Tape *tape, const MatmulArgs *args) {
+    HeapBlock *scratch = hone_tape_take(tape, hone_matmul_scratch(&tape->kc, args));
+    if (hone_tape_runs(tape)) hone_matmul(&tape->kc, args, hone_block_address(scratch));
+    hone_tape_give(tape, scratch);
+}
+
+void hone_tape_read(Tape *tape, Tensor *tensor, float *values) {
+    const float *data = hone_tape_data(tape, tensor);
+    if (hone_tape_runs(tape)) memcpy(values, data, hone_tensor_bytes(tensor));
+}
+
+// ---- backward ----------------------------------------------------------------------------------
+
+// One need less for tensor's data; with the last one go the data and what it would be made from.
+static void release(Tape *tape, Tensor *tensor) {
+    if (--tensor->saved > 0) return;
+    give_data(tape, tensor);
+    Record *record = tensor->producer;
+    if (!record || !record->evicted) return;
+    record->evicted = false;
+    for (int i = 0; i < RECORD_READS; i++)
+        if (record->reads[i]) release(tape, record->reads[i]);
+}
+
+hone_status hone_tape_backward(Tape *tape) {
+    for (Record *record = tape->last; record; record = record->previous) {
+        if (record->output->grad) record->backward(tape, record);
+        if (tape->error.status != HONE_OK) return tape->error.status;
+        for (SavedTensor *saved = record->saved; saved; saved = saved->next)
+            release(tape, saved->tensor);
+        // Whoever read the output comes later on the tape and has been walked.
+        Tensor *output = record->output;
+        hone_heap_give(tape->heap, output->grad_block);
+        output->grad_block = NULL;
+        output->grad = NULL;
+        give_data(tape, output);
+    }
+    tape->last = NULL;
+    return tape->error.status;
+}

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+// The tape: calling an operator computes at once and appends a record; backward walks the records
+// in reverse. There is no graph, no sort and no reference count.
+//
+// Memory. Activations live in a heap whose pages stay for the next step. A *scope* (one per decoder
+// block) says when they may go: when it is left, what no backward needs is given back at once, what
+// a cheap operator can make again (norm, SwiGLU) is given back and rebuilt in backward when first
+// asked for, and the rest stays until its record has been walked. Gradients of activations are
+// taken when first written, zeroed, always added to, and given back with the record that made the
+// activation.
+//
+// Errors are sticky: the tape keeps the first, operators given NULL return NULL, the caller checks
+// hone_tape_status once. A *dry* tape runs the same calls without touching any data, to learn the
+// peak of memory beforehand (hone_tape_peak).
+#ifndef HONE_TAPE_TAPE_H
+#define HONE_TAPE_TAPE_H
+
+#include "kernels/kernels.h"
+#include "tensor/tensor.h"
+
+typedef struct Tape Tape;
+
+typedef struct TapeOptions {
+    bool gradients; // false: nothing is recorded, scopes free everything but their result
+    bool dry;       // count memory only: no kernel runs, no data is touched
+    bool keep;      // for tests: scopes give nothing back, so nothing is made again in backward
+} TapeOptions;
+
+// kc is copied; its table and pool are borrowed. NULL: out of memory.
+Tape *hone_tape_create(const KernelContext *kc, TapeOptions options);
+void hone_tape_free(Tape *tape);
+// Forget all records, activations and the error, keep the pages. `gradients` may change between
+// runs.
+void hone_tape_reset(Tape *tape, bool gradients);
+
+hone_status hone_tape_status(const Tape *tape, HoneError *err); // copies the first error into err
+hone_status hone_tape_backward(Tape *tape);                     // from the loss operators recorded
+size_t hone_tape_peak(const Tape *tape); // bytes, activations + scratch, at most so far
+size_t hone_tape_used(const Tape *tape); // bytes held now
+
+// Scopes nest. `leave` returns result, which outlives the scope. `renew` leaves and enters again
+// with result inside the new scope: what a loop over layers calls, so that a layer's input goes
+// with it.
+void hone_tape_enter(Tape *tape);
+Tensor *hone_tape_leave(Tape *tape, Tensor *result);
+Tensor *hone_tape_renew(Tape *tape, Tensor *result);
+
+// ---- operators (one file each in tape/ops/) ----------------------------------------------------
+
+// Inputs of a batch (borrowed until the next reset). A key j is seen by queries begin[j] ≤ i <
+// end[j].
+typedef struct Visibility {
+    int64_t queries, keys;
+    const int32_t *begin, *end; // NULL: all see all
+} Visibility;
+
+Tensor *hone_embedding(Tape *tape, Weight *table, const int32_t *tokens, int64_t count); // → (T,C)
+Tensor *hone_linear(Tape *tape, Weight *weight, Tensor *x);            // (T,in) → (T,out)
+Tensor *hone_rms_norm(Tape *tape, Tensor *gain, float eps, Tensor *x); // recomputable
+Tensor *hone_rotary(Tape *tape, Tensor *x, int heads, int rotary, bool interleaved,
+                    const int32_t *position, const float *frequency); // (T,H·D) → (T,H·D)
+// q (Tq,H·D), k (Tk,K·D), v (Tk,K·D) → (Tq,H·D)
+Tensor *hone_attention(Tape *tape, Tensor *q, Tensor *k, Tensor *v, int heads, int kv_heads,
+                       float scale, Visibility visible);
+Tensor *hone_swiglu(Tape *tape, Tensor *gate, Tensor *up); // recomputable
+Tensor *hone_add(Tape *tape, Tensor *a, Tensor *b);
+// Rows of x in the given order (each at most once): (T,C) → (count,C). rows is borrowed.
+Tensor *hone_select_rows(Tape *tape, Tensor *x, const int32_t *rows, int64_t count);
+
+// For generation, without gradients: write x (T,C) into rows at … at+T-1 of store (capacity,C),
+// which the caller owns → the rows 0 … at+T-1 of store, not copied.
+Tensor *hone_append_rows(Tape *tape, Tensor *store, int64_t at, Tensor *x);
+
+// Head and cross-entropy in one operator, over chunks of rows: the logits never exist whole.
+// Entry e: row row[e] of x (T,C) predicts target[e] with weight[e];
+//   *loss = Σ_e weight[e]·(−log softmax(x_row·Wᵀ)[target]) (added up in double, in order).
+// With gradients, dX of the chunk is made while its logits exist and scaled by `upstream` = 1.
+// logprob (entries), natural log, may be NULL. row must not decrease; rows may repeat.
+typedef struct HeadLoss {
+    int64_t entries;
+    const int32_t *row, *target;
+    const float *weight;
+    float *logprob;
+    uint8_t *correct; // (entries): 1 where the target has the largest logit; may be NULL
+    double loss;      // out
+} HeadLoss;
+void hone_head_cross_entropy(Tape *tape, Weight *head, Tensor *x, HeadLoss *io);
+
+// For operators and for reading results ----------------------------------------------------------
+const KernelContext *hone_tape_kernels(const Tape *tape);
+bool hone_tape_gradients(const Tape *tape);
+bool hone_tape_dry(const Tape *tape);
+// Copy a tensor's values out: the one way by which they leave the tape. Nothing in a dry tape.
+void hone_tape_read(Tape *tape, Tensor *tensor, float *values);
+// Host memory for index lists, zeroed; lives until the next reset. NULL after an error.
+void *hone_tape_host(Tape *tape, int64_t count, size_t size);
+// Record the first error; returns NULL, so that `return hone_tape_refuse(…)` is an operator's way
+// out.
+Tensor *hone_tape_refuse(Tape *tape, hone_status status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+#endif

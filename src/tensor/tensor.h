@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// Tensors, weights and the parameter visitor.
+#ifndef HONE_TENSOR_TENSOR_H
+#define HONE_TENSOR_TENSOR_H
+
+#include "base/dtype.h"
+#include "base/error.h"
+#include "base/memory.h"
+
+// A dense row-major tensor, rank 1…4, outermost dimension first. Who made it owns it: the tape owns
+// activations, a parameter set owns parameters. Operators hand `data` on to kernels and never read
+// it.
+typedef struct Tensor {
+    HoneDtype dtype;
+    int rank;
+    int64_t shape[4];
+    void *data;
+    float *grad;        // f32, same shape; NULL until something needs it
+    bool requires_grad; // somebody wants `grad`
+    // The tape's bookkeeping; zero for parameters and inputs.
+    struct Record *producer; // the operator call that made it
+    HeapBlock *block, *grad_block;
+    int saved; // how many records, or tensors to be made again, still need the data
+} Tensor;
+
+int64_t hone_tensor_count(const Tensor *tensor);
+size_t hone_tensor_bytes(const Tensor *tensor);
+// "(1024, 576)" into text; returns text.
+const char *hone_shape_text(const Tensor *tensor, char text[64]);
+
+// A low-rank adapter of one linear weight W (out,in): y = x·Wᵀ + scale·(x·Aᵀ)·Bᵀ (Hu et al. 2021).
+// scale = alpha/rank, or alpha/√rank for rank-stabilised LoRA.
+typedef struct Adapter {
+    Tensor A; // (rank, in)
+    Tensor B; // (out, rank)
+    float scale;
+} Adapter;
+
+// A linear or embedding weight as stored: W (out,in), row-major, any weight type. `base` requires
+// grad only in full fine-tuning, and is f32 then. Operators on it: linear, embedding, head.
+typedef struct Weight {
+    Tensor base;
+    Adapter
+        *adapters; // adapter_count of them; all are applied, those that require grad are trained
+    int adapter_count;
+} Weight;
+
+// A walk over a model's parameters, each said once. `weight` is set for matrices that may be stored
+// quantised and adapted, `tensor` always (== &weight->base then). Names are GGUF's
+// ("blk.0.attn_q.weight"). Returning anything but HONE_OK stops the walk.
+typedef struct ParameterVisit {
+    const char *name;
+    Tensor *tensor;     // its dtype, rank and shape say what is wanted
+    Weight *weight;     // NULL for norms and biases
+    const char *target; // "q","k","v","o","gate","up","down","embed","head"; NULL if never adapted
+    int layer;          // -1 outside the layers
+    bool optional;      // may be absent from a file (a tied head, rope factors)
+} ParameterVisit;
+typedef hone_status (*ParameterVisitor)(void *user, const ParameterVisit *visit, HoneError *err);
+
+#endif

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// Tokens that are found in the text as they are spelled, before it is cut into pieces.
+#ifndef HONE_TOKENIZER_SPECIAL_H
+#define HONE_TOKENIZER_SPECIAL_H
+
+#include "base/error.h"
+
+typedef struct SpecialToken {
+    const char *text; // borrowed
+    size_t length;
+    int32_t id;
+} SpecialToken;
+
+typedef struct SpecialSet {
+    SpecialToken *items; // sorted by text: those that share a prefix are neighbours
+    uint32_t first[257]; // items[first[c]…first[c + 1]) begin with byte c
+} SpecialSet;
+
+// Copies the items; empty texts are left out. Zero-initialised sets are empty and may be freed.
+hone_status hone_special_create(SpecialSet *set, const SpecialToken *items, size_t count,
+                                HoneError *err);
+void hone_special_free(SpecialSet *set);
+
+// The leftmost special token at or after `from`, the longest of those there; NULL: none.
+// *begin: where it is (`length` when none).
+const SpecialToken *hone_special_find(const SpecialSet *set, const char *text, size_t length,
+                                      size_t from, size_t *begin);
+
+#endif

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// Generation from tokens, shared by the public calls and by evaluation.
+#ifndef HONE_TRAIN_DECODE_H
+#define HONE_TRAIN_DECODE_H
+
+#include "train/session.h"
+
+struct HoneGenerator {
+    HoneModel *model;
+    Tape *tape;
+    KeyValueCache *cache;
+    int32_t *seen; // the tokens in the cache
+    int64_t capacity;
+    float *logits;
+    int32_t *candidates;
+};
+
+// Room for `length` tokens: a larger cache forgets what the smaller one held.
+hone_status hone_generator_reserve(HoneGenerator *generator, int64_t length, HoneError *err);
+// Make the cache hold exactly these tokens; what it already holds of them is not computed again.
+// The last token always is: `logits` are those after it.
+hone_status hone_generator_feed(HoneGenerator *generator, const int32_t *tokens, int64_t count,
+                                HoneError *err);
+
+// Index of the largest logit, the first among equals.
+int32_t hone_argmax(const float *logits, int64_t count);
+
+// As hone_generate_text, for a prompt that is tokens already. The caller has cleared the error.
+hone_status hone_generate_tokens(HoneGenerator *generator, const int32_t *tokens, int64_t count,
+                                 const HoneSampling *sampling, HoneTokenSink sink, void *user,
+                                 HoneGenerated *result);
+
+#endif

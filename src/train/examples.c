@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// The public data calls.
+#include "train/session.h"
+
+DataOptions hone_model_data_options(const HoneModel *model, const HoneDataOptions *options) {
+    static const HoneDataOptions defaults = {0};
+    if (!options) options = &defaults;
+    int64_t longest = model->config.context < 2048 ? model->config.context : 2048;
+    LossOn loss_on = options->loss_on == HONE_LOSS_ASSISTANT    ? LOSS_ASSISTANT
+                     : options->loss_on == HONE_LOSS_COMPLETION ? LOSS_COMPLETION
+                     : options->loss_on == HONE_LOSS_ALL        ? LOSS_ALL
+                                                                : LOSS_AUTO;
+    return (DataOptions){.tokenizer = model->tokenizer,
+                         .chat_template = model->chat_template,
+                         .max_length = options->max_length > 0 ? options->max_length : longest,
+                         .loss_on = loss_on,
+                         .on_bad = options->skip_bad ? BAD_SKIP : BAD_STOP,
+                         .no_eos = options->no_eos,
+                         .keep_text = true};
+}
+
+hone_status hone_data_read(HoneModel *model, const char *path, const HoneDataOptions *options,
+                           HoneData **data) {
+    HoneError *err = hone_begin(model->context);
+    *data = NULL;
+    if (options && options->max_length > model->config.context)
+        return hone_fail(err, HONE_ERROR_ARGUMENT,
+                         "a maximum length of %lld tokens, the model's context is %lld",
+                         (long long)options->max_length, (long long)model->config.context);
+    if (options && options->max_length < 0)
+        return hone_fail(err, HONE_ERROR_ARGUMENT,
+                         "a maximum length of %lld tokens, want 2 or more",
+                         (long long)options->max_length);
+    HoneData *read = hone_calloc(1, sizeof *read);
+    if (!read) return hone_fail_memory(err, sizeof *read, "data");
+    DataOptions resolved = hone_model_data_options(model, options);
+    hone_status status = hone_dataset_read(path, &resolved, &read->set, err);
+    if (status != HONE_OK) {
+        hone_data_free(read);
+        return status;
+    }
+    *data = read;
+    return HONE_OK;
+}
+
+void hone_data_free(HoneData *data) {
+    if (!data) return;
+    hone_dataset_free(&data->set);
+    hone_free(data);
+}
+
+void hone_data_info(const HoneData *data, HoneDataInfo *info) {
+    const Dataset *set = &data->set;
+    *info = (HoneDataInfo){.examples = set->count,
+                           .tokens = set->tokens,
+                           .targets = set->targets,
+                           .longest = set->longest,
+                           .cut = set->cut,
+                           .skipped = set->skipped,
+                           .first_skipped = set->first_bad};
+}
+
+void hone_data_example(const HoneData *data, int64_t index, HoneExample *example) {
+    const Example *source = &data->set.examples[index];
+    *example = (HoneExample){.text = source->text ? source->text : "",
+                             .tokens = source->token,
+                             .mask = source->target,
+                             .count = source->count,
+                             .targets = source->targets,
+                             .answer = source->answer,
+                             .line = source->line,
+                             .cut = source->cut};
+}

@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: Apache-2.0
+// The fine-tuning run from options to files.
+#include "train/run.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/system.h"
+
+void hone_finetune_defaults(HoneFinetuneOptions *options) {
+    *options = (HoneFinetuneOptions){.eval_split = 0.05,
+                                     .rank = 16,
+                                     .alpha = 32,
+                                     .targets = "all-linear",
+                                     .epochs = 1,
+                                     .accumulate = 1,
+                                     .warmup = 0.03,
+                                     .clip = 1,
+                                     .beta1 = 0.9,
+                                     .beta2 = 0.999,
+                                     .eps = 1e-8,
+                                     .shuffle = true,
+                                     .precision = "auto",
+                                     .type = "f16",
+                                     .checkpoint_every = "5m"};
+}
+
+// ---- options -----------------------------------------------------------------------------------
+
+// Fail unless low ≤ value ≤ high (NaN fails).
+static hone_status in_range(HoneError *err, const char *name, double value, double low,
+                            double high) {
+    if (value >= low && value <= high) return HONE_OK;
+    return hone_fail(err, HONE_ERROR_ARGUMENT, "%s is %g, want %g…%g", name, value, low, high);
+}
+
+static hone_status check_numbers(const HoneFinetuneOptions *options, HoneError *err) {
+    RETURN_IF_ERROR(in_range(err, "eval-split", options->eval_split, 0, 1e9));
+    if (options->method == HONE_METHOD_LORA && !options->adapter) {
+        RETURN_IF_ERROR(in_range(err, "rank", options->rank, 1, 4096));
+        RETURN_IF_ERROR(in_range(err, "alpha", options->alpha, 1e-6, 1e6));
+    }
+    RETURN_IF_ERROR(in_range(err, "layers", options->layers, 0, 4096));
+    if (options->steps == 0) RETURN_IF_ERROR(in_range(err, "epochs", options->epochs, 1e-6, 1e6));
+    RETURN_IF_ERROR(in_range(err, "steps", (double)options->steps, 0, 1e9));
+    RETURN_IF_ERROR(in_range(err, "batch", (double)options->batch, 0, 1e6));
+    RETURN_IF_ERROR(in_range(err, "batch-tokens", (double)options->batch_tokens, 0, 1e8));
+    RETURN_IF_ERROR(in_range(err, "accumulate", (double)options->accumulate, 1, 1e6));
+    RETURN_IF_ERROR(in_range(err, "lr", options->lr, 0, 100));
+    RETURN_IF_ERROR(in_range(err, "warmup", options->warmup, 0, 1e9));
+    RETURN_IF_ERROR(in_range(err, "weight-decay", options->weight_decay, 0, 100));
+    RETURN_IF_ERROR(in_range(err, "clip", options->clip, 0, 1e9));
+    RETURN_IF_ERROR(in_range(err, "beta1", options->beta1, 0, 0.999999));
+    RETURN_IF_ERROR(in_range(err, "beta2", options->beta2, 0, 0.9999999));
+    RETURN_IF_ERROR(in_range(err, "eps", options->eps, 1e-30, 1));
+    RETURN_IF_ERROR(in_range(err, "eval-every", (double)options->eval_every, 0, 1e9));
+    for (int64_t s = 0; s < options->data_count; s++)
+        RETURN_IF_ERROR(in_range(err, "a data file's weight", options->data[s].weight, 1e-6, 1000));
+    return HONE_OK;
+}
+
+static hone_status check_options(const HoneFinetuneOptions *options, HoneError *err) {
+    if (!options->model) return hone_fail(err, HONE_ERROR_ARGUMENT, "no model was given: --model");
+    if (options->data_count < 1 || options->data_count > 64)
+        return hone_fail(err, HONE_ERROR_ARGUMENT, "%lld data files, want 1…64: --data",
+                         (long long)options->data_count);
+    if (!options->out && !options->dry_run)
+        return hone_fail(err, HONE_ERROR_ARGUMENT, "no folder for the results: --out");
+    if (options->dropout < 0 || options->dropout > 0)
+        return hone_fail(err, HONE_ERROR_UNSUPPORTED, "dropout is %g: only 0 is supported",
+                         options->dropout);
+    if (strcmp(options->precision, "auto") != 0 && strcmp(options->precision, "f32") != 0)
+        return hone_fail(err, HONE_ERROR_UNSUPPORTED,
+                         "precision \"%s\" is not supported; supported: auto, f32",
+                         options->precision);
+    int type = hone_dtype_from_name(options->type);
+    if (type != HONE_F32 && type != HONE_F16 && type != HONE_BF16)
+        return hone_fail(err, HONE_ERROR_ARGUMENT, "type \"%s\": supported: f16, bf16, f32",
+                         options->type);
+    if (options->method == HONE_METHOD_FULL && options->adapter)
+        return hone_fail(err, HONE_ERROR_ARGUMENT,
+                         "full fine-tuning cannot begin from an adapter: merge it first");
+    if (options->batch > 0 && options->batch_tokens > 0)
+        return hone_fail(err, HONE_ERROR_ARGUMENT, "give batch or batch-tokens, not both");
+    return check_numbers(options, err);
+}
+
+// "5m" is minutes, "100" is steps.
+static hone_status checkpoint_interval(Run *run) {
+    const char *text = run->options.checkpoint_every;
+    char *end;
+    double value = strtod(text, &end);
+    bool minutes = strcmp(end, "m") == 0;
+    if (end == text || !(value > 0) || value > 1e9 || (*end && !minutes))
+        return hone_fail(run->err, HONE_ERROR_ARGUMENT,
+                         "checkpoint-every is \"%s\", want steps (100) or minutes (5m)", text);
+    run->checkpoint_seconds = minutes ? value * 60 : 0;
+    run->checkpoint_steps = minutes ? 0 : (int64_t)(value < 1 ? 1 : value);
+    return HONE_OK;
+}
+
+// What a resumed run must share with the one it continues: the data as tokenised, its order, the
+// trained shapes and every number of the schedule.
+static void fingerprint(Run *run) {
+    const HoneFinetuneOptions *options = &run->options;
+    double numbers[] = {(double)options->method,
+                        options->alpha,
+                        options->lr,
+                        options->warmup,
+                        options->weight_decay,
+                        options->clip,
+                        options->beta1,
+                        options->beta2,
+                        options->eps,
+                        (double)options->schedule,
+                        (double)options->seed,
+                        (double)run->step_count,
+                        (double)options->accumulate,
+                        (double)run->parameters.count};
+    uint64_t hash = hone_hash_bytes(numbers, sizeof numbers);
+    const FileMap *map = &run->model->file.map;
+    size_t head = map->bytes < (1 << 16) ? map->bytes : (1 << 16);
+    hash = hash * 31 + hone_hash_bytes(map->data, head);
+    hash = hash * 31 + map->bytes;
+    for (int64_t i = 0; i < run->order_count; i++) {
+        const Example *example = run->order[i];
+        hash = hash * 31 + hone_hash_bytes(example->token, (size_t)example->count * 4);
+        hash = hash * 31 + hone_hash_bytes(example->target, (size_t)example->count);
+    }
+    run->fingerprint = hash;
+}
+
+// ---- events ------------------------------------------------------------------------------------
+
+static void send(Run *run, HoneEvent event) {
+    if (run->sink && !run->sink(run->user, &event)) run->stop = true;
+}
+
+static hone_status log_step(Run *run, const HoneStep *step) {
+    char line[512];
+    snprintf(line, sizeof line,
+             "{\"event\":\"step\",\"step\":%lld,\"loss\":%.9g,\"lr\":%.9g,\"grad_norm\":%.9g,"
+             "\"tokens\":%lld,\"tokens_computed\":%lld,\"tokens_per_s\":%.1f,\"seconds\":%.4f,"
+             "\"rss_bytes\":%lld}",
+             (long long)step->step, step->loss, step->lr, step->grad_norm, (long long)step->tokens,
+             (long long)step->tokens_computed, step->tokens_per_s, step->seconds,
+             (long long)step->rss_bytes);
+    return hone_log_line(&run->metrics, line, run->err);
+}
+
+static hone_status held_out(Run *run, int64_t step, double *loss) {
+    if (run->held_out_count == 0) return HONE_OK;
+    HoneHeldOut result;
+    RETURN_IF_ERROR(hone_run_held_out(run, step, &result));
+    *loss = result.loss;
+    char line[256];
+    snprintf(line, sizeof line,
+             "{\"event\":\"eval\",\"step\":%lld,\"loss\":%.9g,\"perplexity\":%.9g,\"tokens\":%lld}",
+             (long long)step, result.loss, result.perplexity, (long long)result.tokens);
+    RETURN_IF_ERROR(hone_log_line(&run->metrics, line, run->err));
+    send(run, (HoneEvent){.kind = HONE_EVENT_EVAL, .as.eval = &result});
+    return HONE_OK;
+}
+
+// ---- the run -----------------------------------------------------------------------------------
+
+static hone_status prepare(Run *run) {
+    HoneFinetuneOptions *options = &run->options;
+    RETURN_IF_ERROR(checkpoint_interval(run));
+    RETURN_IF_ERROR(hone_model_load(run->context, options->model, &run->model));
+    if (options->template_path)
+        RETURN_IF_ERROR(hone_model_set_template(run->model, options->template_path));
+    RETURN_IF_ERROR(hone_run_read_data(run));
+    RETURN_IF_ERROR(hone_run_order(run));
+    if (options->lr <= 0) options->lr = options->method == HONE_METHOD_FULL ? 2e-5 : 2e-4;
+    if (options->eval_every <= 0) {
+        options->eval_every = (run->step_count + 3) / 4;
+        if (options->eval_every < 10) options->eval_every = run->step_count;
+    }
+    if (options->examples.max_length == 0)
+        options->examples.max_length =
+            hone_model_data_options(run->model, &options->examples).max_length;
+    RETURN_IF_ERROR(options->method == HONE_METHOD_FULL ? hone_parameters_full(run)
+                                                        : hone_parameters_lora(run));
+    if (run->parameters.count == 0)
+        return hone_fail(run->err, HONE_ERROR_ARGUMENT, "the targets select nothing to train");
+    fingerprint(run);
+    run->tape = hone_tape_create(&run->context->kernels, (TapeOptions){.gradients = true});
+    if (!run->tape) return hone_fail_memory(run->err, sizeof(void *), "the tape");
+    for (int64_t i = 0; i < run->parameters.item_count; i++)
+        run->parameters.items[i].tensor->requires_grad = true;
+    return HONE_OK;
+}
+
+// Refuse before the first step what would not fit: a run that the kernel kills loses more.
+static hone_status check_memory(Run *run, const HonePlan *plan) {
+    int64_t available = hone_memory_available();
+    int64_t growth = plan->memory_bytes - hone_resident_bytes();
+    if (available <= 0 || growth <= available) return HONE_OK;
+    return hone_fail(run->err, HONE_ERROR_MEMORY,
+                     "the run needs about %lld MiB more, the machine has %lld MiB free; a smaller "
+                     "--batch or --batch-tokens, --accumulate or --max-length needs less",
+                     (long long)growth >> 20, (long long)available >> 20);
+}
+
+static hone_status open_outputs(Run *run, bool resumed) {
+    RETURN_IF_ERROR(hone_directory_make(run->options.out, run->err));
+    if (!resumed) hone_checkpoint_clear(run);
+    char *path = hone_path_join(run->options.out, "metrics.jsonl");
+    if (!path) return hone_fail_memory(run->err, 0, "a path");
+    hone_status status = hone_log_open(&run->metrics, path, !resumed, run->err);
+    hone_free(path);
+    RETURN_IF_ERROR(status);
+    run->metrics_open = true;
+    RETURN_IF_ERROR(hone_config_write(run));
+    return hone_run_add_file(run, "metrics.jsonl");
+}
+
+static bool checkpoint_due(const Run *run, int64_t done) {
+    if (run->checkpoint_steps > 0) return done % run->checkpoint_steps == 0;
+    return hone_seconds() - run->checkpoint_last >= run->checkpoint_seconds;
+}
+
+static hone_status one_step(Run *run, int64_t index, double *seconds_total, int64_t first) {
+    double start = hone_seconds();
+    StepResult result;
+    RETURN_IF_ERROR(hone_run_step(run, index, &result));
+    double seconds = hone_seconds() - start;
+    *seconds_total += seconds;
+    double mean = *seconds_total / (double)(index - first + 1);
+    HoneStep step = {.step = index + 1,
+                     .steps = run->step_count,
+                     .loss = result.loss,
+                     .lr = hone_run_learning_rate(run, index),
+                     .grad_norm = result.grad_norm,
+                     .tokens = result.tokens,
+                     .tokens_computed = result.tokens,
+                     .tokens_per_s = (double)result.tokens / seconds,
+                     .seconds = seconds,
+                     .seconds_left = mean * (double)(run->step_count - index - 1),
+                     .rss_bytes = hone_resident_bytes(),
+                     .epoch = (double)(index + 1) / (double)run->epoch_steps};
+    RETURN_IF_ERROR(log_step(run, &step));
+    send(run, (HoneEvent){.kind = HONE_EVENT_STEP, .as.step = &step});
+    return HONE_OK;
+}
+
+// Train from step `done` on; returns with run->stop set when it was asked to stop.
+static hone_status train(Run *run, int64_t *done) {
+    double seconds = 0;
+    int64_t first = *done;
+    run->checkpoint_last = hone_seconds();
+    while (*done < run->step_count && !run->stop) {
+        RETURN_IF_ERROR(one_step(run, *done, &seconds, first));
+        (*done)++;
+        if (*done < run->step_count && !run->stop && *done % run->options.eval_every == 0) {
+            double loss;
+            RETURN_IF_ERROR(held_out(run, *done, &loss));
+        }
+        if (run->stop || (*done < run->step_count && checkpoint_due(run, *done))) {
+            RETURN_IF_ERROR(hone_checkpoint_write(run, *done));
+            run->checkpoint_last = hone_seconds();
+        }
+    }
+    return HONE_OK;
+}
+
+static hone_status finish(Run *run, int64_t done) {
+    bool interrupted = done < run->step_count;
+    if (!interrupted) {
+        RETURN_IF_ERROR(held_out(run, done, &run->loss_last));
+        RETURN_IF_ERROR(hone_checkpoint_write(run, done));
+    }
+    RETURN_IF_ERROR(hone_outputs_write(run));
+    HoneDone result = {.steps = done,
+                       .loss_first = run->loss_first,
+                       .loss_last = run->loss_last,
+                       .seconds = hone_seconds() - run->started,
+                       .rss_peak_bytes = hone_resident_peak(),
+                       .files = (const char *const *)run->files,
+                       .file_count = run->file_count,
+                       .interrupted = interrupted};
+    send(run, (HoneEvent){.kind = HONE_EVENT_DONE, .as.done = &result});
+    if (interrupted)
+        return hone_fail(
+            run->err, HONE_INTERRUPTED,
+            "stopped after step %lld of %lld; the adapter as it is and a checkpoint are "
+            "in %s; the same command with --resume %s goes on",
+            (long long)done, (long long)run->step_count, run->options.out, run->options.out);
+    return HONE_OK;
+}
+
+static hone_status execute(Run *run) {
+    RETURN_IF_ERROR(prepare(run));
+    HonePlan plan;
+    HoneExample shown;
+    RETURN_IF_ERROR(hone_run_plan(run, &plan));
+    RETURN_IF_ERROR(hone_plan_preview(run, &plan, &shown));
+    RETURN_IF_ERROR(check_memory(run, &plan));
+    send(run, (HoneEvent){.kind = HONE_EVENT_PLAN, .as.plan = &plan});
+    if (run->options.dry_run) return HONE_OK;
+    if (run->stop)
+        return hone_fail(run->err, HONE_INTERRUPTED,
+                         "stopped before the first step; nothing was "
+                         "written");
+    RETURN_IF_ERROR(hone_parameters_allocate_state(run));
+    int64_t done = 0;
+    if (run->options.resume) RETURN_IF_ERROR(hone_checkpoint_resume(run, &done));
+    RETURN_IF_ERROR(open_outputs(run, run->options.resume != NULL));
+    if (!run->options.resume) RETURN_IF_ERROR(held_out(run, 0, &run->loss_first));
+    RETURN_IF_ERROR(train(run, &done));
+    return finish(run, done);
+}
+
+static void release(Run *run) {
+    if (run->metrics_open) hone_log_close(&run->metrics);
+    hone_tape_free(run->tape);
+    hone_parameters_free(&run->parameters);
+    for (int64_t s = 0; s < 64; s++) hone_data_free(run->data[s]);
+    hone_data_free(run->eval_data);
+    hone_free((void *)run->train);
+    hone_free((void *)run->held_out);
+    hone_free((void *)run->order);
+    hone_free(run->steps);
+    hone_arena_free(&run->batch_memory);
+    for (int64_t i = 0; i < run->file_count; i++) hone_free(run->files[i]);
+    hone_model_free(run->model);
+    hone_free(run);
+}
+
+hone_status hone_finetune(HoneContext *context, const HoneFinetuneOptions *options,
+                          HoneEventSink sink, void *user) {
+    HoneError *err = hone_begin(context);
+    RETURN_IF_ERROR(check_options(options, err));
+    Run *run = hone_calloc(1, sizeof *run);
+    if (!run) return hone_fail_memory(err, sizeof *run, "the run");
+    run->context = context;
+    run->err = err;
+    run->options = *options;
+    run->sink = sink;
+    run->user = user;
+    run->started = hone_seconds();
+    run->loss_first = run->loss_last = NAN;
+    hone_status status = execute(run);
+    release(run);
+    return status;
+}

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+// Generation on a key/value cache that survives from call to call.
+#include "train/session.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/random.h"
+#include "base/system.h"
+#include "train/decode.h"
+
+hone_status hone_generator_create(HoneModel *model, HoneGenerator **generator) {
+    HoneError *err = hone_begin(model->context);
+    *generator = NULL;
+    HoneGenerator *made = hone_calloc(1, sizeof *made);
+    if (!made) return hone_fail_memory(err, sizeof *made, "a generator");
+    made->model = model;
+    size_t vocabulary = (size_t)model->config.vocabulary;
+    made->tape = hone_tape_create(&model->context->kernels, (TapeOptions){.gradients = false});
+    made->logits = hone_alloc(vocabulary * sizeof *made->logits);
+    made->candidates = hone_alloc(vocabulary * sizeof *made->candidates);
+    if (!made->tape || !made->logits || !made->candidates) {
+        hone_generator_free(made);
+        return hone_fail_memory(err, vocabulary * 8, "a generator");
+    }
+    *generator = made;
+    return HONE_OK;
+}
+
+void hone_generator_free(HoneGenerator *generator) {
+    if (!generator) return;
+    hone_cache_free(generator->cache);
+    hone_tape_free(generator->tape);
+    hone_free(generator->seen);
+    hone_free(generator->logits);
+    hone_free(generator->candidates);
+    hone_free(generator);
+}
+
+hone_status hone_generator_reserve(HoneGenerator *generator, int64_t length, HoneError *err) {
+    if (length <= generator->capacity) return HONE_OK;
+    int64_t capacity = 512;
+    while (capacity < length) capacity *= 2;
+    if (capacity > generator->model->config.context) capacity = generator->model->config.context;
+    hone_cache_free(generator->cache);
+    hone_free(generator->seen);
+    generator->cache = NULL;
+    generator->capacity = 0;
+    generator->seen = hone_alloc((size_t)capacity * sizeof *generator->seen);
+    if (!generator->seen) return hone_fail_memory(err, (size_t)capacity * 4, "a generator");
+    RETURN_IF_ERROR(hone_cache_create(generator->model->model, capacity, &generator->cache, err));
+    generator->capacity = capacity;
+    return HONE_OK;
+}
+
+// ---- sampling ----------------------------------------------------------------------------------
+
+int32_t hone_argmax(const float *logits, int64_t count) {
+    int64_t best = 0;
+    for (int64_t i = 1; i < count; i++)
+        if (logits[i] > logits[best]) best = i;
+    return (int32_t)best;
+}
+
+// Move the `keep` largest logits to the front of candidates, largest first (a partial heap sort:
+// the vocabulary is long and few are wanted).
+static void sift(int32_t *heap, int64_t count, int64_t at, const float *logits) {
+    for (int64_t child; (child = 2 * at + 1) < count; at = child) {
+        if (child + 1 < count && logits[heap[child + 1]] > logits[heap[child]]) child++;
+        if (logits[heap[at]] >= logits[heap[child]]) return;
+        int32_t item = heap[at];
+        heap[at] = heap[child];
+        heap[child] = item;
+    }
+}
+
+static int32_t draw(HoneGenerator *generator, const HoneSampling *sampling, RandomStream *stream) {
+    int64_t vocabulary = generator->model->config.vocabulary;
+    const float *logits = generator->logits;
+    if (sampling->temperature <= 0) return hone_argmax(logits, vocabulary);
+    int32_t *heap = generator->candidates;
+    for (int64_t i = 0; i < vocabulary; i++) heap[i] = (int32_t)i;
+    for (int64_t i = vocabulary / 2 - 1; i >= 0; i--) sift(heap, vocabulary, i, logits);
+    double inverse = 1.0 / (double)sampling->temperature, total = 0;
+    double largest = (double)logits[heap[0]];
+    for (int64_t i = 0; i < vocabulary; i++) total += exp(((double)logits[i] - largest) * inverse);
+    // Taken from the largest down, until top_k or top_p is reached: what is kept lies at the end.
+    int64_t limit =
+        sampling->top_k > 0 && sampling->top_k < vocabulary ? sampling->top_k : vocabulary;
+    double share = sampling->top_p > 0 && sampling->top_p < 1 ? (double)sampling->top_p : 2.0;
+    double kept = 0;
+    int64_t left = vocabulary, count = 0;
+    while (count < limit && left > 0 && kept < share * total) {
+        kept += exp(((double)logits[heap[0]] - largest) * inverse);
+        int32_t top = heap[0];
+        heap[0] = heap[--left];
+        heap[left] = top;
+        sift(heap, left, 0, logits);
+        count++;
+    }
+    double target = (double)hone_random_uniform(stream) * kept, sum = 0;
+    for (int64_t i = vocabulary - 1; i > left; i--) {
+        sum += exp(((double)logits[heap[i]] - largest) * inverse);
+        if (sum > target) return heap[i];
+    }
+    return heap[left < vocabulary ? left : vocabulary - 1];
+}
+
+// ---- decoding ----------------------------------------------------------------------------------
+
+hone_status hone_generator_feed(HoneGenerator *generator, const int32_t *tokens, int64_t count,
+                                HoneError *err) {
+    int64_t held = hone_cache_length(generator->cache), same = 0;
+    while (same < held && same < count - 1 && generator->seen[same] == tokens[same]) same++;
+    hone_cache_truncate(generator->cache, same);
+    memcpy(generator->seen + same, tokens + same, (size_t)(count - same) * sizeof *tokens);
+    return hone_model_decode(generator->model->model, generator->tape, generator->cache,
+                             tokens + same, count - same, generator->logits, err);
+}
+
+static hone_status append_token(HoneGenerated *result, int64_t *capacity, int32_t token,
+                                HoneError *err) {
+    if (result->count == *capacity) {
+        int64_t larger = *capacity ? *capacity * 2 : 64;
+        int32_t *grown = hone_realloc(result->tokens, (size_t)result->count * sizeof *grown,
+                                      (size_t)larger * sizeof *grown);
+        if (!grown) return hone_fail_memory(err, (size_t)larger * sizeof *grown, "tokens");
+        result->tokens = grown;
+        *capacity = larger;
+    }
+    result->tokens[result->count++] = token;
+    return HONE_OK;
+}
+
+static hone_status decode_loop(HoneGenerator *generator, const HoneSampling *sampling,
+                               HoneTokenSink sink, void *user, TextBuffer *text,
+                               HoneGenerated *result, HoneError *err) {
+    HoneModel *model = generator->model;
+    RandomStream stream = hone_random_stream(sampling->seed, RANDOM_SAMPLE, 0);
+    int64_t limit = sampling->max_tokens > 0 ? sampling->max_tokens : 256, capacity = 0;
+    while (result->count < limit) {
+        int32_t token = draw(generator, sampling, &stream);
+        if (hone_token_ends(model->tokenizer, token)) {
+            result->ended = true;
+            return HONE_OK;
+        }
+        RETURN_IF_ERROR(append_token(result, &capacity, token, err));
+        TokenizerText piece = hone_token_bytes(model->tokenizer, token, false);
+        hone_text_append(text, piece.data, piece.length);
+        if (sink && !sink(user, token, piece.data, piece.length)) return HONE_OK;
+        int64_t length = hone_cache_length(generator->cache);
+        if (length >= generator->capacity || result->count == limit) return HONE_OK;
+        generator->seen[length] = token;
+        RETURN_IF_ERROR(hone_model_decode(model->model, generator->tape, generator->cache, &token,
+                                          1, generator->logits, err));
+    }
+    return HONE_OK;
+}
+
+hone_status hone_generate_tokens(HoneGenerator *generator, const int32_t *tokens, int64_t count,
+                                 const HoneSampling *sampling, HoneTokenSink sink, void *user,
+                                 HoneGenerated *result) {
+    HoneError *err = &generator->model->context->error;
+    int64_t context = generator->model->config.context;
+    *result = (HoneGenerated){.prompt_tokens = count};
+    if (count == 0)
+        return hone_fail(err, HONE_ERROR_ARGUMENT,
+                         "the prompt is empty: there is nothing to go on "
+                         "from");
+    if (count >= context)
+        return hone_fail(err, HONE_ERROR_ARGUMENT,
+                         "the prompt has %lld tokens, the model's context is %lld",
+                         (long long)count, (long long)context);
+    int64_t want = sampling->max_tokens > 0 ? sampling->max_tokens : 256;
+    RETURN_IF_ERROR(
+        hone_generator_reserve(generator, count + want < context ? count + want : context, err));
+    TextBuffer text = {0};
+    hone_text_append(&text, "", 0);
+    double start = hone_seconds();
+    hone_status status = hone_generator_feed(generator, tokens, count, err);
+    result->prompt_seconds = hone_seconds() - start;
+    start = hone_seconds();
+    if (status == HONE_OK)
+        status = decode_loop(generator, sampling, sink, user, &text, result, err);
+    result->seconds = hone_seconds() - start;
+    if (status == HONE_OK && text.failed) status = hone_fail_memory(err, text.length, "text");
+    if (status != HONE_OK) {
+        hone_text_free(&text);
+        hone_free(result->tokens);
+        *result = (HoneGenerated){0};
+        return status;
+    }
+    result->text = text.data;
+    return HONE_OK;
+}
+
+static hone_status check_sampling(const HoneSampling *sampling, HoneError *err) {
+    if (!(sampling->temperature >= 0 && sampling->temperature <= 100))
+        return hone_fail(err, HONE_ERROR_ARGUMENT, "temperature is %g, want 0…100",
+                         (double)sampling->temperature);
+    if (!(sampling->top_p >= 0 && sampling->top_p <= 1))
+        return hone_fail(err, HONE_ERROR_ARGUMENT, "top-p is %g, want 0…1",
+                         (double)sampling->top_p);
+    if (sampling->top_k < 0 || sampling->max_tokens < 0)
+        return hone_fail(err, HONE_ERROR_ARGUMENT,
+                         "top-k is %d and max-tokens %lld, want 0 or more", sampling->top_k,
+                         (long long)sampling->max_tokens);
+    return HONE_OK;
+}
+
+hone_status hone_generate_text(HoneGenerator *generator, const char *prompt, size_t length,
+                               const HoneSampling *sampling, HoneTokenSink sink, void *user,
+                               HoneGenerated *result) {
+    HoneModel *model = generator->model;
+    HoneError *err = hone_begin(model->context);
+    *result = (HoneGenerated){0};
+    RETURN_IF_ERROR(check_sampling(sampling, err));
+    TokenList list = {0};
+    hone_status status = HONE_OK;
+    // A model that begins its texts with BOS is given one; the prompt may also spell it out.
+    int32_t bos = hone_tokenizer_bos(model->tokenizer);
+    status = hone_tokenize_append(model->tokenizer, prompt, length, true, &list, err);
+    bool add = bos >= 0 && hone_tokenizer_adds_bos(model->tokenizer) &&
+               !(list.count > 0 && list.tokens[0] == bos);
+    int32_t *tokens = NULL;
+    if (status == HONE_OK) {
+        tokens = hone_alloc((size_t)(list.count + 1) * sizeof *tokens);
+        if (!tokens) status = hone_fail_memory(err, (size_t)list.count * 4, "tokens");
+    }
+    if (status == HONE_OK) {
+        if (add) tokens[0] = bos;
+        if (list.count) memcpy(tokens + add, list.tokens, (size_t)list.count * sizeof *tokens);
+        status =
+            hone_generate_tokens(generator, tokens, list.count + add, sampling, sink, user, result);
+    }
+    hone_free(tokens);
+    hone_token_list_free(&list);
+    return status;
+}
+
+hone_status hone_generate_chat(HoneGenerator *generator, const HoneMessage *messages, int64_t count,
+                               const HoneSampling *sampling, HoneTokenSink sink, void *user,
+                               HoneGenerated *result) {
+    HoneModel *model = generator->model;
+    HoneError *err = hone_begin(model->context);
+    *result = (HoneGenerated){0};
+    RETURN_IF_ERROR(check_sampling(sampling, err));
+    ChatMessage *chat = hone_calloc((size_t)(count ? count : 1), sizeof *chat);
+    if (!chat) return hone_fail_memory(err, (size_t)count * sizeof *chat, "messages");
+    for (int64_t i = 0; i < count; i++)
+        chat[i] = (ChatMessage){messages[i].role, messages[i].content, true};
+    DataOptions options = hone_model_data_options(model, NULL);
+    TokenList list = {0};
+    hone_status status = hone_chat_prompt(&options, chat, count, &list, err);
+    if (status == HONE_OK)
+        status =
+            hone_generate_tokens(generator, list.tokens, list.count, sampling, sink, user, result);
+    hone_token_list_free(&list);
+    hone_free(chat);
+    return status;
+}

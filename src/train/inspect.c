@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is in a file, in words or as JSON, and what Hone can do with it.
+#include "train/session.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "io/safetensors.h"
+
+// ---- GGUF --------------------------------------------------------------------------------------
+
+static void put_number(TextBuffer *text, const GgufKey *key) {
+    switch (key->type) {
+    case GGUF_F32:
+    case GGUF_F64:
+        if (key->value.f - key->value.f == 0)
+            hone_text_printf(text, "%.9g", key->value.f);
+        else
+            hone_text_puts(text, "null");
+        return;
+    case GGUF_BOOL:
+        hone_text_puts(text, key->value.u ? "true" : "false");
+        return;
+    case GGUF_I8:
+    case GGUF_I16:
+    case GGUF_I32:
+    case GGUF_I64:
+        hone_text_printf(text, "%" PRId64, key->value.i);
+        return;
+    default:
+        hone_text_printf(text, "%" PRIu64, key->value.u);
+    }
+}
+
+static void put_value(TextBuffer *text, const GgufKey *key, bool json) {
+    if (key->type == GGUF_STRING) {
+        size_t length = key->value.string.length;
+        size_t shown = !json && length > 100 ? 100 : length;
+        hone_text_json(text, key->value.string.data, shown);
+        if (shown < length) hone_text_printf(text, " … (%zu bytes)", length);
+    } else if (key->type == GGUF_ARRAY) {
+        if (json)
+            hone_text_printf(text, "{\"array\":%" PRIu64 "}", key->count);
+        else
+            hone_text_printf(text, "array of %" PRIu64, key->count);
+    } else {
+        put_number(text, key);
+    }
+}
+
+static void put_shape(TextBuffer *text, int rank, const int64_t *shape) {
+    hone_text_puts(text, "[");
+    for (int axis = 0; axis < rank; axis++)
+        hone_text_printf(text, "%s%" PRId64, axis ? "," : "", shape[axis]);
+    hone_text_puts(text, "]");
+}
+
+static const char *text_of(const GgufFile *file, const char *name, Arena *memory) {
+    GgufString value;
+    if (!hone_gguf_key(file, name) || hone_gguf_string(file, name, &value, NULL) != HONE_OK)
+        return "";
+    char *copy = hone_arena_strndup(memory, value.data, value.length);
+    return copy ? copy : "";
+}
+
+// Try to load it as a model: the only honest answer to what can be done with it.
+static void can_do(HoneContext *context, const char *path, bool adapter, TextBuffer *able) {
+    if (adapter) {
+        hone_text_puts(able, "an adapter: give it as --adapter to finetune, eval, chat, merge");
+        return;
+    }
+    HoneModel *model = NULL;
+    if (hone_model_load(context, path, &model) == HONE_OK)
+        hone_text_printf(able, "a model: finetune (lora, full), eval, generate, merge%s",
+                         model->chat_template ? ", chat" : "; it has no chat template");
+    else
+        hone_text_printf(able, "not usable: %s", context->error.message);
+    hone_model_free(model);
+    hone_error_clear(&context->error);
+}
+
+static void gguf_json(const GgufFile *file, const char *able, TextBuffer *text) {
+    hone_text_printf(text,
+                     ",\"format\":\"gguf\",\"version\":%u,\"bytes\":%zu,\"can\":", file->version,
+                     file->map.bytes);
+    hone_text_json(text, able, strlen(able));
+    hone_text_puts(text, ",\"metadata\":{");
+    for (int64_t i = 0; i < file->key_count; i++) {
+        if (i) hone_text_puts(text, ",");
+        hone_text_json(text, file->keys[i].name.data, file->keys[i].name.length);
+        hone_text_puts(text, ":");
+        put_value(text, &file->keys[i], true);
+    }
+    hone_text_puts(text, "},\"tensors\":[");
+    for (int64_t i = 0; i < file->tensor_count; i++) {
+        const GgufTensor *tensor = &file->tensors[i];
+        hone_text_puts(text, i ? ",{\"name\":" : "{\"name\":");
+        hone_text_json(text, tensor->name, strlen(tensor->name));
+        hone_text_printf(text, ",\"type\":\"%s\",\"shape\":", hone_dtype_name(tensor->dtype));
+        put_shape(text, tensor->rank, tensor->shape);
+        hone_text_printf(text, ",\"bytes\":%zu}", tensor->bytes);
+    }
+    hone_text_puts(text, "]}\n");
+}
+
+static void gguf_words(const GgufFile *file, const char *able, TextBuffer *text) {
+    int64_t parameters = 0;
+    for (int64_t i = 0; i < file->tensor_count; i++) {
+        int64_t count = 1;
+        for (int axis = 0; axis < file->tensors[i].rank; axis++)
+            count *= file->tensors[i].shape[axis];
+        parameters += count;
+    }
+    hone_text_printf(text,
+                     "%s\n  GGUF version %u, %.1f MB, %lld tensors, %lld parameters\n  %s\n\n"
+                     "metadata\n",
+                     file->map.path, file->version, (double)file->map.bytes / 1e6,
+                     (long long)file->tensor_count, (long long)parameters, able);
+    for (int64_t i = 0; i < file->key_count; i++) {
+        const GgufKey *key = &file->keys[i];
+        hone_text_printf(text, "  %.*s = ", (int)key->name.length, key->name.data);
+        put_value(text, key, false);
+        hone_text_puts(text, "\n");
+    }
+    hone_text_puts(text, "\ntensors\n");
+    for (int64_t i = 0; i < file->tensor_count; i++) {
+        const GgufTensor *tensor = &file->tensors[i];
+        hone_text_printf(text, "  %-36s %-6s ", tensor->name, hone_dtype_name(tensor->dtype));
+        put_shape(text, tensor->rank, tensor->shape);
+        hone_text_puts(text, "\n");
+    }
+}
+
+static hone_status inspect_gguf(HoneContext *context, const char *path, bool json,
+                                TextBuffer *text) {
+    GgufFile file;
+    RETURN_IF_ERROR(hone_gguf_open(path, &file, &context->error));
+    Arena memory = {0};
+    TextBuffer able = {0};
+    bool adapter = strcmp(text_of(&file, "general.type", &memory), "adapter") == 0;
+    can_do(context, path, adapter, &able);
+    const char *said = able.data ? able.data : "";
+    if (json)
+        gguf_json(&file, said, text);
+    else
+        gguf_words(&file, said, text);
+    hone_text_free(&able);
+    hone_arena_free(&memory);
+    hone_gguf_close(&file);
+    return HONE_OK;
+}
+
+// ---- safetensors and PEFT ----------------------------------------------------------------------
+
+static hone_status inspect_safetensors(HoneContext *context, const char *path, const char *able,
+                                       bool json, TextBuffer *text) {
+    SafeTensorsFile file;
+    RETURN_IF_ERROR(hone_safetensors_open(path, &file, &context->error));
+    if (json) {
+        hone_text_printf(text,
+                         ",\"format\":\"safetensors\",\"bytes\":%zu,\"can\":", file.map.bytes);
+        hone_text_json(text, able, strlen(able));
+        hone_text_puts(text, ",\"tensors\":[");
+    } else {
+        hone_text_printf(text, "%s\n  safetensors, %.1f MB, %lld tensors\n  %s\n\ntensors\n", path,
+                         (double)file.map.bytes / 1e6, (long long)file.count, able);
+    }
+    for (int64_t i = 0; i < file.count; i++) {
+        const SafeTensor *tensor = &file.tensors[i];
+        if (json) {
+            hone_text_puts(text, i ? ",{\"name\":" : "{\"name\":");
+            hone_text_json(text, tensor->name, strlen(tensor->name));
+            hone_text_printf(text, ",\"type\":\"%s\",\"shape\":", tensor->type_name);
+            put_shape(text, tensor->rank, tensor->shape);
+            hone_text_puts(text, "}");
+        } else {
+            hone_text_printf(text, "  %-72s %-5s ", tensor->name, tensor->type_name);
+            put_shape(text, tensor->rank, tensor->shape);
+            hone_text_puts(text, "\n");
+        }
+    }
+    if (json) hone_text_puts(text, "]}\n");
+    hone_safetensors_close(&file);
+    return HONE_OK;
+}
+
+static bool ends_with(const char *path, const char *suffix) {
+    size_t length = strlen(path), tail = strlen(suffix);
+    return length >= tail && strcmp(path + length - tail, suffix) == 0;
+}
+
+static hone_status inspect_path(HoneContext *context, const char *path, bool json,
+                                TextBuffer *text) {
+    if (ends_with(path, ".safetensors"))
+        return inspect_safetensors(context, path,
+                                   "tensors only; a PEFT folder holds "
+                                   "adapter_config.json beside it",
+                                   json, text);
+    if (!hone_is_directory(path)) return inspect_gguf(context, path, json, text);
+    char *adapter = hone_path_join(path, "adapter_model.safetensors");
+    if (!adapter) return hone_fail_memory(&context->error, 0, "a path");
+    hone_status status;
+    if (hone_is_file(adapter))
+        status = inspect_safetensors(context, adapter,
+                                     "a PEFT adapter: give the folder as --adapter to finetune, "
+                                     "eval, chat, merge",
+                                     json, text);
+    else
+        status = hone_fail(&context->error, HONE_ERROR_INPUT,
+                           "%s: holds no adapter_model.safetensors, and model folders are not "
+                           "supported yet",
+                           path);
+    hone_free(adapter);
+    return status;
+}
+
+hone_status hone_inspect(HoneContext *context, const char *path, bool json, char **out) {
+    HoneError *err = hone_begin(context);
+    *out = NULL;
+    TextBuffer text = {0};
+    if (json) {
+        hone_text_puts(&text, "{\"path\":");
+        hone_text_json(&text, path, strlen(path));
+    }
+    hone_status status = inspect_path(context, path, json, &text);
+    if (status == HONE_OK && text.failed) status = hone_fail_memory(err, text.length, "text");
+    if (status != HONE_OK) {
+        hone_text_free(&text);
+        return status;
+    }
+    *out = text.data;
+    return HONE_OK;
+}

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+// The model as one GGUF file: adapters merged in, matrices in one type.
+#include "train/run.h"
+
+#include <stdio.h>
+#include <string.h>
+
+// GGUF's general.file_type of a file whose matrices are of this type.
+static uint32_t file_type(int dtype) {
+    return dtype == HONE_F32 ? 0 : dtype == HONE_F16 ? 1 : 32;
+}
+
+static bool key_is(const GgufKey *key, const char *name) {
+    return key->name.length == strlen(name) && memcmp(key->name.data, name, key->name.length) == 0;
+}
+
+// What a tensor is stored as: matrices in the wanted type, norms and other vectors in f32.
+static int stored_type(const GgufTensor *tensor, int dtype) {
+    return tensor->rank < 2 ? HONE_F32 : dtype;
+}
+
+// values (rows·columns) = W + Σ scale·B·A, in f32.
+static hone_status merged_values(HoneModel *model, const GgufTensor *stored, ParameterSlot *slot,
+                                 float *values, int64_t count, bool *changed, HoneError *err) {
+    const Tensor *tensor = slot ? slot->tensor : NULL;
+    *changed = false;
+    if (tensor)
+        hone_dequantise(tensor->dtype, tensor->data, values, count);
+    else
+        hone_dequantise(stored->dtype, stored->data, values, count);
+    if (!slot || !slot->weight) return HONE_OK;
+    for (int i = 0; i < slot->weight->adapter_count; i++) {
+        const Adapter *adapter = &slot->weight->adapters[i];
+        int64_t rank = adapter->A.shape[0], in = adapter->A.shape[1], out = adapter->B.shape[0];
+        MatmulArgs args = {.M = out,
+                           .N = in,
+                           .K = rank,
+                           .A = adapter->B.data,
+                           .lda = rank,
+                           .B = adapter->A.data,
+                           .b_type = HONE_F32,
+                           .ldb = in,
+                           .C = values,
+                           .ldc = in,
+                           .alpha = adapter->scale,
+                           .accumulate = true};
+        const KernelContext *kc = &model->context->kernels;
+        size_t bytes = hone_matmul_scratch(kc, &args);
+        void *scratch = hone_alloc(bytes);
+        if (!scratch) return hone_fail_memory(err, bytes, "merging");
+        hone_matmul(kc, &args, scratch);
+        hone_free(scratch);
+        *changed = true;
+    }
+    return HONE_OK;
+}
+
+static hone_status write_tensor(HoneModel *model, GgufWriter *writer, const GgufTensor *stored,
+                                int dtype, HoneMerged *merged, HoneError *err) {
+    int64_t count = 1;
+    for (int axis = 0; axis < stored->rank; axis++) count *= stored->shape[axis];
+    int type = stored_type(stored, dtype);
+    size_t bytes = hone_dtype_bytes(type, count);
+    float *values = hone_alloc((size_t)count * sizeof *values);
+    void *packed = type == HONE_F32 ? values : hone_alloc(bytes);
+    hone_status status = HONE_OK;
+    if (!values || !packed) status = hone_fail_memory(err, bytes, stored->name);
+    bool changed = false;
+    if (status == HONE_OK)
+        status = merged_values(model, stored, hone_model_slot(model, stored->name), values, count,
+                               &changed, err);
+    if (status == HONE_OK && packed != values)
+        status = hone_quantise(type, values, packed, count, err);
+    if (status == HONE_OK) status = hone_gguf_write_tensor(writer, packed, bytes, err);
+    if (packed != values) hone_free(packed);
+    hone_free(values);
+    merged->tensors++;
+    merged->merged += changed;
+    merged->bytes += (int64_t)bytes;
+    return status;
+}
+
+static hone_status write_all(HoneModel *model, GgufWriter *writer, int dtype, const char *path,
+                             HoneMerged *merged, HoneError *err) {
+    const GgufFile *file = &model->file;
+    for (int64_t i = 0; i < file->key_count; i++) {
+        const GgufKey *key = &file->keys[i];
+        if (key_is(key, "general.file_type") || key_is(key, "general.quantization_version") ||
+            key_is(key, "general.alignment"))
+            continue;
+        hone_gguf_put_raw(writer, key);
+    }
+    hone_gguf_put_u32(writer, "general.file_type", file_type(dtype));
+    for (int64_t i = 0; i < file->tensor_count; i++) {
+        const GgufTensor *stored = &file->tensors[i];
+        hone_gguf_add_tensor(writer, stored->name, stored_type(stored, dtype), stored->rank,
+                             stored->shape);
+    }
+    RETURN_IF_ERROR(hone_gguf_writer_begin(writer, path, err));
+    for (int64_t i = 0; i < file->tensor_count; i++)
+        RETURN_IF_ERROR(write_tensor(model, writer, &file->tensors[i], dtype, merged, err));
+    return hone_gguf_writer_commit(writer, err);
+}
+
+hone_status hone_model_write(HoneModel *model, int dtype, const char *path, HoneMerged *merged) {
+    HoneError *err = &model->context->error;
+    *merged = (HoneMerged){0};
+    GgufWriter *writer = NULL;
+    RETURN_IF_ERROR(hone_gguf_writer_create(&writer, err));
+    hone_status status = write_all(model, writer, dtype, path, merged, err);
+    hone_gguf_writer_free(writer);
+    return status;
+}
+
+hone_status hone_merge(HoneModel *model, const char *type, const char *out, HoneMerged *merged) {
+    HoneError *err = hone_begin(model->context);
+    int dtype = hone_dtype_from_name(type);
+    if (dtype != HONE_F32 && dtype != HONE_F16 && dtype != HONE_BF16)
+        return hone_fail(err, HONE_ERROR_ARGUMENT,
+                         "type \"%s\" is not one of those that merge writes: f32, f16, bf16", type);
+    if (hone_is_directory(out))
+        return hone_fail(err, HONE_ERROR_ARGUMENT, "%s: is a folder; --out names the GGUF file",
+                         out);
+    return hone_model_write(model, dtype, out, merged);
+}

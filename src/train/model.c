@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+// The public model calls: facts, text and tokens, adapters attached for use.
+#include "train/session.h"
+
+#include <string.h>
+
+static const char *weight_types(HoneModel *model) {
+    int64_t counts[HONE_DTYPE_LIMIT] = {0};
+    for (int64_t i = 0; i < model->file.tensor_count; i++) {
+        int dtype = model->file.tensors[i].dtype;
+        if (dtype >= 0 && dtype < HONE_DTYPE_LIMIT) counts[dtype]++;
+    }
+    TextBuffer text = {0};
+    for (int listed = 0; listed < HONE_DTYPE_LIMIT; listed++) {
+        int most = -1; // most frequent first
+        for (int dtype = 0; dtype < HONE_DTYPE_LIMIT; dtype++)
+            if (counts[dtype] && (most < 0 || counts[dtype] > counts[most])) most = dtype;
+        if (most < 0) break;
+        hone_text_printf(&text, "%s%s %lld", text.length ? ", " : "", hone_dtype_name(most),
+                         (long long)counts[most]);
+        counts[most] = 0;
+    }
+    char *copy = text.data ? hone_arena_strndup(&model->memory, text.data, text.length) : NULL;
+    hone_text_free(&text);
+    return copy ? copy : "";
+}
+
+static const char *string_key(const HoneModel *model, const char *name) {
+    GgufString value;
+    if (!hone_gguf_key(&model->file, name) ||
+        hone_gguf_string(&model->file, name, &value, NULL) != HONE_OK)
+        return "";
+    HoneModel *owner =
+        (HoneModel *)(uintptr_t)model; // its arena grows, its meaning does not change
+    char *copy = hone_arena_strndup(&owner->memory, value.data, value.length);
+    return copy ? copy : "";
+}
+
+void hone_model_info(const HoneModel *model, HoneModelInfo *info) {
+    const ModelConfig *config = &model->config;
+    *info = (HoneModelInfo){
+        .path = model->path,
+        .architecture = config->architecture,
+        .name = string_key(model, "general.name"),
+        .weight_types = weight_types((HoneModel *)(uintptr_t)model),
+        .layers = config->layers,
+        .heads = config->heads,
+        .kv_heads = config->kv_heads,
+        .head_size = config->head_size,
+        .channels = config->channels,
+        .feed_forward = config->feed_forward,
+        .vocabulary = config->vocabulary,
+        .context = config->context,
+        .parameters = hone_model_parameters(model),
+        .file_bytes = (int64_t)model->file.map.bytes,
+        .tied_head = config->tied_head,
+        .has_template = model->chat_template != NULL,
+        .tokenizer = string_key(model, "tokenizer.ggml.model"),
+        .pre_tokenizer = string_key(model, "tokenizer.ggml.pre"),
+    };
+}
+
+hone_status hone_model_set_template(HoneModel *model, const char *path) {
+    HoneError *err = hone_begin(model->context);
+    char *text;
+    size_t length;
+    RETURN_IF_ERROR(hone_file_read(path, &text, &length, err));
+    ChatTemplate *parsed = NULL;
+    hone_status status = hone_template_parse(path, text, length, &parsed, err);
+    hone_free(text);
+    RETURN_IF_ERROR(status);
+    hone_template_free(model->chat_template);
+    model->chat_template = parsed;
+    return HONE_OK;
+}
+
+// ---- text and tokens ---------------------------------------------------------------------------
+
+hone_status hone_model_tokenize(HoneModel *model, const char *text, size_t length, bool special,
+                                int32_t **tokens, int64_t *count) {
+    HoneError *err = hone_begin(model->context);
+    *tokens = NULL;
+    *count = 0;
+    TokenList list = {0};
+    hone_status status = hone_tokenize_append(model->tokenizer, text, length, special, &list, err);
+    if (status == HONE_OK) {
+        size_t bytes = (size_t)list.count * sizeof **tokens;
+        *tokens = hone_alloc(bytes);
+        if (*tokens) {
+            if (bytes) memcpy(*tokens, list.tokens, bytes);
+            *count = list.count;
+        } else {
+            status = hone_fail_memory(err, bytes, "tokens");
+        }
+    }
+    hone_token_list_free(&list);
+    return status;
+}
+
+hone_status hone_model_detokenize(HoneModel *model, const int32_t *tokens, int64_t count,
+                                  bool special, char **text, size_t *length) {
+    HoneError *err = hone_begin(model->context);
+    *text = NULL;
+    *length = 0;
+    TextBuffer buffer = {0};
+    int64_t limit = hone_tokenizer_size(model->tokenizer);
+    for (int64_t i = 0; i < count; i++) {
+        if (tokens[i] < 0 || tokens[i] >= limit) {
+            hone_text_free(&buffer);
+            return hone_fail(err, HONE_ERROR_ARGUMENT,
+                             "token %lld is %d, the vocabulary has %lld tokens", (long long)i,
+                             tokens[i], (long long)limit);
+        }
+        TokenizerText piece = hone_token_bytes(model->tokenizer, tokens[i], special);
+        hone_text_append(&buffer, piece.data, piece.length);
+    }
+    hone_text_append(&buffer, "", 0);
+    if (buffer.failed) {
+        hone_text_free(&buffer);
+        return hone_fail_memory(err, buffer.length, "text");
+    }
+    *text = buffer.data;
+    *length = buffer.length;
+    return HONE_OK;
+}
+
+// ---- adapters ----------------------------------------------------------------------------------
+
+AdapterBase hone_model_adapter_base(const HoneModel *model) {
+    return (AdapterBase){.architecture = model->config.architecture,
+                         .path = model->path,
+                         .heads = model->config.heads,
+                         .kv_heads = model->config.kv_heads,
+                         .head_size = model->config.head_size,
+                         .rope_interleaved = model->config.rope_interleaved};
+}
+
+hone_status hone_slot_add_adapter(HoneModel *model, ParameterSlot *slot, Adapter adapter,
+                                  Adapter **added) {
+    HoneError *err = &model->context->error;
+    Weight *weight = slot->weight;
+    size_t used = (size_t)slot->adapters * sizeof(Adapter);
+    Adapter *grown = hone_realloc(weight->adapters, used, used + sizeof(Adapter));
+    if (!grown) return hone_fail_memory(err, used + sizeof(Adapter), "an adapter");
+    grown[slot->adapters++] = adapter;
+    weight->adapters = grown;
+    weight->adapter_count = model->adapters_enabled ? slot->adapters : 0;
+    if (added) *added = &grown[slot->adapters - 1];
+    return HONE_OK;
+}
+
+static Tensor borrowed_matrix(const float *values, int64_t rows, int64_t columns) {
+    return (Tensor){
+        .dtype = HONE_F32, .rank = 2, .shape = {rows, columns}, .data = (void *)(uintptr_t)values};
+}
+
+// The pair's values are copied into the model's memory: the file is closed afterwards.
+static hone_status attach_pair(HoneModel *model, const char *path, const AdapterPair *pair,
+                               float weight) {
+    HoneError *err = &model->context->error;
+    ParameterSlot *slot = hone_model_slot(model, pair->name);
+    if (!slot || !slot->weight || !slot->target)
+        return hone_fail(err, HONE_ERROR_INPUT,
+                         "%s: adapts %s, which is not a matrix of the model %s", path, pair->name,
+                         model->path);
+    const int64_t *shape = slot->tensor->shape;
+    if (pair->out != shape[0] || pair->in != shape[1])
+        return hone_fail(err, HONE_ERROR_INPUT,
+                         "%s: adapts %s of shape (%lld, %lld), the model's is (%lld, %lld)", path,
+                         pair->name, (long long)pair->out, (long long)pair->in, (long long)shape[0],
+                         (long long)shape[1]);
+    size_t a_bytes = (size_t)(pair->rank * pair->in) * sizeof(float);
+    size_t b_bytes = (size_t)(pair->out * pair->rank) * sizeof(float);
+    float *values = hone_arena_alloc(&model->memory, a_bytes + b_bytes);
+    if (!values) return hone_fail_memory(err, a_bytes + b_bytes, pair->name);
+    memcpy(values, pair->A, a_bytes);
+    memcpy(values + pair->rank * pair->in, pair->B, b_bytes);
+    Adapter adapter = {.A = borrowed_matrix(values, pair->rank, pair->in),
+                       .B = borrowed_matrix(values + pair->rank * pair->in, pair->out, pair->rank),
+                       .scale = pair->scale * weight};
+    return hone_slot_add_adapter(model, slot, adapter, NULL);
+}
+
+hone_status hone_model_add_adapter(HoneModel *model, const char *path, float weight) {
+    HoneError *err = hone_begin(model->context);
+    AdapterBase base = hone_model_adapter_base(model);
+    AdapterFile file;
+    RETURN_IF_ERROR(hone_adapter_read(path, &base, &file, err));
+    hone_status status = HONE_OK;
+    for (int64_t i = 0; i < file.count && status == HONE_OK; i++)
+        status = attach_pair(model, path, &file.pairs[i], weight);
+    hone_adapter_close(&file);
+    return status;
+}
+
+void hone_model_enable_adapters(HoneModel *model, bool enabled) {
+    model->adapters_enabled = enabled;
+    for (int64_t i = 0; i < model->slot_count; i++) {
+        ParameterSlot *slot = &model->slots[i];
+        if (slot->weight) slot->weight->adapter_count = enabled ? slot->adapters : 0;
+    }
+}

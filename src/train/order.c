@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which examples, in which order, cut into which steps: all fixed before the first step, from the
+// data and the seed alone.
+#include "train/run.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { MOST_HELD_OUT = 200, DEFAULT_STEP_TOKENS = 4096, LEAST_EPOCH_STEPS = 100, LEAST_BATCH = 4 };
+
+static hone_status allocate(Run *run, const Example ***list, int64_t count, const char *what) {
+    *list = hone_calloc((size_t)(count ? count : 1), sizeof **list);
+    return *list ? HONE_OK : hone_fail_memory(run->err, (size_t)count * sizeof **list, what);
+}
+
+// ---- held-out data -----------------------------------------------------------------------------
+
+// Take the held-out examples out of the training list: a random choice that keeps both orders.
+static hone_status split_held_out(Run *run) {
+    double split = run->options.eval_split;
+    int64_t total = run->train_count;
+    int64_t want = split < 1 ? llround(split * (double)total) : (int64_t)split;
+    if (split < 1 && want > MOST_HELD_OUT) want = MOST_HELD_OUT;
+    if (split >= 1 && want >= total)
+        return hone_fail(run->err, HONE_ERROR_ARGUMENT,
+                         "eval-split is %lld examples, the data has %lld", (long long)want,
+                         (long long)total);
+    if (want == 0) return HONE_OK;
+    int64_t *index = hone_alloc((size_t)total * sizeof *index);
+    uint8_t *held = hone_calloc((size_t)total, 1);
+    if (!index || !held || allocate(run, &run->held_out, want, "held-out examples") != HONE_OK) {
+        hone_free(index);
+        hone_free(held);
+        return hone_fail_memory(run->err, (size_t)total * sizeof *index, "the held-out split");
+    }
+    for (int64_t i = 0; i < total; i++) index[i] = i;
+    RandomStream stream = hone_random_stream(run->options.seed, RANDOM_SPLIT, 0);
+    hone_random_shuffle(&stream, index, total);
+    for (int64_t i = 0; i < want; i++) held[index[i]] = 1;
+    int64_t kept = 0, source = 0;
+    for (int64_t i = 0; i < total; i++) {
+        while (source < run->options.data_count && run->source_begin[source] == i)
+            run->source_begin[source++] = kept;
+        if (held[i])
+            run->held_out[run->held_out_count++] = run->train[i];
+        else
+            run->train[kept++] = run->train[i];
+    }
+    while (source <= run->options.data_count) run->source_begin[source++] = kept;
+    run->train_count = kept;
+    hone_free(index);
+    hone_free(held);
+    return HONE_OK;
+}
+
+hone_status hone_run_read_data(Run *run) {
+    const HoneFinetuneOptions *options = &run->options;
+    HoneDataInfo info;
+    int64_t total = 0;
+    for (int64_t s = 0; s < options->data_count; s++) {
+        RETURN_IF_ERROR(
+            hone_data_read(run->model, options->data[s].path, &options->examples, &run->data[s]));
+        hone_data_info(run->data[s], &info);
+        total += info.examples;
+    }
+    RETURN_IF_ERROR(allocate(run, &run->train, total, "examples"));
+    for (int64_t s = 0; s < options->data_count; s++) {
+        const Dataset *set = &run->data[s]->set;
+        run->source_begin[s] = run->train_count;
+        for (int64_t i = 0; i < set->count; i++) run->train[run->train_count++] = &set->examples[i];
+    }
+    run->source_begin[options->data_count] = run->train_count;
+    if (!options->eval_data) return split_held_out(run);
+    RETURN_IF_ERROR(
+        hone_data_read(run->model, options->eval_data, &options->examples, &run->eval_data));
+    const Dataset *set = &run->eval_data->set;
+    RETURN_IF_ERROR(allocate(run, &run->held_out, set->count, "held-out examples"));
+    for (int64_t i = 0; i < set->count; i++) run->held_out[i] = &set->examples[i];
+    run->held_out_count = set->count;
+    return HONE_OK;
+}
+
+// ---- order -------------------------------------------------------------------------------------
+
+// How many examples of a source an epoch draws.
+static int64_t drawn(const Run *run, int64_t source) {
+    int64_t count = run->source_begin[source + 1] - run->source_begin[source];
+    return llround(run->options.data[source].weight * (double)count);
+}
+
+static int64_t epoch_length(const Run *run) {
+    int64_t total = 0;
+    for (int64_t s = 0; s < run->options.data_count; s++) total += drawn(run, s);
+    return total;
+}
+
+// One epoch's examples: each source whole as often as its weight says, a fraction of it drawn by
+// lot (the first `rest` of a shuffled list); then all shuffled together. scratch: one source's
+// examples.
+static void draw_epoch(const Run *run, int64_t epoch, int64_t *index, int64_t *scratch) {
+    int64_t used = 0;
+    for (int64_t s = 0; s < run->options.data_count; s++) {
+        int64_t begin = run->source_begin[s], count = run->source_begin[s + 1] - begin;
+        int64_t want = drawn(run, s), whole = count ? want / count * count : 0;
+        for (int64_t i = 0; i < whole; i++) index[used++] = begin + i % count;
+        for (int64_t i = 0; i < count; i++) scratch[i] = begin + i;
+        RandomStream stream =
+            hone_random_stream(run->options.seed, RANDOM_SPLIT, (uint64_t)(1 + epoch * 64 + s));
+        if (run->options.shuffle) hone_random_shuffle(&stream, scratch, count);
+        for (int64_t i = whole; i < want; i++) index[used++] = scratch[i - whole];
+    }
+    if (run->options.shuffle) {
+        RandomStream stream =
+            hone_random_stream(run->options.seed, RANDOM_SHUFFLE, (uint64_t)epoch);
+        hone_random_shuffle(&stream, index, used);
+    }
+}
+
+// ---- steps -------------------------------------------------------------------------------------
+
+// The step that begins at `first` and does not pass `end`.
+static StepRange cut_step(const Run *run, int64_t first, int64_t end) {
+    const HoneFinetuneOptions *options = &run->options;
+    StepRange step = {.first = first};
+    while (first + step.count < end) {
+        const Example *example = run->order[first + step.count];
+        if (options->batch > 0 && step.count == options->batch) break;
+        if (options->batch == 0 && step.count >= LEAST_BATCH &&
+            step.tokens + example->count > options->batch_tokens)
+            break;
+        step.count++;
+        step.tokens += example->count;
+        step.targets += example->targets;
+    }
+    return step;
+}
+
+static hone_status append_epoch(Run *run, int64_t epoch, int64_t length, int64_t *capacity) {
+    size_t indices = (size_t)(epoch_length(run) + run->train_count);
+    int64_t *index = hone_alloc(indices * sizeof *index);
+    const Example **grown =
+        hone_realloc((void *)run->order, (size_t)run->order_count * sizeof *grown,
+                     (size_t)(run->order_count + length) * sizeof *grown);
+    if (!index || !grown) {
+        hone_free(index);
+        hone_free((void *)grown);
+        if (grown) run->order = NULL;
+        return hone_fail_memory(run->err, (size_t)length * sizeof *grown, "the order");
+    }
+    run->order = grown;
+    draw_epoch(run, epoch, index, index + epoch_length(run));
+    int64_t begin = run->order_count;
+    for (int64_t i = 0; i < length; i++) run->order[begin + i] = run->train[index[i]];
+    run->order_count += length;
+    hone_free(index);
+    for (int64_t first = begin; first < run->order_count;) {
+        if (run->step_count == *capacity) {
+            int64_t larger = *capacity ? *capacity * 2 : 256;
+            StepRange *steps = hone_realloc(run->steps, (size_t)run->step_count * sizeof *steps,
+                                            (size_t)larger * sizeof *steps);
+            if (!steps)
+                return hone_fail_memory(run->err, (size_t)larger * sizeof *steps, "the steps");
+            run->steps = steps;
+            *capacity = larger;
+        }
+        StepRange step = cut_step(run, first, run->order_count);
+        run->steps[run->step_count++] = step;
+        first += step.count;
+    }
+    return HONE_OK;
+}
+
+// 4096 tokens a step, fewer when an epoch would have under 100 steps.
+static void resolve_batch(Run *run) {
+    HoneFinetuneOptions *options = &run->options;
+    if (options->batch > 0 || options->batch_tokens > 0) return;
+    int64_t tokens = 0;
+    for (int64_t i = 0; i < run->train_count; i++) tokens += run->train[i]->count;
+    int64_t share = tokens / LEAST_EPOCH_STEPS;
+    options->batch_tokens =
+        share < DEFAULT_STEP_TOKENS ? (share > 0 ? share : 1) : DEFAULT_STEP_TOKENS;
+}
+
+hone_status hone_run_order(Run *run) {
+    HoneFinetuneOptions *options = &run->options;
+    resolve_batch(run);
+    int64_t length = epoch_length(run), capacity = 0;
+    if (length == 0)
+        return hone_fail(run->err, HONE_ERROR_INPUT,
+                         "no training example is left after holding out %lld",
+                         (long long)run->held_out_count);
+    double wanted = options->epochs * (double)length;
+    if (options->steps == 0 && !(wanted < 1e12))
+        return hone_fail(run->err, HONE_ERROR_ARGUMENT, "epochs is %g: too many", options->epochs);
+    int64_t left = options->steps > 0 ? INT64_MAX : llround(wanted);
+    if (left < 1) left = 1;
+    for (int64_t epoch = 0; left > 0; epoch++) {
+        if (options->steps > 0 && run->step_count >= options->steps) break;
+        int64_t part = left < length ? left : length;
+        RETURN_IF_ERROR(append_epoch(run, epoch, part, &capacity));
+        if (epoch == 0) run->epoch_steps = run->step_count;
+        if (left != INT64_MAX) left -= part;
+    }
+    if (options->steps > 0) run->step_count = options->steps;
+    options->steps = run->step_count;
+    options->epochs =
+        (double)(run->steps[run->step_count - 1].first + run->steps[run->step_count - 1].count) /
+        (double)length;
+    double warmup = options->warmup;
+    run->warmup_steps = warmup <= 0  ? 0
+                        : warmup < 1 ? llround(warmup * (double)run->step_count)
+                                     : (int64_t)warmup;
+    if (warmup > 0 && run->warmup_steps < 1) run->warmup_steps = 1;
+    if (run->warmup_steps > run->step_count) run->warmup_steps = run->step_count;
+    return HONE_OK;
+}

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a run leaves behind: the adapter in both forms or the model, and every option as resolved.
+#include "train/run.h"
+
+#include <stdio.h>
+#include <string.h>
+
+hone_status hone_run_add_file(Run *run, const char *name) {
+    if (run->file_count == 8) return HONE_OK;
+    char *path = hone_path_join(run->options.out, name);
+    if (!path) return hone_fail_memory(run->err, strlen(name), "a path");
+    run->files[run->file_count++] = path;
+    return HONE_OK;
+}
+
+static hone_status write_adapter(Run *run) {
+    const Parameters *parameters = &run->parameters;
+    int64_t count = parameters->item_count / 2;
+    AdapterPair *pairs = hone_calloc((size_t)count, sizeof *pairs);
+    if (!pairs) return hone_fail_memory(run->err, (size_t)count * sizeof *pairs, "the adapter");
+    for (int64_t i = 0; i < count; i++) {
+        const Trainable *A = &parameters->items[2 * i], *B = A + 1;
+        const Weight *weight = A->slot->weight;
+        AdapterPair *pair = &pairs[i];
+        *pair = (AdapterPair){.rank = (int)A->tensor->shape[0],
+                              .in = A->tensor->shape[1],
+                              .out = B->tensor->shape[0],
+                              .scale = weight->adapters[A->slot->adapters - 1].scale,
+                              .A = A->tensor->data,
+                              .B = B->tensor->data};
+        memcpy(pair->name, A->slot->name, sizeof pair->name);
+    }
+    AdapterBase base = hone_model_adapter_base(run->model);
+    char *gguf = hone_path_join(run->options.out, "adapter.gguf");
+    hone_status status =
+        gguf ? hone_peft_write(run->options.out, &base, &run->adapter, pairs, count, run->err)
+             : hone_fail_memory(run->err, 0, "a path");
+    if (status == HONE_OK)
+        status = hone_adapter_gguf_write(gguf, &base, &run->adapter, pairs, count, run->err);
+    hone_free(gguf);
+    hone_free(pairs);
+    RETURN_IF_ERROR(status);
+    RETURN_IF_ERROR(hone_run_add_file(run, "adapter_model.safetensors"));
+    RETURN_IF_ERROR(hone_run_add_file(run, "adapter_config.json"));
+    return hone_run_add_file(run, "adapter.gguf");
+}
+
+hone_status hone_outputs_write(Run *run) {
+    if (run->options.method == HONE_METHOD_LORA) return write_adapter(run);
+    char *path = hone_path_join(run->options.out, "model.gguf");
+    if (!path) return hone_fail_memory(run->err, 0, "a path");
+    HoneMerged merged;
+    hone_status status =
+        hone_model_write(run->model, hone_dtype_from_name(run->options.type), path, &merged);
+    hone_free(path);
+    RETURN_IF_ERROR(status);
+    return hone_run_add_file(run, "model.gguf");
+}
+
+// ---- config.yaml -------------------------------------------------------------------------------
+
+// JSON strings are YAML strings.
+static void put_text(TextBuffer *text, const char *name, const char *value) {
+    if (!value) return;
+    hone_text_printf(text, "%s: ", name);
+    hone_text_json(text, value, strlen(value));
+    hone_text_puts(text, "\n");
+}
+
+static void put_integer(TextBuffer *text, const char *name, int64_t value) {
+    hone_text_printf(text, "%s: %lld\n", name, (long long)value);
+}
+
+static void put_real(TextBuffer *text, const char *name, double value) {
+    hone_text_printf(text, "%s: %.17g\n", name, value);
+}
+
+static void put_data(TextBuffer *text, const HoneFinetuneOptions *options) {
+    hone_text_puts(text, "data:\n");
+    for (int64_t s = 0; s < options->data_count; s++) {
+        hone_text_puts(text, "  - ");
+        TextBuffer entry = {0};
+        hone_text_puts(&entry, options->data[s].path);
+        if (options->data[s].weight < 1 || options->data[s].weight > 1)
+            hone_text_printf(&entry, ":%.17g", options->data[s].weight);
+        hone_text_json(text, entry.data, entry.length);
+        hone_text_puts(text, "\n");
+        hone_text_free(&entry);
+    }
+}
+
+static void put_schedule(TextBuffer *text, const HoneFinetuneOptions *options) {
+    static const char *const schedules[] = {"cosine", "linear", "constant"};
+    put_integer(text, "steps", options->steps);
+    if (options->batch > 0)
+        put_integer(text, "batch", options->batch);
+    else
+        put_integer(text, "batch-tokens", options->batch_tokens);
+    put_integer(text, "accumulate", options->accumulate);
+    put_real(text, "lr", options->lr);
+    put_text(text, "schedule", schedules[options->schedule]);
+    put_real(text, "warmup", options->warmup);
+    put_real(text, "weight-decay", options->weight_decay);
+    put_real(text, "clip", options->clip);
+    put_real(text, "beta1", options->beta1);
+    put_real(text, "beta2", options->beta2);
+    put_real(text, "eps", options->eps);
+    put_text(text, "shuffle", options->shuffle ? "on" : "off");
+    hone_text_printf(text, "seed: %llu\n", (unsigned long long)options->seed);
+    put_integer(text, "eval-every", options->eval_every);
+    put_text(text, "checkpoint-every", options->checkpoint_every);
+}
+
+hone_status hone_config_write(Run *run) {
+    static const char *const losses[] = {"auto", "assistant", "completion", "all"};
+    const HoneFinetuneOptions *options = &run->options;
+    TextBuffer text = {0};
+    hone_text_puts(&text, "# Every option as resolved. hone finetune --config FILE --out DIR "
+                          "repeats the run.\n");
+    put_text(&text, "model", options->model);
+    put_data(&text, options);
+    put_text(&text, "eval-data", options->eval_data);
+    if (!options->eval_data) put_real(&text, "eval-split", options->eval_split);
+    put_text(&text, "method", options->method == HONE_METHOD_FULL ? "full" : "lora");
+    if (options->method == HONE_METHOD_LORA) {
+        put_text(&text, "adapter", options->adapter);
+        put_integer(&text, "rank", options->rank);
+        put_real(&text, "alpha", options->alpha);
+        put_text(&text, "targets", options->targets);
+        if (options->layers > 0) put_integer(&text, "layers", options->layers);
+        if (options->rslora) put_text(&text, "rslora", "on");
+    } else {
+        put_text(&text, "type", options->type);
+    }
+    put_integer(&text, "max-length", options->examples.max_length);
+    put_text(&text, "loss-on", losses[options->examples.loss_on]);
+    put_text(&text, "on-bad-example", options->examples.skip_bad ? "skip" : "stop");
+    if (options->examples.no_eos) put_text(&text, "no-eos", "on");
+    put_text(&text, "template", options->template_path);
+    put_schedule(&text, options);
+    put_text(&text, "precision", options->precision);
+    put_text(&text, "isa", hone_context_isa(run->context));
+    char *path = hone_path_join(options->out, "config.yaml");
+    hone_status status = text.failed || !path
+                             ? hone_fail_memory(run->err, text.length, "config.yaml")
+                             : hone_file_write(path, text.data, text.length, run->err);
+    hone_free(path);
+    hone_text_free(&text);
+    RETURN_IF_ERROR(status);
+    return hone_run_add_file(run, "config.yaml");
+}

@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is trained: adapters beside the stored weights, or f32 masters in their place.
+#include "train/run.h"
+
+#include <fnmatch.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+static hone_status add_trainable(Run *run, const char *name, const char *suffix, Tensor *tensor,
+                                 ParameterSlot *slot, bool decays) {
+    Parameters *parameters = &run->parameters;
+    if (parameters->item_count == parameters->item_capacity) {
+        int64_t capacity = parameters->item_capacity ? parameters->item_capacity * 2 : 256;
+        Trainable *grown =
+            hone_realloc(parameters->items, (size_t)parameters->item_count * sizeof *grown,
+                         (size_t)capacity * sizeof *grown);
+        if (!grown)
+            return hone_fail_memory(run->err, (size_t)capacity * sizeof *grown, "parameters");
+        parameters->items = grown;
+        parameters->item_capacity = capacity;
+    }
+    Trainable *item = &parameters->items[parameters->item_count++];
+    *item = (Trainable){.tensor = tensor,
+                        .slot = slot,
+                        .offset = parameters->count,
+                        .count = hone_tensor_count(tensor),
+                        .decays = decays};
+    snprintf(item->name, sizeof item->name, "%s%s", name, suffix);
+    parameters->count += item->count;
+    return HONE_OK;
+}
+
+static hone_status allocate_floats(Run *run, float **block, int64_t count, const char *what) {
+    *block = hone_calloc((size_t)count, sizeof(float));
+    return *block ? HONE_OK : hone_fail_memory(run->err, (size_t)count * sizeof(float), what);
+}
+
+// ---- LoRA --------------------------------------------------------------------------------------
+
+static const char all_linear[] = "q,k,v,o,gate,up,down";
+
+// Is this slot one of the targets? *matched is set for each entry that names something known.
+static hone_status slot_is_target(Run *run, const ParameterSlot *slot, bool *chosen) {
+    *chosen = false;
+    const char *list = run->options.targets;
+    if (strcmp(list, "all-linear") == 0) list = all_linear;
+    while (*list) {
+        size_t length = strcspn(list, ",");
+        char entry[128];
+        if (length >= sizeof entry)
+            return hone_fail(run->err, HONE_ERROR_ARGUMENT, "targets: an entry of %zu characters",
+                             length);
+        memcpy(entry, list, length);
+        entry[length] = '\0';
+        list += length + (list[length] == ',');
+        bool pattern = strpbrk(entry, ".*?[") != NULL;
+        if (pattern ? fnmatch(entry, slot->name, 0) == 0
+                    : slot->target && strcmp(entry, slot->target) == 0)
+            *chosen = true;
+    }
+    return HONE_OK;
+}
+
+// Every entry must be a known word or match a matrix: a misspelt target is not left untrained in
+// silence.
+static hone_status check_targets(Run *run) {
+    const char *list = run->options.targets;
+    if (strcmp(list, "all-linear") == 0) return HONE_OK;
+    if (!*list) return hone_fail(run->err, HONE_ERROR_ARGUMENT, "targets: the list is empty");
+    while (*list) {
+        size_t length = strcspn(list, ",");
+        char entry[128];
+        snprintf(entry, sizeof entry, "%.*s", (int)length, list);
+        list += length + (list[length] == ',');
+        if (strcmp(entry, "embed") == 0 || strcmp(entry, "head") == 0)
+            return hone_fail(run->err, HONE_ERROR_UNSUPPORTED,
+                             "targets: adapters on \"%s\" are not supported", entry);
+        bool found = false;
+        for (int64_t i = 0; i < run->model->slot_count && !found; i++) {
+            const ParameterSlot *slot = &run->model->slots[i];
+            if (!slot->target || slot->layer < 0) continue;
+            found = strcmp(entry, slot->target) == 0 || fnmatch(entry, slot->name, 0) == 0;
+        }
+        if (!found)
+            return hone_fail(run->err, HONE_ERROR_ARGUMENT,
+                             "targets: \"%s\" is neither all-linear, nor one of %s, nor a pattern "
+                             "of tensor names that matches a layer's matrix",
+                             entry, all_linear);
+    }
+    return HONE_OK;
+}
+
+static Tensor matrix(int64_t rows, int64_t columns) {
+    return (Tensor){.dtype = HONE_F32, .rank = 2, .shape = {rows, columns}, .requires_grad = true};
+}
+
+static hone_status new_adapter(Run *run, ParameterSlot *slot, int64_t rank, float scale) {
+    const int64_t *shape = slot->tensor->shape;
+    if (rank > shape[0] && rank > shape[1])
+        return hone_fail(run->err, HONE_ERROR_ARGUMENT,
+                         "rank %lld is more than both sides of %s (%lld, %lld)", (long long)rank,
+                         slot->name, (long long)shape[0], (long long)shape[1]);
+    Adapter adapter = {.A = matrix(rank, shape[1]), .B = matrix(shape[0], rank), .scale = scale};
+    Adapter *added;
+    RETURN_IF_ERROR(hone_slot_add_adapter(run->model, slot, adapter, &added));
+    RETURN_IF_ERROR(add_trainable(run, slot->name, ".lora_a", &added->A, slot, true));
+    return add_trainable(run, slot->name, ".lora_b", &added->B, slot, true);
+}
+
+static void bind_values(Parameters *parameters) {
+    for (int64_t i = 0; i < parameters->item_count; i++) {
+        Trainable *item = &parameters->items[i];
+        item->tensor->data = parameters->values + item->offset;
+    }
+}
+
+// A uniform in ±1/√in, B zero: the adapted model starts as the base (Hu et al. 2021; PEFT's
+// choice).
+static void draw_initial(Run *run) {
+    Parameters *parameters = &run->parameters;
+    for (int64_t i = 0; i < parameters->item_count; i += 2) {
+        const Trainable *A = &parameters->items[i];
+        float *values = parameters->values + A->offset;
+        float bound = 1.0f / sqrtf((float)A->tensor->shape[1]);
+        RandomStream stream = hone_random_stream(run->options.seed, RANDOM_INITIAL, (uint64_t)i);
+        for (int64_t j = 0; j < A->count; j++)
+            values[j] = bound * (2.0f * hone_random_uniform(&stream) - 1.0f);
+    }
+}
+
+static hone_status fresh_adapters(Run *run) {
+    const HoneFinetuneOptions *options = &run->options;
+    RETURN_IF_ERROR(check_targets(run));
+    double root = options->rslora ? sqrt((double)options->rank) : (double)options->rank;
+    int first_layer = options->layers > 0 ? run->model->config.layers - options->layers : 0;
+    for (int64_t i = 0; i < run->model->slot_count; i++) {
+        ParameterSlot *slot = &run->model->slots[i];
+        bool chosen = false;
+        if (slot->target && slot->layer >= first_layer && slot->layer >= 0)
+            RETURN_IF_ERROR(slot_is_target(run, slot, &chosen));
+        if (chosen)
+            RETURN_IF_ERROR(new_adapter(run, slot, options->rank, (float)(options->alpha / root)));
+    }
+    RETURN_IF_ERROR(
+        allocate_floats(run, &run->parameters.values, run->parameters.count, "the adapter"));
+    bind_values(&run->parameters);
+    draw_initial(run);
+    run->adapter = (AdapterSettings){options->rank, (float)options->alpha, 0, options->rslora};
+    return HONE_OK;
+}
+
+// Continue from an adapter: its rank, scale and targets are taken over.
+static hone_status continued_adapters(Run *run) {
+    HoneFinetuneOptions *options = &run->options;
+    AdapterBase base = hone_model_adapter_base(run->model);
+    AdapterFile file;
+    RETURN_IF_ERROR(hone_adapter_read(options->adapter, &base, &file, run->err));
+    hone_status status = HONE_OK;
+    for (int64_t i = 0; i < file.count && status == HONE_OK; i++) {
+        const AdapterPair *pair = &file.pairs[i];
+        ParameterSlot *slot = hone_model_slot(run->model, pair->name);
+        if (!slot || !slot->weight || slot->tensor->shape[0] != pair->out ||
+            slot->tensor->shape[1] != pair->in)
+            status = hone_fail(run->err, HONE_ERROR_INPUT,
+                               "%s: adapts %s (%lld, %lld), which the model %s does not have",
+                               options->adapter, pair->name, (long long)pair->out,
+                               (long long)pair->in, run->model->path);
+        else
+            status = new_adapter(run, slot, pair->rank, pair->scale);
+    }
+    if (status == HONE_OK)
+        status =
+            allocate_floats(run, &run->parameters.values, run->parameters.count, "the adapter");
+    if (status == HONE_OK) {
+        bind_values(&run->parameters);
+        for (int64_t i = 0; i < file.count; i++) {
+            const Trainable *A = &run->parameters.items[2 * i], *B = A + 1;
+            memcpy(A->tensor->data, file.pairs[i].A, (size_t)A->count * sizeof(float));
+            memcpy(B->tensor->data, file.pairs[i].B, (size_t)B->count * sizeof(float));
+        }
+        options->rank = file.pairs[0].rank;
+        options->alpha = (double)file.pairs[0].scale * options->rank;
+        options->rslora = false; // the scale is what it was; alpha/rank says the same
+        run->adapter = (AdapterSettings){options->rank, (float)options->alpha, 0, false};
+    }
+    hone_adapter_close(&file);
+    return status;
+}
+
+hone_status hone_parameters_lora(Run *run) {
+    return run->options.adapter ? continued_adapters(run) : fresh_adapters(run);
+}
+
+// ---- full --------------------------------------------------------------------------------------
+
+hone_status hone_parameters_full(Run *run) {
+    HoneModel *model = run->model;
+    for (int64_t i = 0; i < model->slot_count; i++) {
+        ParameterSlot *slot = &model->slots[i];
+        RETURN_IF_ERROR(
+            add_trainable(run, slot->name, "", slot->tensor, slot, slot->weight != NULL));
+    }
+    Parameters *parameters = &run->parameters;
+    RETURN_IF_ERROR(
+        allocate_floats(run, &parameters->values, parameters->count, "the f32 weights"));
+    for (int64_t i = 0; i < parameters->item_count; i++) {
+        Trainable *item = &parameters->items[i];
+        Tensor *tensor = item->tensor;
+        float *values = parameters->values + item->offset;
+        hone_dequantise(tensor->dtype, tensor->data, values, item->count);
+        hone_file_drop(&model->file.map, tensor->data, hone_tensor_bytes(tensor));
+        tensor->dtype = HONE_F32;
+        tensor->data = values;
+        tensor->requires_grad = true;
+    }
+    return HONE_OK;
+}
+
+// ---- state -------------------------------------------------------------------------------------
+
+hone_status hone_parameters_allocate_state(Run *run) {
+    Parameters *parameters = &run->parameters;
+    int64_t count = parameters->count;
+    RETURN_IF_ERROR(allocate_floats(run, &parameters->gradient, count, "the gradients"));
+    RETURN_IF_ERROR(allocate_floats(run, &parameters->moment1, count, "AdamW's first moment"));
+    RETURN_IF_ERROR(allocate_floats(run, &parameters->moment2, count, "AdamW's second moment"));
+    int64_t leaves = run->options.accumulate;
+    for (int level = 0; leaves > 1 && level < 32 && ((int64_t)1 << level) <= leaves; level++)
+        RETURN_IF_ERROR(
+            allocate_floats(run, &parameters->partial[level], count, "a partial gradient"));
+    for (int64_t i = 0; i < parameters->item_count; i++) {
+        Trainable *item = &parameters->items[i];
+        item->tensor->grad = parameters->gradient + item->offset;
+    }
+    return HONE_OK;
+}
+
+void hone_parameters_free(Parameters *parameters) {
+    hone_free(parameters->items);
+    hone_free(parameters->values);
+    hone_free(parameters->gradient);
+    hone_free(parameters->moment1);
+    hone_free(parameters->moment2);
+    for (int level = 0; level < 32; level++) hone_free(parameters->partial[level]);
+    *parameters = (Parameters){0};
+}
+
+// The leaf's gradient lies in `gradient`. Carry it up the counter: a full level is added to and
+// emptied, until an empty one takes the sum. Which sums are formed depends on leaf numbers alone.
+void hone_gradient_leaf_done(const KernelContext *kc, Parameters *parameters) {
+    int level = 0;
+    while (parameters->partial_full[level]) {
+        hone_accumulate(kc, parameters->count, parameters->partial[level], parameters->gradient);
+        parameters->partial_full[level] = false;
+        level++;
+    }
+    memcpy(parameters->partial[level], parameters->gradient,
+           (size_t)parameters->count * sizeof(float));
+    parameters->partial_full[level] = true;
+}
+
+void hone_gradient_sum(const KernelContext *kc, Parameters *parameters) {
+    hone_fill(kc, parameters->count, 0.0f, parameters->gradient);
+    for (int level = 0; level < 32; level++) {
+        if (!parameters->partial_full[level]) continue;
+        hone_accumulate(kc, parameters->count, parameters->partial[level], parameters->gradient);
+        parameters->partial_full[level] = false;
+    }
+}
+
+const char *hone_parameters_not_finite(const Parameters *parameters) {
+    for (int64_t i = 0; i < parameters->item_count; i++) {
+        const Trainable *item = &parameters->items[i];
+        const float *gradient = parameters->gradient + item->offset;
+        for (int64_t j = 0; j < item->count; j++)
+            if (!isfinite(gradient[j])) return item->name;
+    }
+    return NULL;
+}

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+// One fine-tuning run: what is trained, in which order, and what was resolved from the options.
+#ifndef HONE_TRAIN_RUN_H
+#define HONE_TRAIN_RUN_H
+
+#include "base/random.h"
+#include "train/session.h"
+
+// A trained tensor: a range of the contiguous blocks below.
+typedef struct Trainable {
+    char name[96]; // "blk.0.attn_q.weight.lora_a", or the weight's own name
+    Tensor *tensor;
+    ParameterSlot *slot;
+    int64_t offset, count;
+    bool decays; // weight decay applies: matrices, not norms
+} Trainable;
+
+// All trained values in one block each, so that norms, AdamW, sums and files are loops over one
+// array.
+typedef struct Parameters {
+    Trainable *items;
+    int64_t item_count, item_capacity;
+    int64_t count; // floats
+    float *values, *gradient, *moment1, *moment2;
+    // Micro-batch gradients are added in a fixed binary tree over their numbers: partial sums on a
+    // stack, like a binary counter. Level i holds the sum of 2^i leaves.
+    float *partial[32];
+    bool partial_full[32];
+} Parameters;
+
+// The examples of one step: a range of `order`.
+typedef struct StepRange {
+    int64_t first, count, tokens, targets;
+} StepRange;
+
+typedef struct Run {
+    HoneContext *context;
+    HoneError *err;
+    HoneFinetuneOptions options; // as resolved; strings borrowed from the caller
+    HoneEventSink sink;
+    void *user;
+    HoneModel *model;
+    HoneData *data[64], *eval_data;
+    const Example **train, **held_out; // borrowed from data
+    int64_t train_count, held_out_count;
+    int64_t source_begin[65]; // train[source_begin[s] … source_begin[s+1]-1] come from data[s]
+    const Example **order;    // every example of the run, in order
+    int64_t order_count;
+    StepRange *steps;
+    int64_t step_count, warmup_steps, epoch_steps; // epoch_steps: of the first epoch
+    Parameters parameters;
+    AdapterSettings adapter;
+    Tape *tape;
+    Arena batch_memory;
+    LogFile metrics;
+    bool metrics_open, stop;
+    double started, checkpoint_last, checkpoint_seconds;
+    int64_t checkpoint_steps;
+    uint64_t fingerprint; // of data, model and options: a resumed run must agree
+    double loss_first, loss_last;
+    char *files[8];
+    int64_t file_count;
+} Run;
+
+// parameters.c
+hone_status hone_parameters_lora(Run *run);           // fresh or from options.adapter
+hone_status hone_parameters_full(Run *run);           // f32 masters of every parameter
+hone_status hone_parameters_allocate_state(Run *run); // gradient, moments
+void hone_parameters_free(Parameters *parameters);
+void hone_gradient_leaf_done(const KernelContext *kc, Parameters *parameters);
+void hone_gradient_sum(const KernelContext *kc, Parameters *parameters);
+const char *hone_parameters_not_finite(const Parameters *parameters); // NULL: all finite
+
+// order.c
+hone_status hone_run_read_data(Run *run);
+hone_status hone_run_order(Run *run);
+
+// plan.c
+hone_status hone_run_plan(Run *run, HonePlan *plan);
+// The first example, token by token; *shown must live as long as plan.
+hone_status hone_plan_preview(Run *run, HonePlan *plan, HoneExample *shown);
+
+// step.c
+typedef struct StepResult {
+    double loss, grad_norm;
+    int64_t tokens;
+} StepResult;
+hone_status hone_run_step(Run *run, int64_t step, StepResult *result); // step from 0
+double hone_run_learning_rate(const Run *run, int64_t step);
+// Mean loss of examples on a gradient-free tape.
+hone_status hone_run_held_out(Run *run, int64_t step, HoneHeldOut *result);
+// Record the forward pass and loss of a batch; weights are 1/targets. Used with a dry tape too.
+hone_status hone_batch_loss(Model *model, Tape *tape, Arena *memory, const Example *const *examples,
+                            int64_t count, double weight, HeadLoss *loss, HoneError *err);
+
+// checkpoint.c
+void hone_checkpoint_clear(const Run *run);
+hone_status hone_checkpoint_write(Run *run, int64_t steps_done);
+hone_status hone_checkpoint_resume(Run *run, int64_t *steps_done);
+
+// outputs.c
+hone_status hone_outputs_write(Run *run);
+hone_status hone_config_write(Run *run);
+hone_status hone_run_add_file(Run *run, const char *name);
+
+// merge.c: the model as one GGUF file, matrices as dtype.
+hone_status hone_model_write(HoneModel *model, int dtype, const char *path, HoneMerged *merged);
+
+#endif

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// What stands behind the public handles.
+#ifndef HONE_TRAIN_SESSION_H
+#define HONE_TRAIN_SESSION_H
+
+#include <hone/hone.h>
+
+#include "data/data.h"
+#include "io/gguf.h"
+#include "io/peft.h"
+#include "models/model.h"
+
+struct HoneContext {
+    HoneError error;
+    ThreadPool *pool;
+    KernelContext kernels;
+};
+
+// One parameter as the model's visitor says it, with the file's tensor behind it.
+typedef struct ParameterSlot {
+    char name[72];
+    Tensor *tensor;
+    Weight *weight;     // NULL for norms
+    const char *target; // "q", … ; NULL: never adapted
+    int layer;
+    int adapters; // attached; weight->adapter_count is this or 0 (switched off)
+} ParameterSlot;
+
+struct HoneModel {
+    HoneContext *context;
+    char *path;
+    GgufFile file;
+    ModelConfig config;
+    Model *model;
+    ParameterSlot *slots;
+    int64_t slot_count;
+    Tokenizer *tokenizer;
+    ChatTemplate *chat_template; // NULL: none
+    bool adapters_enabled;
+    Arena memory; // names, converted norms, adapters
+};
+
+struct HoneData {
+    Dataset set;
+};
+
+// load.c
+// The number of parameters, adapters left out.
+int64_t hone_model_parameters(const HoneModel *model);
+AdapterBase hone_model_adapter_base(const HoneModel *model);
+// Any model-wide check that a weight can take an adapter of this shape, then append it to the
+// weight.
+hone_status hone_slot_add_adapter(HoneModel *model, ParameterSlot *slot, Adapter adapter,
+                                  Adapter **added);
+ParameterSlot *hone_model_slot(HoneModel *model, const char *name);
+
+DataOptions hone_model_data_options(const HoneModel *model, const HoneDataOptions *options);
+
+// Begin a public call: forget the last message.
+static inline HoneError *hone_begin(HoneContext *context) {
+    hone_error_clear(&context->error);
+    return &context->error;
+}
+
+#endif

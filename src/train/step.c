@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+// One training step: forward, loss, backward, clip, AdamW; and the loss of held-out examples.
+#include "train/run.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/system.h"
+
+hone_status hone_batch_loss(Model *model, Tape *tape, Arena *memory, const Example *const *examples,
+                            int64_t count, double weight, HeadLoss *loss, HoneError *err) {
+    TokenBatch batch;
+    RETURN_IF_ERROR(hone_batch_pack(examples, count, memory, &batch, err));
+    size_t entries = (size_t)batch.entries;
+    int32_t *rows = hone_arena_alloc(memory, (entries + 1) * sizeof *rows);
+    int32_t *entry_row = hone_arena_alloc(memory, (entries + 1) * sizeof *entry_row);
+    float *weights = hone_arena_alloc(memory, (entries + 1) * sizeof *weights);
+    if (!rows || !entry_row || !weights)
+        return hone_fail_memory(err, entries * 3 * sizeof(float), "a batch");
+    // The rows that predict something, each once, and every entry's place among them.
+    int64_t row_count = 0;
+    for (size_t e = 0; e < entries; e++) {
+        if (row_count == 0 || rows[row_count - 1] != batch.row[e]) rows[row_count++] = batch.row[e];
+        entry_row[e] = (int32_t)(row_count - 1);
+        weights[e] = (float)weight;
+    }
+    *loss = (HeadLoss){.entries = batch.entries,
+                       .row = entry_row,
+                       .target = batch.target,
+                       .weight = weights,
+                       .logprob = loss->logprob,
+                       .correct = loss->correct};
+    ModelBatch input = {.tokens = batch.tokens,
+                        .token = batch.token,
+                        .position = batch.position,
+                        .begin = batch.begin,
+                        .end = batch.end,
+                        .row = rows,
+                        .rows = row_count};
+    Tensor *hidden = hone_model_forward(model, tape, &input);
+    hone_head_cross_entropy(tape, hone_model_head(model), hidden, loss);
+    return hone_tape_status(tape, err);
+}
+
+double hone_run_learning_rate(const Run *run, int64_t step) {
+    const double pi = 3.14159265358979323846;
+    double rate = run->options.lr;
+    if (step < run->warmup_steps) return rate * (double)(step + 1) / (double)run->warmup_steps;
+    int64_t rest = run->step_count - run->warmup_steps;
+    double done = (double)(step - run->warmup_steps) / (double)(rest > 0 ? rest : 1);
+    switch (run->options.schedule) {
+    case HONE_SCHEDULE_COSINE:
+        return rate * 0.5 * (1.0 + cos(pi * done));
+    case HONE_SCHEDULE_LINEAR:
+        return rate * (1.0 - done);
+    case HONE_SCHEDULE_CONSTANT:
+        break;
+    }
+    return rate;
+}
+
+// One micro-batch: its gradient is added to `gradient`, its loss (already divided by the step's
+// targets) returned.
+static hone_status micro_batch(Run *run, const Example *const *examples, int64_t count,
+                               double weight, double *loss) {
+    hone_tape_reset(run->tape, true);
+    hone_arena_reset(&run->batch_memory);
+    HeadLoss head = {0};
+    RETURN_IF_ERROR(hone_batch_loss(run->model->model, run->tape, &run->batch_memory, examples,
+                                    count, weight, &head, run->err));
+    hone_tape_backward(run->tape);
+    *loss = head.loss;
+    return hone_tape_status(run->tape, run->err);
+}
+
+static hone_status gradients(Run *run, const StepRange *step, double *loss) {
+    Parameters *parameters = &run->parameters;
+    const KernelContext *kc = &run->context->kernels;
+    const Example *const *examples = run->order + step->first;
+    double weight = 1.0 / (double)step->targets;
+    int64_t parts = run->options.accumulate < step->count ? run->options.accumulate : step->count;
+    *loss = 0;
+    for (int64_t part = 0; part < parts; part++) {
+        int64_t begin = step->count * part / parts, end = step->count * (part + 1) / parts;
+        double partial;
+        hone_fill(kc, parameters->count, 0.0f, parameters->gradient);
+        RETURN_IF_ERROR(micro_batch(run, examples + begin, end - begin, weight, &partial));
+        *loss += partial;
+        if (run->options.accumulate > 1) hone_gradient_leaf_done(kc, parameters);
+    }
+    if (run->options.accumulate > 1) hone_gradient_sum(kc, parameters);
+    return HONE_OK;
+}
+
+// Weight decay differs between tensors, so AdamW runs over maximal ranges of equal decay.
+static void update(Run *run, int64_t step, float scale) {
+    Parameters *parameters = &run->parameters;
+    const HoneFinetuneOptions *options = &run->options;
+    for (int64_t i = 0; i < parameters->item_count;) {
+        const Trainable *first = &parameters->items[i];
+        int64_t count = 0;
+        for (; i < parameters->item_count && parameters->items[i].decays == first->decays; i++)
+            count += parameters->items[i].count;
+        AdamWArgs args = {.count = count,
+                          .step = step + 1,
+                          .lr = (float)hone_run_learning_rate(run, step),
+                          .beta1 = (float)options->beta1,
+                          .beta2 = (float)options->beta2,
+                          .eps = (float)options->eps,
+                          .decay = first->decays ? (float)options->weight_decay : 0.0f,
+                          .scale = scale,
+                          .p = parameters->values + first->offset,
+                          .m = parameters->moment1 + first->offset,
+                          .v = parameters->moment2 + first->offset,
+                          .g = parameters->gradient + first->offset};
+        hone_adamw(&run->context->kernels, &args);
+    }
+}
+
+hone_status hone_run_step(Run *run, int64_t step, StepResult *result) {
+    const StepRange *range = &run->steps[step];
+    Parameters *parameters = &run->parameters;
+    double loss;
+    RETURN_IF_ERROR(gradients(run, range, &loss));
+    double squares =
+        hone_sum_of_squares(&run->context->kernels, parameters->count, parameters->gradient);
+    double norm = sqrt(squares);
+    if (!isfinite(loss) || !isfinite(norm)) {
+        const char *where = hone_parameters_not_finite(parameters);
+        return hone_fail(run->err, HONE_ERROR_NUMERIC,
+                         "step %lld: the loss is %g and the gradient norm %g%s%s; the parameters "
+                         "are as they were before this step; a lower --lr often helps",
+                         (long long)step + 1, loss, norm,
+                         where ? "; the first gradient that is not finite is " : "",
+                         where ? where : "");
+    }
+    double clip = run->options.clip;
+    // As torch.nn.utils.clip_grad_norm_ does, so that runs can be compared.
+    double scale = clip > 0 && norm > 0 ? clip / (norm + 1e-6) : 1.0;
+    update(run, step, (float)(scale < 1 ? scale : 1));
+    *result = (StepResult){.loss = loss, .grad_norm = norm, .tokens = range->tokens};
+    return HONE_OK;
+}
+
+hone_status hone_run_held_out(Run *run, int64_t step, HoneHeldOut *result) {
+    enum { BATCH_TOKENS = 2048 };
+    double start = hone_seconds(), total = 0;
+    int64_t targets = 0;
+    for (int64_t first = 0; first < run->held_out_count;) {
+        int64_t count = 0, tokens = 0;
+        while (first + count < run->held_out_count) {
+            int64_t length = run->held_out[first + count]->count;
+            if (count > 0 && tokens + length > BATCH_TOKENS) break;
+            tokens += length;
+            targets += run->held_out[first + count]->targets;
+            count++;
+        }
+        hone_tape_reset(run->tape, false);
+        hone_arena_reset(&run->batch_memory);
+        HeadLoss head = {0};
+        RETURN_IF_ERROR(hone_batch_loss(run->model->model, run->tape, &run->batch_memory,
+                                        run->held_out + first, count, 1.0, &head, run->err));
+        total += head.loss;
+        first += count;
+    }
+    double loss = total / (double)targets;
+    *result = (HoneHeldOut){.step = step,
+                            .loss = loss,
+                            .perplexity = exp(loss),
+                            .tokens = targets,
+                            .seconds = hone_seconds() - start};
+    return HONE_OK;
+}

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the interop tests share: Hone's command line, and the same work by torch, PEFT, llama.cpp."""
+import contextlib
+import json
+import math
+import os
+import pathlib
+import subprocess
+
+import gguf_to_hf
+import models
+import numpy as np
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM
+from transformers.models.llama import modeling_llama
+
+ALL_LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+# ---- Hone --------------------------------------------------------------------------------------
+
+
+def run_hone(hone, *arguments):
+    """The JSON objects that a command prints."""
+    done = subprocess.run([str(part) for part in (hone, *arguments, "--json")],
+                          capture_output=True, text=True, timeout=580)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def write_texts(path, texts):
+    with open(path, "w", encoding="utf8") as file:
+        for text in texts:
+            file.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
+    return path
+
+
+def examples_of(hone, model, data, *options):
+    """(tokens, positions of the tokens to be learnt) of each example, as Hone's training sees it."""
+    lines = run_hone(hone, "template", "--model", model, "--data", data, *options)
+    return [(line["tokens"], [i for i, learnt in enumerate(line["mask"]) if learnt])
+            for line in lines]
+
+
+def hone_logprobs(hone, model, data, *options):
+    """An array of each target's log-probability for every example."""
+    lines = run_hone(hone, "eval", "--model", model, "--data", data, "--logprobs", *options)
+    *examples, summary = lines
+    assert len(examples) == summary["examples"]
+    for example in examples:
+        assert len(example["logprobs"]) == len(example["targets"])
+    return [np.array(example["logprobs"], np.float64) for example in examples]
+
+
+def finetune(hone, model, data, out, *options):
+    """The losses of the steps."""
+    lines = run_hone(hone, "finetune", "--model", model, "--data", data, "--out", out,
+                     "--eval-split", "0", "--shuffle", "off", *options)
+    assert lines[-1]["event"] == "done"
+    return [line["loss"] for line in lines if line["event"] == "step"]
+
+
+# ---- torch -------------------------------------------------------------------------------------
+
+
+def _norm(self, x):
+    """LlamaRMSNorm goes through f32 whatever its input; this one stays in f64."""
+    kind = torch.promote_types(x.dtype, torch.float32)
+    wide = x.to(kind)
+    wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
+    return self.weight * wide.to(x.dtype)
+
+
+@contextlib.contextmanager
+def exact(model):
+    """transformers' Llama without its casts to f32, for models in f64; and on one thread where more
+    only wait for each other."""
+    plain, threads = modeling_llama.LlamaRMSNorm.forward, torch.get_num_threads()
+    modeling_llama.LlamaRMSNorm.forward = _norm
+    small = model.get_input_embeddings().weight.numel() < 1 << 20
+    torch.set_num_threads(1 if small else len(os.sched_getaffinity(0)))
+    try:
+        yield
+    finally:
+        modeling_llama.LlamaRMSNorm.forward = plain
+        torch.set_num_threads(threads)
+
+
+def torch_logprobs(model, examples):
+    """Of each target, as hone_logprobs gives them."""
+    found = []
+    inner = model.get_base_model() if isinstance(model, PeftModel) else model
+    with torch.no_grad(), exact(model):
+        for tokens, targets in examples:
+            hidden = inner.model(torch.tensor([tokens])).last_hidden_state[0]
+            rows = []
+            for part in torch.tensor(targets).split(256):  # logits of a long text are large
+                logits = inner.lm_head(hidden[part - 1]).double().log_softmax(-1)
+                rows.append(logits[torch.arange(len(part)), torch.tensor(tokens)[part]])
+            found.append(torch.cat(rows).numpy())
+    return found
+
+
+def batch_loss(model, examples):
+    """Mean over the targets of all examples; padded on the right, where nothing looks."""
+    longest = max(len(tokens) for tokens, _ in examples)
+    ids = torch.zeros(len(examples), longest, dtype=torch.long)
+    labels = torch.full_like(ids, -100)
+    for row, (tokens, targets) in enumerate(examples):
+        ids[row, :len(tokens)] = torch.tensor(tokens)
+        labels[row, targets] = ids[row, targets]
+    logits = model(input_ids=ids).logits[:, :-1]
+    return torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten())
+
+
+def steps_of(examples, batch, steps):
+    """The examples of each step in the data's own order; a step does not go past its epoch."""
+    epoch = [examples[i:i + batch] for i in range(0, len(examples), batch)]
+    return [epoch[step % len(epoch)] for step in range(steps)]
+
+
+def learning_rate(step, steps, rate, schedule, warmup):
+    """step from 0; warmup in steps."""
+    if step < warmup:
+        return rate * (step + 1) / warmup
+    done = (step - warmup) / max(1, steps - warmup)
+    return {"constant": rate, "linear": rate * (1 - done),
+            "cosine": rate * 0.5 * (1 + math.cos(math.pi * done))}[schedule]
+
+
+def train(model, steps, rate, schedule, warmup, weight_decay=0.0):
+    """torch's AdamW with clipping at 1; returns the losses. Norms do not decay."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [{"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+              {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(groups, lr=rate)
+    losses = []
+    with exact(model):
+        for step, examples in enumerate(steps):
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate(step, len(steps), rate, schedule, warmup)
+            loss = batch_loss(model, examples)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(trained, 1.0)
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+            losses.append(loss.item())
+    return losses
+
+
+# ---- PEFT --------------------------------------------------------------------------------------
+
+
+def make_adapter(model, folder, rank=4, alpha=8, b_scale=0.1, seed=0):
+    """A PEFT folder with random A and B (zero with b_scale 0). The model is left as it was."""
+    adapted = get_peft_model(model, LoraConfig(r=rank, lora_alpha=alpha, task_type="CAUSAL_LM",
+                                               target_modules=ALL_LINEAR))
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_" not in name:
+                continue
+            scale = 1 / math.sqrt(parameter.shape[1]) if "lora_A" in name else b_scale
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
+    adapted.save_pretrained(folder)
+    adapted.unload()
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    return folder
+
+
+def with_adapter(model, folder, trainable=False):
+    """In the model's own precision."""
+    kind = model.get_input_embeddings().weight.dtype
+    return PeftModel.from_pretrained(model, str(folder), is_trainable=trainable).to(kind)
+
+
+def gguf_gradients(model, heads, kv_heads):
+    """Gradients by the names and in the row order of Hone's trained tensors."""
+    found = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        values = parameter.grad.double().numpy()
+        if ".lora_" in name:
+            name = name.removeprefix("base_model.model.").replace(".default.weight", "")
+            module, half = name.split(".lora_")
+            name = f"{models.gguf_name(module + '.weight')}.lora_{half.lower()}"
+        else:
+            name = models.gguf_name(name)
+        rows = models.heads_of(name, heads, kv_heads)
+        if rows and not name.endswith(".lora_a"):
+            values = models.gguf_rows(values, rows)
+        found[name] = values
+    return found
+
+
+# ---- llama.cpp ---------------------------------------------------------------------------------
+
+
+def llama_logprobs(path, examples, adapter=None):
+    """As hone_logprobs, with an f32 cache and without flash attention."""
+    import llama_cpp
+
+    room = max(len(tokens) for tokens, _ in examples)
+    llama = llama_cpp.Llama(
+        str(path), n_ctx=room, n_batch=room, n_ubatch=room, logits_all=True, type_k=0, type_v=0,
+        flash_attn=False, n_threads=2, n_threads_batch=2, verbose=False,
+        lora_path=str(adapter) if adapter else None)
+    try:
+        found = []
+        for tokens, targets in examples:
+            llama.reset()
+            llama.eval(tokens)
+            rows = torch.from_numpy(llama.scores[np.array(targets) - 1].astype(np.float64))
+            chosen = rows.log_softmax(-1)[torch.arange(len(targets)), torch.tensor(tokens)[targets]]
+            found.append(chosen.numpy())
+        return found
+    finally:
+        llama.close()
+
+
+def largest_difference(a, b):
+    return max(np.abs(x - y).max() for x, y in zip(a, b, strict=True))
+
+
+def reference_model(path):
+    """The GGUF file's weights in transformers, f32."""
+    return AutoModelForCausalLM.from_pretrained(
+        gguf_to_hf.converted(path), dtype=torch.float32, attn_implementation="sdpa").eval()
+
+
+def build_tool(hone, name):
+    """A test program of the build that this `hone` belongs to."""
+    for folder in pathlib.Path(hone).resolve().parents:
+        path = folder / "tests" / "interop" / name
+        if path.exists():
+            return path
+    raise FileNotFoundError(f"{name}: not beside {hone}; was it built with -DHONE_TESTS=ON?")

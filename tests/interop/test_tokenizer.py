@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`hone tokenize` against the tokenizers library and llama.cpp's tokeniser, id for id.
+
+The reference model's vocabulary is compared as it is (rule smollm). For all four rules a small
+vocabulary is trained here, written to a GGUF file and compared too.
+"""
+import json
+import os
+import pathlib
+import random
+import subprocess
+import unicodedata
+
+import pytest
+
+np = pytest.importorskip("numpy")
+gguf = pytest.importorskip("gguf")
+llama_cpp = pytest.importorskip("llama_cpp")
+tokenizers = pytest.importorskip("tokenizers")
+from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers, trainers
+
+LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+          r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+QWEN2 = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
+RULES = ["smollm", "gpt-2", "llama-bpe", "qwen2"]
+STRINGS_EACH = 320
+NORMAL, CONTROL, USER = 1, 3, 4
+
+
+# ---- strings -----------------------------------------------------------------------------------
+
+ENGLISH = """It's what they've said: we'll see, I'm sure you'd agree. The package contains the
+shared library, its headers and a manual; don't install both. He'S WE'LL I'VE 'tis
+rock'n'roll ''quoted''
+Internationalisation e.g. naïve café, 3rd of May 2024 at 10:45, $1,234.56 (12%) -- and so on...
+""".split(" ")
+CODE = """for (int i = 0; i < n; i++) {\n\tsum += a[i] * b[i];\n    }\n\ndef f(x):\n\t  return x**2
+#include <stdio.h>\r\n// comment\r\n/* == */ if (!x && y->z != NULL) x |= 0xFF; "s\\n"
+self.__init__(**kwargs)\n\n\n    @property\n    lambda x: {x: 1}, [0.5e-3, 1_000]; a_b_c
+<div id="a">\t\t</div> CamelCaseName""".split(" ")
+CHINESE = "这个软件包包含共享库及其头文件。中文，标点！「引号」" "人工智能模型训练数据 第１２章 三百二十一 ㊿"
+EMOJI = ["👩‍👩‍👧‍👦", "🏳️‍🌈", "👍🏽", "🇩🇪", "❤️", "😀", "🧑‍💻", "1️⃣", " ", "a", "!", "é"]
+SPACES = [" ", "  ", "   ", "\t", "\n", "\r\n", "\n\n", "\u00a0", "\u3000", "\u2009", "\u2028",
+          "\u0085", "\u180e", "\u200b", "\x0b", "\x0c"]
+NUMERALS = ["1", "22", "333", "4444", "1234567", "٣", "５", "½", "Ⅷ", "²", "三", "९९"]
+
+
+def joined(rng, parts, least, most, between=""):
+    return between.join(rng.choice(parts) for _ in range(rng.randint(least, most)))
+
+
+def assigned_characters():
+    """Characters whose category never changed, so that each library's Unicode version agrees."""
+    old = unicodedata.ucd_3_2_0
+    return [chr(c) for c in range(0x110000)
+            if old.category(chr(c)) not in ("Cn", "Cs", "Co")
+            and old.category(chr(c)) == unicodedata.category(chr(c))]
+
+
+CHARACTERS = assigned_characters()
+CONTROLS = [chr(c) for c in range(0x20)] + ["\x7f", "a", "b", " ", "!"]
+SUFFIXES = ["'", "s", "S", "ll", "LL", "re", "VE", "t", "d", "M", " ", "x", "\n", "\u2019", "1"]
+
+GENERATORS = {
+    "english": lambda rng: joined(rng, ENGLISH, 1, 30, " "),
+    "code": lambda rng: joined(rng, CODE, 1, 30, rng.choice([" ", "  ", "\n", "\t"])),
+    "chinese": lambda rng: joined(rng, CHINESE, 1, 40),
+    "emoji": lambda rng: joined(rng, EMOJI, 1, 15),
+    "digits": lambda rng: joined(rng, NUMERALS + [" ", ".", ",", "a", "-"], 1, 20),
+    "spaces": lambda rng: joined(rng, SPACES + NUMERALS[:4] + ["x", "'s", "é", "!"], 1, 20),
+    "controls": lambda rng: joined(rng, CONTROLS, 1, 20),
+    "unicode": lambda rng: joined(rng, CHARACTERS, 1, 25),
+    "suffixes": lambda rng: joined(rng, SUFFIXES, 1, 15),
+    "long words": lambda rng: joined(rng, ["a", "b", "th", "e", "in", "g"], 100, 300),
+}
+
+
+def strings_of(name):
+    rng = random.Random(f"hone {name}")
+    return [GENERATORS[name](rng) for _ in range(STRINGS_EACH)]
+
+
+def special_strings(specials):
+    """Special tokens among words, doubled, cut short and touching each other."""
+    rng = random.Random("specials")
+    parts = specials + [s[:-1] for s in specials] + ["<", "|", ">", " ", "\n", "word", "12", "<|"]
+    return specials + [joined(rng, parts, 1, 12) for _ in range(STRINGS_EACH)]
+
+
+def invalid_strings():
+    """Bytes that are not UTF-8, such that each library counts the same number of errors."""
+    rng = random.Random("invalid")
+    bad = [b"\x80", b"\xbf", b"\xff", b"\xfe", b"\x80\x80\x80", b"\xa9\xff"]
+    good = [b" ", b"a", b"the", b" word", b"1", b"  ", b"\n", b"'s", b"!", "é".encode(),
+            "中".encode()]
+    return [b"".join(rng.choice(bad if rng.random() < 0.4 else good)
+                     for _ in range(rng.randint(1, 14))) for _ in range(STRINGS_EACH)]
+
+
+# ---- the three tokenisers ----------------------------------------------------------------------
+
+def hone_tokens(hone, path, text, special):
+    command = [hone, "tokenize", "--model", path, "--json"] + (["--special"] if special else [])
+    done = subprocess.run(command, input=text, capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr.decode(errors="replace")
+    return json.loads(done.stdout)["tokens"]
+
+
+def hone_many(hone, path, texts, special, separator):
+    """All texts in one run, with a special token between them: it separates text wholly."""
+    spelling, token = separator
+    ids = hone_tokens(hone, path, b"".join(text + spelling.encode() for text in texts), special)
+    lists = [[]]
+    for i in ids:
+        if i == token:
+            lists.append([])
+        else:
+            lists[-1].append(i)
+    assert len(lists) == len(texts) + 1 and not lists.pop()
+    return lists
+
+
+class Vocabulary:
+    """A GGUF file's vocabulary with the peers that tokenise by it."""
+
+    def __init__(self, path):
+        fields = gguf.GGUFReader(path).fields
+        read = lambda key: fields["tokenizer.ggml." + key].contents()
+        self.path, self.rule = path, read("pre")
+        self.tokens, self.types = read("tokens"), read("token_type")
+        self.controls = [t for t, kind in zip(self.tokens, self.types) if kind == CONTROL]
+        self.users = [t for t, kind in zip(self.tokens, self.types) if kind == USER]
+        self.merges = [tuple(merge.split(" ")) for merge in read("merges")]
+        self.missing = {character for character in pre_tokenizers.ByteLevel.alphabet()
+                        if character not in set(self.tokens)}
+        self.peer = hugging_face(self)
+        self.llama = llama_cpp.Llama(path, vocab_only=True, verbose=False)
+
+    def separator(self, special):
+        spelling = (self.controls if special else self.users)[0]
+        return spelling, self.tokens.index(spelling)
+
+    def by_llama(self, text, special):
+        return self.llama.tokenize(text, add_bos=False, special=special)
+
+    def by_tokenizers(self, text, special):
+        self.peer.encode_special_tokens = not special
+        return self.peer.encode(text, add_special_tokens=False).ids
+
+    def lacks_a_byte_of(self, text):
+        byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        return any(self.missing & set(spelt) for spelt, _ in byte_level.pre_tokenize_str(text))
+
+
+def splitter(rule):
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False,
+                                          use_regex=rule in ("smollm", "gpt-2"))
+    first = {"smollm": pre_tokenizers.Digits(individual_digits=True),
+             "gpt-2": None,
+             "llama-bpe": pre_tokenizers.Split(Regex(LLAMA3), "isolated"),
+             "qwen2": pre_tokenizers.Split(Regex(QWEN2), "isolated")}[rule]
+    return pre_tokenizers.Sequence([first, byte_level] if first else [byte_level])
+
+
+def hugging_face(vocabulary):
+    peer = Tokenizer(models.BPE(vocab={t: i for i, t in enumerate(vocabulary.tokens)},
+                                merges=vocabulary.merges,
+                                ignore_merges=vocabulary.rule == "llama-bpe"))
+    peer.pre_tokenizer = splitter(vocabulary.rule)
+    peer.add_special_tokens([AddedToken(t, normalized=False) for t in vocabulary.controls])
+    peer.add_tokens([AddedToken(t, normalized=False) for t in vocabulary.users])
+    return peer
+
+
+def train(rule, path):
+    """A GGUF file with 3,000 tokens made from the strings above and Python's own library."""
+    peer = Tokenizer(models.BPE())
+    peer.pre_tokenizer = splitter(rule)
+    library = pathlib.Path(os.__file__).parent
+    corpus = [(library / name).read_text(encoding="utf-8")
+              for name in ("argparse.py", "typing.py", "inspect.py")]
+    corpus += [text for name in GENERATORS if name != "long words" for text in strings_of(name)]
+    peer.train_from_iterator(corpus, trainers.BpeTrainer(
+        vocab_size=3000, show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    model = json.loads(peer.to_str())["model"]
+    tokens = sorted(model["vocab"], key=model["vocab"].get)
+    merges = [" ".join(pair) for pair in model["merges"]]
+    if rule == "llama-bpe":  # whole pieces that no merge makes: they are tokens all the same
+        merges = [merge for i, merge in enumerate(merges) if i % 7]
+    controls, users = ["<|end|>", "<|begin|>", "<pad>"], ["<|between|>", "<tool>", "<tool><tool>"]
+    write_model(path, rule, tokens + controls + users, merges,
+                [NORMAL] * len(tokens) + [CONTROL] * len(controls) + [USER] * len(users))
+    return path
+
+
+def write_model(path, rule, tokens, merges, kinds):
+    """The vocabulary on a llama as small as can be: loading it is not what is tested."""
+    width = 32
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_block_count(1)
+    writer.add_context_length(64)
+    writer.add_embedding_length(width)
+    writer.add_feed_forward_length(width)
+    writer.add_head_count(1)
+    writer.add_head_count_kv(1)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(rule)
+    writer.add_token_list(tokens)
+    writer.add_token_types(kinds)
+    writer.add_token_merges(merges)
+    writer.add_bos_token_id(kinds.index(CONTROL))
+    writer.add_eos_token_id(kinds.index(CONTROL))
+    writer.add_add_bos_token(False)
+    writer.add_tensor("token_embd.weight", np.zeros((len(tokens), width), np.float32))
+    for name in ("output_norm", "blk.0.attn_norm", "blk.0.ffn_norm"):
+        writer.add_tensor(name + ".weight", np.ones(width, np.float32))
+    for name in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"):
+        writer.add_tensor(f"blk.0.{name}.weight", np.zeros((width, width), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+@pytest.fixture(scope="session")
+def reference(model):
+    return Vocabulary(model)
+
+
+@pytest.fixture(scope="session", params=RULES)
+def trained(request, tmp_path_factory):
+    path = tmp_path_factory.mktemp("vocabulary") / f"{request.param}.gguf"
+    return Vocabulary(train(request.param, str(path)))
+
+
+# ---- tests -------------------------------------------------------------------------------------
+
+def compare(hone, vocabulary, texts, special, separator):
+    lists = hone_many(hone, vocabulary.path, [t.encode() for t in texts], special, separator)
+    for text, ours in zip(texts, lists):
+        assert ours == vocabulary.by_llama(text.encode(), special), ("llama.cpp", text)
+        # Around a byte without a token, tokenizers merges what llama.cpp (and Hone) keeps apart.
+        if not vocabulary.lacks_a_byte_of(text):
+            assert ours == vocabulary.by_tokenizers(text, special), ("tokenizers", text)
+
+
+@pytest.mark.parametrize("generator", GENERATORS)
+def test_reference_vocabulary(hone, reference, generator):
+    compare(hone, reference, strings_of(generator), True, reference.separator(True))
+
+
+@pytest.mark.parametrize("generator", GENERATORS)
+def test_trained_vocabulary(hone, trained, generator):
+    compare(hone, trained, strings_of(generator), True, trained.separator(True))
+    compare(hone, trained, strings_of(generator), False, trained.separator(False))
+
+
+def test_special_tokens_of_the_reference(hone, reference):
+    first, *others = reference.controls
+    compare(hone, reference, special_strings(others), True, (first, reference.tokens.index(first)))
+
+
+def test_special_tokens_are_text_unless_asked_for(hone, reference):
+    for text in reference.controls + special_strings(reference.controls)[-20:] + [""]:
+        ours = hone_tokens(hone, reference.path, text.encode(), False)
+        assert ours == reference.by_llama(text.encode(), False), text
+        assert ours == reference.by_tokenizers(text, False), text
+
+
+@pytest.mark.parametrize("special", [True, False])
+def test_special_tokens_of_a_trained_vocabulary(hone, trained, special):
+    separator = trained.separator(special)
+    others = [t for t in trained.controls + trained.users if t != separator[0]]
+    compare(hone, trained, special_strings(others), special, separator)
+
+
+def check_invalid(hone, vocabulary):
+    """Pieces are llama.cpp's, which puts U+FFFD for a bad byte; Hone keeps the byte."""
+    texts = invalid_strings()
+    separator = vocabulary.separator(True)
+    replaced = [text.decode("utf-8", "replace").encode() for text in texts]
+    for text, ours in zip(texts, hone_many(hone, vocabulary.path, replaced, True, separator)):
+        assert ours == vocabulary.by_llama(text, True), text
+    visible = [b for b in range(256) if 33 <= b <= 126 or b >= 161 and b != 173]
+    hidden = [b for b in range(256) if b not in visible]
+    byte_of = {chr(b): b for b in visible} | {chr(256 + i): b for i, b in enumerate(hidden)}
+    lost = {byte_of[character] for character in vocabulary.missing}
+    for text, ours in zip(texts, hone_many(hone, vocabulary.path, texts, True, separator)):
+        kept = bytes(byte for byte in text if byte not in lost)
+        assert bytes(byte_of[c] for i in ours for c in vocabulary.tokens[i]) == kept
+
+
+def test_invalid_utf8_with_the_reference(hone, reference):
+    check_invalid(hone, reference)
+
+
+def test_invalid_utf8_with_a_trained_vocabulary(hone, trained):
+    check_invalid(hone, trained)

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+// Stored types: every level's unpacker against the reference bit by bit, both against values that
+// another program unpacked, and rounding to 16 bits.
+#include "check.h"
+
+#include "base/file.h"
+#include "base/memory.h"
+#include "kernels/kernels.h"
+#include "kernels/matmul_reference.h"
+#include "kernels/table.h"
+#include "quant_support.h"
+
+static bool same_bits(float got, float want) {
+    if (isnan(want)) return isnan(got);
+    return hone_f32_to_bits(got) == hone_f32_to_bits(want);
+}
+
+static void check_unpacked(int dtype, const void *stored, const float *got, int64_t count,
+                           const char *who) {
+    for (int64_t i = 0; i < count; i++) {
+        float want = (float)hone_reference_element(dtype, stored, i);
+        if (!CHECK(same_bits(got[i], want))) {
+            printf("  %s %s: element %lld is %.9g, want %.9g\n", who, hone_dtype_name(dtype),
+                   (long long)i, (double)got[i], (double)want);
+            return;
+        }
+    }
+}
+
+static void unpack_everywhere(int dtype, const void *stored, int64_t count) {
+    float *x = hone_alloc((size_t)count * sizeof *x);
+    hone_dequantise(dtype, stored, x, count);
+    check_unpacked(dtype, stored, x, count, "hone_dequantise");
+    const char *names[8];
+    int levels = hone_kernel_levels(names);
+    for (int level = 0; level < levels; level++) {
+        const KernelTable *table;
+        hone_kernel_table(names[level], &table, NULL);
+        memset(x, 0xff, (size_t)count * sizeof *x);
+        table->matmul.unpack[dtype](stored, x, count);
+        check_unpacked(dtype, stored, x, count, names[level]);
+    }
+    hone_free(x);
+}
+
+static void every_level_unpacks_the_same_bits(void) {
+    static const float scales[] = {1, 1e-3f, 1e-6f, 1e5f}; // 1e-6: subnormal halves
+    RandomStream random = hone_random_stream(7, RANDOM_TEST, 1);
+    for (int type = 0; type < WEIGHT_TYPES; type++) {
+        const DtypeInfo *info = hone_dtype_info(weight_types[type]);
+        for (int scale = 0; scale < 4; scale++) {
+            for (int blocks = 1; blocks <= 21; blocks += 4) {
+                uint8_t *stored = hone_alloc((size_t)(blocks * info->block_bytes));
+                for (int i = 0; i < blocks; i++)
+                    fill_block(&random, weight_types[type], scales[scale],
+                               stored + i * info->block_bytes);
+                unpack_everywhere(weight_types[type], stored, (int64_t)blocks * info->block);
+                hone_free(stored);
+            }
+        }
+    }
+}
+
+static void every_half_is_unpacked(void) {
+    uint16_t *bits = hone_alloc(65536 * sizeof *bits);
+    for (int i = 0; i < 65536; i++) bits[i] = (uint16_t)i;
+    unpack_everywhere(HONE_F16, bits, 65536);
+    unpack_everywhere(HONE_BF16, bits, 65536);
+    hone_free(bits);
+}
+
+// tests/fixtures/quant.bin (make_quant.py): for each type its number, blocks and block bytes as
+// int32, the stored blocks, then the values that the gguf package gives.
+static void values_of_the_gguf_package(void) {
+    FileMap map;
+    HoneError err = {0};
+    if (!CHECK(hone_file_map(HONE_FIXTURES "/quant.bin", &map, &err) == HONE_OK)) return;
+    size_t at = 0;
+    int types = 0;
+    while (at + 12 <= map.bytes) {
+        int32_t head[3];
+        memcpy(head, map.data + at, sizeof head);
+        const DtypeInfo *info = hone_dtype_info(head[0]);
+        CHECK_INT(head[2], info->block_bytes);
+        size_t count = (size_t)head[1] * (size_t)info->block;
+        const unsigned char *stored = map.data + at + sizeof head;
+        const unsigned char *values = stored + (size_t)head[1] * (size_t)head[2];
+        float *x = hone_alloc(count * sizeof *x);
+        hone_dequantise(head[0], stored, x, (int64_t)count);
+        CHECK(memcmp(x, values, count * sizeof *x) == 0);
+        unpack_everywhere(head[0], stored, (int64_t)count);
+        hone_free(x);
+        at += sizeof head + (size_t)head[1] * (size_t)head[2] + count * sizeof *x;
+        types++;
+    }
+    CHECK_INT(types, WEIGHT_TYPES);
+    CHECK_INT(at, map.bytes);
+    hone_file_unmap(&map);
+}
+
+static void plain_types_are_written(void) {
+    static const float x[5] = {1.0f, -2.5f, 65504.0f, 1.00390625f, 1e-7f};
+    unsigned char stored[20];
+    float back[5];
+    HoneError err = {0};
+    CHECK_INT(hone_quantise(HONE_F32, x, stored, 5, &err), HONE_OK);
+    CHECK(memcmp(stored, x, sizeof x) == 0);
+    CHECK_INT(hone_quantise(HONE_F16, x, stored, 5, &err), HONE_OK);
+    hone_dequantise(HONE_F16, stored, back, 5);
+    for (int i = 0; i < 5; i++) CHECK(back[i] == hone_f16_to_f32(hone_f32_to_f16(x[i])));
+    CHECK_INT(hone_quantise(HONE_BF16, x, stored, 5, &err), HONE_OK);
+    hone_dequantise(HONE_BF16, stored, back, 5);
+    CHECK(back[0] == 1.0f && back[1] == -2.5f && back[2] == 65536.0f && back[3] == 1.0f);
+}
+
+static void other_types_are_refused(void) {
+    static const float x[32] = {0};
+    unsigned char stored[64];
+    HoneError err = {0};
+    CHECK_INT(hone_quantise(HONE_Q4_1, x, stored, 32, &err), HONE_ERROR_UNSUPPORTED);
+    CHECK_CONTAINS(err.message, "Q4_1");
+}
+
+int main(void) {
+    RUN(every_level_unpacks_the_same_bits);
+    RUN(every_half_is_unpacked);
+    RUN(values_of_the_gguf_package);
+    RUN(plain_types_are_written);
+    RUN(other_types_are_refused);
+    return check_report();
+}

@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: Apache-2.0
+// The Llama model as a whole: its parameters, what it keeps for backward, and what must not change
+// a result: packing, choosing rows, making activations again, threads.
+#include "tiny.h"
+
+static void sample_batch(TinyBatch *batch) {
+    *batch = (TinyBatch){0};
+    tiny_append_example(batch, 1, 7, 2, 41);
+    tiny_append_example(batch, 2, 11, 4, 41);
+    tiny_append_example(batch, 3, 5, 0, 41);
+}
+
+// Loss, log-probabilities and gradients of one run; caller frees gradients.
+typedef struct Outcome {
+    double loss;
+    float logprob[2 * TINY_TOKENS];
+    float *gradients;
+    int64_t count;
+    size_t peak;
+} Outcome;
+
+static Outcome run(Tiny *tiny, const TinyBatch *batch, bool chosen, ThreadPool *pool,
+                   TapeOptions options) {
+    Outcome outcome = {0};
+    Tape *tape = tiny_tape(pool, options);
+    tiny_zero_gradients(tiny);
+    outcome.loss = tiny_loss(tiny, tape, batch, chosen, outcome.logprob);
+    outcome.gradients = tiny_gradients(tiny, &outcome.count);
+    outcome.peak = hone_tape_peak(tape);
+    hone_tape_free(tape);
+    return outcome;
+}
+
+static const TapeOptions training = {.gradients = true};
+
+static void check_same_bits(const Outcome *a, const Outcome *b, int64_t entries) {
+    CHECK(memcmp(&a->loss, &b->loss, sizeof a->loss) == 0);
+    CHECK(memcmp(a->logprob, b->logprob, (size_t)entries * sizeof *a->logprob) == 0);
+    CHECK(a->count == b->count &&
+          memcmp(a->gradients, b->gradients, (size_t)a->count * sizeof(float)) == 0);
+}
+
+static void tiny_of(Tiny *tiny, bool tied, bool full) {
+    ModelConfig config = tiny_config;
+    config.tied_head = tied;
+    tiny_make(tiny, &config);
+    if (full)
+        tiny_train_all(tiny);
+    else
+        tiny_adapt(tiny, 3, 0.4f);
+}
+
+static void parameters_have_the_names_and_shapes_of_gguf(void) {
+    Tiny tiny;
+    tiny_of(&tiny, false, true);
+    CHECK_INT(tiny.count, 1 + 2 * 9 + 2);
+    char text[64];
+    CHECK_STRING(tiny.parameters[0].name, "token_embd.weight");
+    CHECK_STRING(tiny.parameters[1].name, "blk.0.attn_norm.weight");
+    CHECK_STRING(hone_shape_text(tiny.parameters[1].tensor, text), "(19)");
+    CHECK_STRING(tiny.parameters[11].name, "blk.1.attn_q.weight");
+    CHECK_STRING(hone_shape_text(tiny.parameters[11].tensor, text), "(24, 19)");
+    CHECK_STRING(tiny.parameters[12].name, "blk.1.attn_k.weight");
+    CHECK_STRING(hone_shape_text(tiny.parameters[12].tensor, text), "(12, 19)");
+    CHECK_STRING(tiny.parameters[14].name, "blk.1.attn_output.weight");
+    CHECK_STRING(hone_shape_text(tiny.parameters[14].tensor, text), "(19, 24)");
+    CHECK_STRING(tiny.parameters[18].name, "blk.1.ffn_down.weight");
+    CHECK_STRING(tiny.parameters[19].name, "output_norm.weight");
+    CHECK_STRING(tiny.parameters[20].name, "output.weight");
+    tiny_free(&tiny);
+    tiny_of(&tiny, true, true);
+    CHECK_INT(tiny.count, 1 + 2 * 9 + 1);
+    CHECK(hone_model_head(tiny.model) == tiny.parameters[0].weight);
+    tiny_free(&tiny);
+}
+
+static void check_refused(const ModelConfig *config, hone_status status, const char *part) {
+    HoneError err = {0};
+    Model *model = NULL;
+    CHECK_INT(hone_model_make(config, &model, &err), status);
+    CHECK_CONTAINS(err.message, part);
+    CHECK(model == NULL);
+}
+
+static void wrong_sizes_are_refused_with_their_values(void) {
+    ModelConfig config = tiny_config;
+    config.architecture = "mamba";
+    check_refused(&config, HONE_ERROR_UNSUPPORTED, "\"mamba\" is not supported; supported: llama");
+    config = tiny_config;
+    config.kv_heads = 3;
+    check_refused(&config, HONE_ERROR_INPUT, "4 heads cannot share 3");
+    config = tiny_config;
+    config.rotary = 8;
+    check_refused(&config, HONE_ERROR_INPUT, "rotary size is 8");
+    config = tiny_config;
+    config.layers = 0;
+    check_refused(&config, HONE_ERROR_INPUT, "layers is 0");
+    config = tiny_config;
+    config.norm_eps = NAN;
+    check_refused(&config, HONE_ERROR_INPUT, "epsilon is nan");
+}
+
+static void packed_examples_equal_each_alone(void) {
+    Tiny tiny;
+    tiny_of(&tiny, true, true);
+    TinyBatch batch;
+    sample_batch(&batch);
+    Outcome packed = run(&tiny, &batch, true, NULL, training);
+    const int length[] = {7, 11, 5}, prompt[] = {2, 4, 0};
+    float *sum = hone_calloc((size_t)packed.count, sizeof *sum);
+    double loss = 0;
+    int64_t entry = 0;
+    for (int e = 0; e < 3; e++) {
+        TinyBatch one = {0};
+        tiny_append_example(&one, e + 1, length[e], prompt[e], 41);
+        Outcome alone = run(&tiny, &one, true, NULL, training);
+        loss += alone.loss;
+        for (int64_t i = 0; i < packed.count; i++) sum[i] += alone.gradients[i];
+        CHECK_CLOSE(packed.logprob + entry, alone.logprob, one.entries, 1e-5, 1e-6);
+        entry += one.entries;
+        hone_free(alone.gradients);
+    }
+    CHECK_INT(entry, batch.entries);
+    CHECK_NEAR(packed.loss, loss, 1e-6, 0);
+    CHECK(tiny_near(packed.gradients, sum, packed.count, 1e-5));
+    hone_free(sum);
+    hone_free(packed.gradients);
+    tiny_free(&tiny);
+}
+
+static void chosen_rows_equal_all_rows(void) {
+    for (int full = 0; full < 2; full++) {
+        Tiny tiny;
+        tiny_of(&tiny, !full, full != 0);
+        TinyBatch batch;
+        sample_batch(&batch);
+        Outcome all = run(&tiny, &batch, false, NULL, training);
+        Outcome chosen = run(&tiny, &batch, true, NULL, training);
+        CHECK_NEAR(chosen.loss, all.loss, 1e-6, 0);
+        CHECK_CLOSE(chosen.logprob, all.logprob, batch.entries, 1e-5, 1e-6);
+        CHECK(tiny_near(chosen.gradients, all.gradients, all.count, 1e-5));
+        hone_free(all.gradients);
+        hone_free(chosen.gradients);
+        tiny_free(&tiny);
+    }
+}
+
+static void what_is_made_again_has_the_same_bits(void) {
+    for (int full = 0; full < 2; full++) {
+        Tiny tiny;
+        tiny_of(&tiny, true, full != 0);
+        TinyBatch batch;
+        sample_batch(&batch);
+        Outcome again = run(&tiny, &batch, true, NULL, training);
+        Outcome kept =
+            run(&tiny, &batch, true, NULL, (TapeOptions){.gradients = true, .keep = true});
+        check_same_bits(&again, &kept, batch.entries);
+        CHECK(again.peak < kept.peak);
+        hone_free(again.gradients);
+        hone_free(kept.gradients);
+        tiny_free(&tiny);
+    }
+}
+
+static void threads_change_no_bit(void) {
+    Tiny tiny;
+    tiny_of(&tiny, true, true);
+    TinyBatch batch;
+    sample_batch(&batch);
+    ThreadPool *pool = hone_pool_create(3);
+    Outcome one = run(&tiny, &batch, true, NULL, training);
+    Outcome three = run(&tiny, &batch, true, pool, training);
+    check_same_bits(&one, &three, batch.entries);
+    hone_free(one.gradients);
+    hone_free(three.gradients);
+    hone_pool_free(pool);
+    tiny_free(&tiny);
+}
+
+static void adapters_begin_without_a_gradient_of_a(void) {
+    Tiny tiny;
+    tiny_make(&tiny, &tiny_config);
+    tiny_adapt(&tiny, 4, 0.0f);
+    TinyBatch batch;
+    sample_batch(&batch);
+    Outcome outcome = run(&tiny, &batch, true, NULL, training);
+    for (int i = 0; i < tiny.trained_count; i++) {
+        const Tensor *tensor = tiny.trained[i];
+        double sum = 0;
+        for (int64_t j = 0; j < hone_tensor_count(tensor); j++)
+            sum += fabs((double)tensor->grad[j]);
+        const bool is_a = strstr(tiny.trained_name[i], ".A") != NULL;
+        CHECK(is_a ? sum == 0 : sum > 0);
+    }
+    hone_free(outcome.gradients);
+    tiny_free(&tiny);
+}
+
+// With adapters in the last layer only, nothing of the layers below is recorded for backward.
+static void nothing_below_the_lowest_trained_parameter_is_kept(void) {
+    Tiny tiny;
+    tiny_of(&tiny, true, false);
+    TinyBatch batch;
+    sample_batch(&batch);
+    Outcome before = run(&tiny, &batch, true, NULL, training);
+    size_t used[2];
+    for (int frozen = 0; frozen < 2; frozen++) {
+        for (int i = 0; i < tiny.trained_count && frozen; i++)
+            if (strncmp(tiny.trained_name[i], "blk.0.", 6) == 0)
+                tiny.trained[i]->requires_grad = false;
+        Tape *tape = tiny_tape(NULL, training);
+        const ModelBatch all = tiny_model_batch(&batch, true);
+        CHECK(hone_model_forward(tiny.model, tape, &all) != NULL);
+        used[frozen] = hone_tape_used(tape);
+        hone_tape_free(tape);
+    }
+    // layer 0: x, q, k, v, o, x2, gate, up
+    CHECK(used[0] - used[1] > (size_t)batch.T * (19 + 24 + 12 + 12 + 24 + 19 + 27 + 27) * 4);
+    Outcome after = run(&tiny, &batch, true, NULL, training);
+    int64_t at = 0;
+    for (int i = 0; i < tiny.trained_count; i++) {
+        const int64_t count = hone_tensor_count(tiny.trained[i]);
+        if (tiny.trained[i]->requires_grad) {
+            CHECK(memcmp(before.gradients + at, after.gradients + at, (size_t)count * 4) == 0);
+        } else {
+            for (int64_t j = 0; j < count; j++) CHECK(after.gradients[at + j] == 0);
+        }
+        at += count;
+    }
+    hone_free(before.gradients);
+    hone_free(after.gradients);
+    tiny_free(&tiny);
+}
+
+static void a_dry_tape_knows_the_peak(void) {
+    for (int full = 0; full < 2; full++) {
+        Tiny tiny;
+        tiny_of(&tiny, !full, full != 0);
+        TinyBatch batch;
+        sample_batch(&batch);
+        Outcome real = run(&tiny, &batch, true, NULL, training);
+        Outcome dry = run(&tiny, &batch, true, NULL, (TapeOptions){.gradients = true, .dry = true});
+        CHECK_INT(dry.peak, real.peak);
+        CHECK(dry.loss == 0);
+        for (int64_t i = 0; i < dry.count; i++) CHECK(dry.gradients[i] == 0);
+        hone_free(real.gradients);
+        hone_free(dry.gradients);
+        tiny_free(&tiny);
+    }
+}
+
+// ---- SmolLM2-135M's sizes, without its data ----------------------------------------------------
+
+typedef struct Adapters {
+    Arena memory;
+    int rank;
+} Adapters;
+
+static hone_status adapt_all(void *user, const ParameterVisit *visit, HoneError *err) {
+    (void)err;
+    Adapters *adapters = user;
+    if (!visit->weight || visit->layer < 0) return HONE_OK;
+    Adapter *adapter = hone_arena_calloc(&adapters->memory, 1, sizeof *adapter);
+    const int64_t *shape = visit->tensor->shape;
+    adapter->A = (Tensor){.rank = 2, .shape = {adapters->rank, shape[1]}, .requires_grad = true};
+    adapter->B = (Tensor){.rank = 2, .shape = {shape[0], adapters->rank}, .requires_grad = true};
+    visit->weight->adapters = adapter;
+    visit->weight->adapter_count = 1;
+    return HONE_OK;
+}
+
+// Kept a token and layer: x, q, k, v, o, x2, gate, up (5,760 floats), two norms' and nine heads'
+// statistics and seven adapters' x·Aᵀ; after the layers the last x and the normed one. Where the
+// first layer's x needs no gradient, its norm's output is kept in its place, without statistics.
+static void a_layer_keeps_5760_floats_a_token(void) {
+    const ModelConfig config = {.architecture = "llama",
+                                .layers = 30,
+                                .heads = 9,
+                                .kv_heads = 3,
+                                .head_size = 64,
+                                .rotary = 64,
+                                .channels = 576,
+                                .feed_forward = 1536,
+                                .vocabulary = 49152,
+                                .context = 8192,
+                                .norm_eps = 1e-5f,
+                                .rope_base = 100000.0f,
+                                .rope_interleaved = true,
+                                .tied_head = true};
+    HoneError err = {0};
+    Model *model = NULL;
+    Adapters adapters = {.rank = 16};
+    CHECK_INT(hone_model_make(&config, &model, &err), HONE_OK);
+    CHECK_INT(hone_model_visit(model, adapt_all, &adapters, &err), HONE_OK);
+    Tape *tape = tiny_tape(NULL, (TapeOptions){.gradients = true, .dry = true});
+    const int64_t T = 512;
+    const ModelBatch batch = {.tokens = T, .rows = T};
+    Tensor *hidden = hone_model_forward(model, tape, &batch);
+    CHECK(hidden && hidden->requires_grad);
+    const int64_t layer = 5760 + 2 + 9 + 7 * 16;
+    CHECK_INT(hone_tape_used(tape), (30 * layer - 1 + 576 + 1 + 576) * T * 4);
+    HeadLoss loss = {.entries = T};
+    hone_head_cross_entropy(tape, hone_model_head(model), hidden, &loss);
+    CHECK_INT(hone_tape_backward(tape), HONE_OK);
+    CHECK_INT(hone_tape_used(tape), 0);
+    printf("     peak of a step of %lld tokens: %.1f MB, of which layers %.1f MB\n", (long long)T,
+           (double)hone_tape_peak(tape) / 1e6, (double)(30 * layer * T * 4) / 1e6);
+    hone_tape_free(tape);
+    hone_model_destroy(model);
+    hone_arena_free(&adapters.memory);
+}
+
+int main(void) {
+    RUN(parameters_have_the_names_and_shapes_of_gguf);
+    RUN(wrong_sizes_are_refused_with_their_values);
+    RUN(packed_examples_equal_each_alone);
+    RUN(chosen_rows_equal_all_rows);
+    RUN(what_is_made_again_has_the_same_bits);
+    RUN(threads_change_no_bit);
+    RUN(adapters_begin_without_a_gradient_of_a);
+    RUN(nothing_below_the_lowest_trained_parameter_is_kept);
+    RUN(a_dry_tape_knows_the_peak);
+    RUN(a_layer_keeps_5760_floats_a_token);
+    return check_report();
+}
