@@ -119,44 +119,114 @@ static hone_status report_example(Evaluating *evaluating, int64_t index, const f
     return HONE_OK;
 }
 
-// ---- batches -----------------------------------------------------------------------------------
+// ---- losses ------------------------------------------------------------------------------------
+
+// Where an example's targets' results go.
+static hone_status take_results(Evaluating *evaluating, int64_t targets, HeadLoss *loss) {
+    loss->logprob = hone_arena_alloc(&evaluating->memory, (size_t)targets * sizeof(float));
+    loss->correct = hone_arena_alloc(&evaluating->memory, (size_t)targets);
+    if (loss->logprob && loss->correct) return HONE_OK;
+    return hone_fail_memory(evaluating->err, (size_t)targets * 5, "a batch");
+}
+
+static void count_results(Evaluating *evaluating, int64_t targets, const HeadLoss *loss) {
+    evaluating->loss += loss->loss;
+    evaluating->targets += targets;
+    for (int64_t t = 0; t < targets; t++) evaluating->right += loss->correct[t];
+}
 
 static hone_status evaluate_batch(Evaluating *evaluating, Tape *tape, int64_t first,
                                   int64_t count) {
     const Example **batch = hone_arena_alloc(&evaluating->memory, (size_t)count * sizeof *batch);
     int64_t targets = 0;
-    for (int64_t i = 0; batch && i < count; i++) {
+    if (!batch) return hone_fail_memory(evaluating->err, (size_t)count * 8, "a batch");
+    for (int64_t i = 0; i < count; i++) {
         batch[i] = &evaluating->examples[first + i];
         targets += batch[i]->targets;
     }
-    float *logprob = hone_arena_alloc(&evaluating->memory, (size_t)targets * sizeof *logprob);
-    uint8_t *correct = hone_arena_alloc(&evaluating->memory, (size_t)targets);
-    if (!batch || !logprob || !correct)
-        return hone_fail_memory(evaluating->err, (size_t)targets * 5, "a batch");
+    HeadLoss loss = {0};
+    RETURN_IF_ERROR(take_results(evaluating, targets, &loss));
     hone_tape_reset(tape, false);
-    HeadLoss loss = {.logprob = logprob, .correct = correct};
     RETURN_IF_ERROR(hone_batch_loss(evaluating->model->model, tape, &evaluating->memory, batch,
                                     count, 1.0, &loss, evaluating->err));
-    evaluating->loss += loss.loss;
-    for (int64_t t = 0; t < targets; t++) evaluating->right += correct[t];
+    count_results(evaluating, targets, &loss);
     for (int64_t i = 0, used = 0; i < count; i++) {
-        RETURN_IF_ERROR(report_example(evaluating, first + i, logprob + used));
+        RETURN_IF_ERROR(report_example(evaluating, first + i, loss.logprob + used));
         used += batch[i]->targets;
     }
-    evaluating->targets += targets;
     return HONE_OK;
+}
+
+// The prompt is going to be computed anyway, to rank and to answer: its cache then gives the loss
+// of what follows too. Possible when nothing inside the prompt is a target.
+static bool loss_follows_prompt(const Example *example) {
+    if (!example->answer || example->prompt < 1) return false;
+    for (int64_t i = 0; i < example->prompt; i++)
+        if (example->target[i]) return false;
+    return true;
+}
+
+static hone_status evaluate_on_cache(Evaluating *evaluating, int64_t index) {
+    const Example *example = &evaluating->examples[index];
+    HoneGenerator *generator = evaluating->generator;
+    int64_t held = example->prompt - 1, rest = example->count - held, used = 0;
+    HeadLoss loss = {0};
+    RETURN_IF_ERROR(take_results(evaluating, example->targets, &loss));
+    RETURN_IF_ERROR(hone_generator_reserve(generator, example->count, evaluating->err));
+    RETURN_IF_ERROR(
+        hone_generator_feed(generator, example->token, example->prompt, evaluating->err));
+    hone_cache_truncate(generator->cache, held);
+    size_t keys = (size_t)example->count, targets = (size_t)example->targets;
+    int32_t *numbers =
+        hone_arena_calloc(&evaluating->memory, keys * 3 + targets * 2, sizeof *numbers);
+    float *weights = hone_arena_alloc(&evaluating->memory, targets * sizeof *weights);
+    if (!numbers || !weights) return hone_fail_memory(evaluating->err, keys * 20, "a batch");
+    int32_t *begin = numbers, *end = begin + keys, *position = end + keys;
+    int32_t *row = position + keys, *target = row + targets;
+    for (int64_t k = 0; k < example->count; k++) {
+        begin[k] = k < held ? 0 : (int32_t)(k - held);
+        end[k] = (int32_t)rest;
+    }
+    for (int64_t i = 0; i < rest; i++) position[i] = (int32_t)(held + i);
+    for (int64_t i = example->prompt; i < example->count; i++) {
+        if (!example->target[i]) continue;
+        row[used] = (int32_t)(i - 1 - held);
+        weights[used] = 1;
+        target[used++] = example->token[i];
+    }
+    ModelBatch batch = {.tokens = rest,
+                        .token = example->token + held,
+                        .position = position,
+                        .begin = begin,
+                        .end = end,
+                        .rows = rest};
+    loss.entries = used;
+    loss.row = row;
+    loss.target = target;
+    loss.weight = weights;
+    Model *model = evaluating->model->model;
+    hone_tape_reset(generator->tape, false);
+    Tensor *hidden = hone_model_extend(model, generator->tape, generator->cache, &batch);
+    hone_head_cross_entropy(generator->tape, hone_model_head(model), hidden, &loss);
+    RETURN_IF_ERROR(hone_tape_status(generator->tape, evaluating->err));
+    count_results(evaluating, example->targets, &loss);
+    return report_example(evaluating, index, loss.logprob);
 }
 
 static hone_status evaluate_all(Evaluating *evaluating, Tape *tape) {
     for (int64_t first = 0; first < evaluating->count;) {
         int64_t count = 0, tokens = 0;
+        hone_arena_reset(&evaluating->memory);
+        if (evaluating->generator && loss_follows_prompt(&evaluating->examples[first])) {
+            RETURN_IF_ERROR(evaluate_on_cache(evaluating, first++));
+            continue;
+        }
         while (first + count < evaluating->count) {
             int64_t length = evaluating->examples[first + count].count;
-            if (count > 0 && tokens + length > BATCH_TOKENS) break;
+            if (count > 0 && (evaluating->generator || tokens + length > BATCH_TOKENS)) break;
             tokens += length;
             count++;
         }
-        hone_arena_reset(&evaluating->memory);
         RETURN_IF_ERROR(evaluate_batch(evaluating, tape, first, count));
         first += count;
     }
