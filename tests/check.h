@@ -89,8 +89,8 @@ static inline bool check_close(const float *got, const float *want, int64_t coun
     int64_t worst = -1;
     double excess = 0;
     for (int64_t i = 0; i < count; i++) {
-        double over = fabs((double)got[i] - (double)want[i]) -
-                      (atol + rtol * fabs((double)want[i]));
+        double over =
+            fabs((double)got[i] - (double)want[i]) - (atol + rtol * fabs((double)want[i]));
         if (!(over <= excess)) { // NaN lands here too
             worst = i;
             if (over != over) break;

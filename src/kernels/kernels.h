@@ -111,7 +111,8 @@ void hone_rms_norm_backward(const KernelContext *kc, int64_t T, int64_t C, const
                             void *scratch);
 
 // Rotary embedding (Su et al. 2021) of x (T, heads·D) into y (may be x):
-//   pair (a,b) → (a·cos − b·sin, a·sin + b·cos), angle = position[t] · frequency[pair].
+//   pair (a,b) → (a·cos − b·sin, a·sin + b·cos), angle = position[t] · frequency[pair],
+//   rounded to float.
 //   interleaved: pairs are (2j, 2j+1), as in GGUF's Llama; else (j, j + rotary/2).
 //   frequency (rotary/2). Elements rotary…D of each head are copied. inverse: angle negated, and
 //   the result is added to y (the gradient).

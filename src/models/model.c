@@ -64,14 +64,17 @@ static hone_status check_config(const ModelConfig *config, HoneError *err) {
     return HONE_OK;
 }
 
-// frequency[j] = base^(−2j/rotary)
+// frequency[j] = 1 / base^(2j/rotary)
 static hone_status make_frequencies(Model *model, HoneError *err) {
     int pairs = model->config.rotary / 2;
     model->frequency = hone_arena_calloc(&model->arena, (size_t)pairs + 1, sizeof(float));
     if (!model->frequency) return hone_fail_memory(err, (size_t)pairs * 4, "rotary frequencies");
-    for (int j = 0; j < pairs; j++)
-        model->frequency[j] =
-            (float)pow((double)model->config.rope_base, -2.0 * j / model->config.rotary);
+    // In float and in this order, as in the programs that trained the published models: another
+    // rounding turns far positions by another angle.
+    for (int j = 0; j < pairs; j++) {
+        float exponent = (float)(2 * j) / (float)model->config.rotary;
+        model->frequency[j] = 1.0f / (float)pow((double)model->config.rope_base, (double)exponent);
+    }
     return HONE_OK;
 }
 

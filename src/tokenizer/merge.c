@@ -185,7 +185,7 @@ static hone_status merge_long(const MergeTable *table, int32_t *ids, uint32_t *e
 }
 
 hone_status hone_bpe_merge(const MergeTable *table, int32_t *ids, uint32_t *ends, size_t *count,
-                       HoneError *err) {
+                           HoneError *err) {
     if (*count > SHORT_PIECE) return merge_long(table, ids, ends, count, err);
     merge_short(table, ids, ends, count);
     return HONE_OK;

@@ -25,6 +25,6 @@ void hone_merge_table_put(MergeTable *table, MergeSlot merge);
 // merged in place; *count becomes smaller. An id of -1 (a byte without a token) merges with
 // nothing.
 hone_status hone_bpe_merge(const MergeTable *table, int32_t *ids, uint32_t *ends, size_t *count,
-                       HoneError *err);
+                           HoneError *err);
 
 #endif

@@ -342,7 +342,7 @@ hone_status hone_finetune(HoneContext *context, const HoneFinetuneOptions *optio
     run->sink = sink;
     run->user = user;
     run->started = hone_seconds();
-    run->loss_first = run->loss_last = NAN;
+    run->loss_first = run->loss_last = (double)NAN;
     hone_status status = execute(run);
     release(run);
     return status;

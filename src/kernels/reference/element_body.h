@@ -29,12 +29,14 @@ void NAME(rope)(const ReferenceRope *args, const REAL *frequency, const REAL *x,
     int64_t D = args->head_size, half = args->rotary / 2;
     for (int64_t head = 0; head < args->T * args->heads; head++) {
         const REAL *in = x + head * D;
-        REAL *out = y + head * D, angle = (REAL)args->position[head / args->heads];
-        if (args->inverse) angle = -angle;
+        REAL *out = y + head * D;
+        float position = (float)args->position[head / args->heads]; // angles are float: kernels.h
+        if (args->inverse) position = -position;
         for (int64_t j = 0; j < half; j++) {
             int64_t first = args->interleaved ? 2 * j : j;
             int64_t second = args->interleaved ? 2 * j + 1 : j + half;
-            REAL c = MATH(cos)(angle * frequency[j]), s = MATH(sin)(angle * frequency[j]);
+            float angle = position * (float)frequency[j];
+            REAL c = MATH(cos)((REAL)angle), s = MATH(sin)((REAL)angle);
             REAL a = in[first] * c - in[second] * s, b = in[first] * s + in[second] * c;
             out[first] = args->inverse ? out[first] + a : a;
             out[second] = args->inverse ? out[second] + b : b;

@@ -10,52 +10,102 @@ enum { LANES = 8 };
 
 // ---- product -----------------------------------------------------------------------------------
 
-// C (4, 16) = [C +] A (4,K) · B (K, 16): eight sums, two vectors of B and two broadcasts. The order
-// is written out because compilers spill a sum or move operands about, at a third of the speed.
-#define STEP(B_LOW, B_HIGH)                                                                        \
+// C (rows, 16) = [C +] A (rows,K) · B (K, 16) for six rows, and four: two sums a row, two vectors
+// of B and two broadcasts fill the registers. Twelve sums keep two multiply-add units busy, eight
+// not quite. Registers and order are written out because compilers spill a sum or move operands
+// about, at up to a third of the speed.
+//
+// In bytes: a walks along the columns of A, with row, 3·row and 5·row between its rows; b walks
+// down B, out down C; from is where the sums begin, C or NULL for zeros.
+
+#define TWO_SUMS(BROADCAST, LOW, HIGH)                                                             \
+    "vfmadd231ps %%ymm12, %%ymm" BROADCAST ", %%ymm" LOW "\n\t"                                    \
+    "vfmadd231ps %%ymm13, %%ymm" BROADCAST ", %%ymm" HIGH "\n\t"
+
+#define FOUR_ROWS(B_LOW, B_HIGH)                                                                   \
     "vmovups " B_LOW ", %%ymm12\n\t"                                                               \
     "vmovups " B_HIGH ", %%ymm13\n\t"                                                              \
     "vbroadcastss (%[a]), %%ymm14\n\t"                                                             \
-    "vbroadcastss (%[a],%[row]), %%ymm15\n\t"                                                      \
-    "vfmadd231ps %%ymm12, %%ymm14, %[s0]\n\t"                                                      \
-    "vfmadd231ps %%ymm13, %%ymm14, %[s1]\n\t"                                                      \
-    "vbroadcastss (%[a],%[row],2), %%ymm14\n\t"                                                    \
-    "vfmadd231ps %%ymm12, %%ymm15, %[s2]\n\t"                                                      \
-    "vfmadd231ps %%ymm13, %%ymm15, %[s3]\n\t"                                                      \
-    "vbroadcastss (%[a],%[row3]), %%ymm15\n\t"                                                     \
-    "vfmadd231ps %%ymm12, %%ymm14, %[s4]\n\t"                                                      \
-    "vfmadd231ps %%ymm13, %%ymm14, %[s5]\n\t"                                                      \
-    "add %[column], %[a]\n\t"                                                                      \
-    "vfmadd231ps %%ymm12, %%ymm15, %[s6]\n\t"                                                      \
-    "vfmadd231ps %%ymm13, %%ymm15, %[s7]\n\t"
+    "vbroadcastss (%[a],%[row]), %%ymm15\n\t" TWO_SUMS(                                            \
+        "14", "0",                                                                                 \
+        "1") "vbroadcastss (%[a],%[row],2), %%ymm14\n\t" TWO_SUMS("15", "2",                       \
+                                                                  "3") "vbroadcastss "             \
+                                                                       "(%[a],%[row3]), "          \
+                                                                       "%%ymm15\n\t" TWO_SUMS("1"  \
+                                                                                              "4", \
+                                                                                              "4", \
+                                                                                              "5")
 
-static inline void tile4(int64_t K, const float *a, PanelOperand A, const float *b, int64_t ldb,
-                         float *C, int64_t ldc, bool accumulate) {
-    __m256 s[8];
-    for (int m = 0; m < 4; m++)
-        for (int n = 0; n < 2; n++)
-            s[m * 2 + n] =
-                accumulate ? _mm256_loadu_ps(C + m * ldc + n * LANES) : _mm256_setzero_ps();
+#define STEP_4(B_LOW, B_HIGH)                                                                      \
+    FOUR_ROWS(B_LOW, B_HIGH) "add %[column], %[a]\n\t" TWO_SUMS("15", "6", "7")
+
+#define STEP_6(B_LOW, B_HIGH)                                                                      \
+    FOUR_ROWS(B_LOW, B_HIGH)                                                                       \
+    "vbroadcastss (%[a],%[row],4), %%ymm14\n\t" TWO_SUMS(                                          \
+        "15", "6",                                                                                 \
+        "7") "vbroadcastss (%[a],%[row5]), %%ymm15\n\t" TWO_SUMS("14", "8",                        \
+                                                                 "9") "add %[column], "            \
+                                                                      "%[a]\n\t" TWO_SUMS("15",    \
+                                                                                          "10",    \
+                                                                                          "11")
+
+#define LOAD_ROW(LOW, HIGH)                                                                        \
+    "vmovups (%[from]), %%ymm" LOW "\n\t"                                                          \
+    "vmovups 32(%[from]), %%ymm" HIGH "\n\t"                                                       \
+    "add %[ldc], %[from]\n\t"
+#define CLEAR_ROW(LOW, HIGH)                                                                       \
+    "vxorps %%xmm" LOW ", %%xmm" LOW ", %%xmm" LOW "\n\t"                                          \
+    "vxorps %%xmm" HIGH ", %%xmm" HIGH ", %%xmm" HIGH "\n\t"
+#define STORE_ROW(LOW, HIGH)                                                                       \
+    "vmovups %%ymm" LOW ", (%[out])\n\t"                                                           \
+    "vmovups %%ymm" HIGH ", 32(%[out])\n\t"                                                        \
+    "add %[ldc], %[out]\n\t"
+
+#define ROWS_4(DO) DO("0", "1") DO("2", "3") DO("4", "5") DO("6", "7")
+#define ROWS_6(DO) ROWS_4(DO) DO("8", "9") DO("10", "11")
+
+// Two columns of A a turn, and the odd one after.
+#define TILE(ROWS, STEP)                                                                             \
+    __asm__ volatile(                                                                                \
+        "test %[from], %[from]\n\t"                                                                  \
+        "jz 1f\n\t" ROWS(                                                                            \
+            LOAD_ROW) "jmp 2f\n"                                                                     \
+                      "1:\n\t" ROWS(                                                                 \
+                          CLEAR_ROW) "2:\n\t"                                                        \
+                                     "test %[pairs], %[pairs]\n\t"                                   \
+                                     "jz 4f\n"                                                       \
+                                     "3:\n\t" STEP("(%[b])", "32(%[b])") STEP(                       \
+                                         "(%[b],%[ldb])",                                            \
+                                         "32(%[b],%[ldb])") "lea (%[b],%[ldb],2), %[b]\n\t"          \
+                                                            "dec %[pairs]\n\t"                       \
+                                                            "jnz 3b\n"                               \
+                                                            "4:\n\t"                                 \
+                                                            "cmpq $0, %[odd]\n\t"                    \
+                                                            "je 5f\n\t" STEP(                        \
+                                                                "(%[b])",                            \
+                                                                "32(%[b])") "5:\n\t" ROWS(STORE_ROW) \
+        : [a] "+r"(a), [b] "+r"(b), [from] "+r"(from), [out] "+r"(out), [pairs] "+r"(pairs)          \
+        : [row] "r"(row), [row3] "r"(3 * row), [row5] "r"(5 * row), [column] "rm"(column),           \
+          [ldb] "r"(ldb_bytes), [ldc] "rm"(ldc_bytes), [odd] "rm"(odd)                               \
+        : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",   \
+          "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "cc", "memory")
+
+static void tile6(int64_t K, const float *a, PanelOperand A, const float *b, int64_t ldb, float *C,
+                  int64_t ldc, bool accumulate) {
     const int64_t bytes = sizeof(float);
-    int64_t pairs = K / 2, odd = K % 2;
-    __asm__ volatile(
-        "test %[pairs], %[pairs]\n\t"
-        "jz 2f\n"
-        "1:\n\t" STEP("(%[b])", "32(%[b])")
-            STEP("(%[b],%[ldb])", "32(%[b],%[ldb])") "lea (%[b],%[ldb],2), %[b]\n\t"
-                                                     "dec %[pairs]\n\t"
-                                                     "jnz 1b\n"
-                                                     "2:\n\t"
-                                                     "test %[odd], %[odd]\n\t"
-                                                     "jz 3f\n\t" STEP("(%[b])", "32(%[b])") "3:"
-        : [s0] "+x"(s[0]), [s1] "+x"(s[1]), [s2] "+x"(s[2]), [s3] "+x"(s[3]), [s4] "+x"(s[4]),
-          [s5] "+x"(s[5]), [s6] "+x"(s[6]), [s7] "+x"(s[7]), [a] "+r"(a), [b] "+r"(b),
-          [pairs] "+r"(pairs)
-        : [row] "r"(A.row * bytes), [row3] "r"(A.row * 3 * bytes), [column] "r"(A.column * bytes),
-          [ldb] "r"(ldb * bytes), [odd] "r"(odd)
-        : "xmm12", "xmm13", "xmm14", "xmm15", "cc", "memory");
-    for (int m = 0; m < 4; m++)
-        for (int n = 0; n < 2; n++) _mm256_storeu_ps(C + m * ldc + n * LANES, s[m * 2 + n]);
+    int64_t pairs = K / 2, odd = K % 2, row = A.row * bytes, column = A.column * bytes;
+    int64_t ldb_bytes = ldb * bytes, ldc_bytes = ldc * bytes;
+    float *out = C, *from = accumulate ? C : NULL;
+    TILE(ROWS_6, STEP_6);
+}
+
+static void tile4(int64_t K, const float *a, PanelOperand A, const float *b, int64_t ldb, float *C,
+                  int64_t ldc, bool accumulate) {
+    const int64_t bytes = sizeof(float);
+    int64_t pairs = K / 2, odd = K % 2, row = A.row * bytes, column = A.column * bytes;
+    int64_t ldb_bytes = ldb * bytes, ldc_bytes = ldc * bytes;
+    float *out = C, *from = accumulate ? C : NULL;
+    TILE(ROWS_4, STEP_4);
 }
 
 // The last one to three rows of A.
@@ -82,7 +132,10 @@ static inline __attribute__((always_inline)) void tile_rest(int rows, int64_t K,
 static void product(int64_t M, int64_t K, PanelOperand A, const float *B, int64_t ldb, float *C,
                     int64_t ldc, bool accumulate) {
     const float *a = A.data;
-    for (; M >= 4; M -= 4, a += A.sliver, C += 4 * ldc) tile4(K, a, A, B, ldb, C, ldc, accumulate);
+    // Eight rows go as twice four: six and two would leave the units idle for two rows.
+    for (; M >= 6 && M != 8; M -= 6, a += 6 * A.row, C += 6 * ldc)
+        tile6(K, a, A, B, ldb, C, ldc, accumulate);
+    for (; M >= 4; M -= 4, a += 4 * A.row, C += 4 * ldc) tile4(K, a, A, B, ldb, C, ldc, accumulate);
     switch (M) {
     case 1:
         tile_rest(1, K, a, A, B, ldb, C, ldc, accumulate);
@@ -232,7 +285,7 @@ static inline void transpose(const __m256 x[LANES], __m256 y[LANES]) {
 }
 
 static void gather(int64_t size, int lanes, const float *const rows[HONE_PANEL], float factor,
-                   float *panel) {
+                   float *panel, int64_t ld) {
     const __m256 scale = _mm256_set1_ps(factor);
     int64_t c = 0;
     for (; c + LANES <= size; c += LANES)
@@ -242,11 +295,11 @@ static void gather(int64_t size, int lanes, const float *const rows[HONE_PANEL],
                 x[r] = n + r < lanes ? _mm256_loadu_ps(rows[n + r] + c) : _mm256_setzero_ps();
             transpose(x, y);
             for (int r = 0; r < LANES; r++)
-                _mm256_storeu_ps(panel + (c + r) * HONE_PANEL + n, _mm256_mul_ps(y[r], scale));
+                _mm256_storeu_ps(panel + (c + r) * ld + n, _mm256_mul_ps(y[r], scale));
         }
     for (; c < size; c++)
         for (int n = 0; n < HONE_PANEL; n++)
-            panel[c * HONE_PANEL + n] = n < lanes ? factor * rows[n][c] : 0.0f;
+            panel[c * ld + n] = n < lanes ? factor * rows[n][c] : 0.0f;
 }
 
 static void scatter(int64_t size, int lanes, const float *panel, const float factor[HONE_PANEL],

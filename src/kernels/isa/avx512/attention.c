@@ -7,27 +7,24 @@
 
 #include "kernels/attention_math.h"
 
-enum {
-    SLIVERS = 4
-}; // four times four rows: sixteen sums, a broadcast straight from memory for each
+enum { MOST_ROWS = 16 };
 
-// C (slivers·4 − missing, 16) = [C +] A · B. slivers and missing are constants at each call.
-static inline __attribute__((always_inline)) void tile(int slivers, int missing, int64_t K,
-                                                       const float *a, PanelOperand A,
-                                                       const float *B, int64_t ldb, float *C,
-                                                       int64_t ldc, bool accumulate) {
-    __m512 sums[SLIVERS * 4];
-    int rows = slivers * 4 - missing;
+// C (rows, 16) = [C +] A · B: a sum for each row, and a broadcast straight from memory. rows is a
+// constant at each call.
+static inline __attribute__((always_inline)) void tile(int rows, int64_t K, const float *a,
+                                                       PanelOperand A, const float *B, int64_t ldb,
+                                                       float *C, int64_t ldc, bool accumulate) {
+    __m512 sums[MOST_ROWS];
+    const float *fours[MOST_ROWS / 4]; // every fourth row: the three after it are a short way off
     for (int m = 0; m < rows; m++)
         sums[m] = accumulate ? _mm512_loadu_ps(C + m * ldc) : _mm512_setzero_ps();
-    const float *from[SLIVERS];
-    for (int s = 0; s < slivers; s++) from[s] = a + s * A.sliver;
+    for (int m = 0; m < rows; m += 4) fours[m / 4] = a + m * A.row;
     for (int64_t k = 0; k < K; k++) {
         __m512 b = _mm512_loadu_ps(B);
         B += ldb;
         for (int m = 0; m < rows; m++)
-            sums[m] = _mm512_fmadd_ps(_mm512_set1_ps(from[m / 4][m % 4 * A.row]), b, sums[m]);
-        for (int s = 0; s < slivers; s++) from[s] += A.column;
+            sums[m] = _mm512_fmadd_ps(_mm512_set1_ps(fours[m / 4][m % 4 * A.row]), b, sums[m]);
+        for (int m = 0; m < rows; m += 4) fours[m / 4] += A.column;
     }
     for (int m = 0; m < rows; m++) _mm512_storeu_ps(C + m * ldc, sums[m]);
 }
@@ -35,21 +32,21 @@ static inline __attribute__((always_inline)) void tile(int slivers, int missing,
 static void product(int64_t M, int64_t K, PanelOperand A, const float *B, int64_t ldb, float *C,
                     int64_t ldc, bool accumulate) {
     const float *a = A.data;
-    for (; M >= 16; M -= 16, a += 4 * A.sliver, C += 16 * ldc)
-        tile(4, 0, K, a, A, B, ldb, C, ldc, accumulate);
-    for (; M >= 8; M -= 8, a += 2 * A.sliver, C += 8 * ldc)
-        tile(2, 0, K, a, A, B, ldb, C, ldc, accumulate);
-    for (; M >= 4; M -= 4, a += A.sliver, C += 4 * ldc)
-        tile(1, 0, K, a, A, B, ldb, C, ldc, accumulate);
+    for (; M >= 16; M -= 16, a += 16 * A.row, C += 16 * ldc)
+        tile(16, K, a, A, B, ldb, C, ldc, accumulate);
+    for (; M >= 8; M -= 8, a += 8 * A.row, C += 8 * ldc)
+        tile(8, K, a, A, B, ldb, C, ldc, accumulate);
+    for (; M >= 4; M -= 4, a += 4 * A.row, C += 4 * ldc)
+        tile(4, K, a, A, B, ldb, C, ldc, accumulate);
     switch (M) {
     case 1:
-        tile(1, 3, K, a, A, B, ldb, C, ldc, accumulate);
+        tile(1, K, a, A, B, ldb, C, ldc, accumulate);
         break;
     case 2:
-        tile(1, 2, K, a, A, B, ldb, C, ldc, accumulate);
+        tile(2, K, a, A, B, ldb, C, ldc, accumulate);
         break;
     case 3:
-        tile(1, 1, K, a, A, B, ldb, C, ldc, accumulate);
+        tile(3, K, a, A, B, ldb, C, ldc, accumulate);
         break;
     default:
         break;

@@ -43,7 +43,7 @@ static inline __attribute__((always_inline)) void tile(int rows, int64_t K, cons
 static void product(int64_t M, int64_t K, PanelOperand A, const float *B, int64_t ldb, float *C,
                     int64_t ldc, bool accumulate) {
     for (int64_t m = 0; m < M; m += 4) {
-        const float *a = A.data + m / 4 * A.sliver;
+        const float *a = A.data + m * A.row;
         for (int n = 0; n < HONE_PANEL; n += HALF) {
             float *c = C + m * ldc + n;
             switch (M - m) {
@@ -114,11 +114,11 @@ static void rescale(int64_t rows, const float factor[HONE_PANEL], float *X) {
 }
 
 static void gather(int64_t size, int lanes, const float *const rows[HONE_PANEL], float factor,
-                   float *panel) {
+                   float *panel, int64_t ld) {
     for (int n = 0; n < lanes; n++)
-        for (int64_t c = 0; c < size; c++) panel[c * HONE_PANEL + n] = factor * rows[n][c];
+        for (int64_t c = 0; c < size; c++) panel[c * ld + n] = factor * rows[n][c];
     for (int n = lanes; n < HONE_PANEL; n++)
-        for (int64_t c = 0; c < size; c++) panel[c * HONE_PANEL + n] = 0.0f;
+        for (int64_t c = 0; c < size; c++) panel[c * ld + n] = 0.0f;
 }
 
 static void scatter(int64_t size, int lanes, const float *panel, const float factor[HONE_PANEL],

@@ -1,0 +1,142 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Speed and memory of the main job beside PEFT on the same machine: `hone finetune` and
+bench/peft_lora.py by turns (A B A B), the same model, tokens, order, rank, optimiser and threads.
+
+    HONE_BINARY=build/release/hone HONE_MODEL=SmolLM2.gguf "$(scripts/interop-env)" \\
+        bench/main_job.py [--steps 8] [--rounds 2] [--batch 4] [--length 256] [--rank 16]
+
+The text is this project's own sources. Tokens/s is the median over all steps but each run's first;
+memory is the highest resident set of the process as the kernel counted it, mapped pages included.
+Prints a table, then one line of JSON.
+"""
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests" / "interop"))
+import gguf_to_hf
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name, value in (("steps", 8), ("rounds", 2), ("batch", 4), ("length", 256), ("rank", 16)):
+        parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    options = parser.parse_args()
+    for name in ("HONE_BINARY", "HONE_MODEL"):
+        if not os.path.isfile(os.environ.get(name, "")):
+            parser.error(f"${name} is not set to a file")
+    if options.steps < 2:
+        parser.error("--steps: the first step of a run does not count, so at least 2")
+    return options
+
+
+def measured(command):
+    """Run a command; (its standard output, seconds, highest resident set in MiB)."""
+    start = time.perf_counter()
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as messages:
+        process = subprocess.Popen([str(part) for part in command], stdout=output, stderr=messages)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        seconds = time.perf_counter() - start
+        if process.returncode != 0:
+            messages.seek(0)
+            raise SystemExit(f"{command[0]}: status {process.returncode}\n{messages.read()[-2000:]}")
+        output.seek(0)
+        return output.read(), seconds, usage.ru_maxrss / 1024
+
+
+def write_examples(options, folder):
+    """Every example has exactly --length tokens; the tokens as Hone reads them, for the peer."""
+    text = "".join(path.read_text("utf8") for path in sorted((ROOT / "src").rglob("*.[ch]")))
+    wanted, size = options.steps * options.batch, 8 * options.length
+    if len(text) < wanted * size:
+        raise SystemExit(f"the sources give {len(text) // size} examples, {wanted} are wanted")
+    data, tokens = folder / "data.jsonl", folder / "tokens.json"
+    with open(data, "w") as file:
+        for i in range(wanted):
+            file.write(json.dumps({"text": text[i * size:(i + 1) * size]}) + "\n")
+    command = [os.environ["HONE_BINARY"], "template", "--model", os.environ["HONE_MODEL"], "--data",
+               data, "--max-length", options.length, "--no-eos", "--json"]
+    lines, _, _ = measured(command)
+    examples = [json.loads(line)["tokens"] for line in lines.splitlines()]
+    assert [len(example) for example in examples] == [options.length] * wanted
+    tokens.write_text(json.dumps(examples))
+    return data, tokens
+
+
+def run_hone(options, folder, data):
+    out, wall, memory = measured([
+        os.environ["HONE_BINARY"], "finetune", "--model", os.environ["HONE_MODEL"], "--data", data,
+        "--out", folder / "run", "--batch", options.batch, "--rank", options.rank, "--alpha",
+        2 * options.rank, "--max-length", options.length, "--no-eos", "--loss-on", "all",
+        "--eval-split", 0, "--shuffle", "off", "--lr", 2e-4, "--schedule", "constant", "--warmup", 0,
+        "--threads", options.threads, "--json"])
+    events = [json.loads(line) for line in out.splitlines()]
+    steps = [event for event in events if event["event"] == "step"]
+    return {"loss": [step["loss"] for step in steps], "wall": wall, "memory": memory,
+            "seconds": [step["seconds"] for step in steps]}
+
+
+def run_peft(options, hf, tokens):
+    out, wall, memory = measured([
+        sys.executable, ROOT / "bench" / "peft_lora.py", "--hf", hf, "--examples", tokens, "--batch",
+        options.batch, "--rank", options.rank, "--alpha", 2 * options.rank, "--threads",
+        options.threads])
+    return {**json.loads(out.splitlines()[-1]), "wall": wall, "memory": memory}
+
+
+def summary(runs, tokens):
+    seconds = statistics.median(step for run in runs for step in run["seconds"][1:])
+    return {"tokens_per_s": round(tokens / seconds, 1), "step_seconds": round(seconds, 4),
+            "peak_rss_mib": round(statistics.median(run["memory"] for run in runs), 1),
+            "wall_seconds": round(statistics.median(run["wall"] for run in runs), 2),
+            "loss_first": round(runs[0]["loss"][0], 5), "loss_last": round(runs[0]["loss"][-1], 5)}
+
+
+def processor():
+    with open("/proc/cpuinfo") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return "unknown processor"
+
+
+def main():
+    options = arguments()
+    hf = gguf_to_hf.converted(os.environ["HONE_MODEL"])
+    runs = {"hone": [], "peft": []}
+    with tempfile.TemporaryDirectory(prefix="hone-bench-") as name:
+        folder = pathlib.Path(name)
+        data, tokens = write_examples(options, folder)
+        for turn in range(options.rounds):
+            print(f"round {turn + 1} of {options.rounds}", file=sys.stderr, flush=True)
+            runs["hone"].append(run_hone(options, folder, data))
+            runs["peft"].append(run_peft(options, hf, tokens))
+    results = {name: summary(of, options.batch * options.length) for name, of in runs.items()}
+    # Both start with B = 0: unless the first losses agree, the work was not the same.
+    first = [result["loss_first"] for result in results.values()]
+    if abs(first[0] - first[1]) > 2e-3:
+        raise SystemExit(f"the first losses differ: {first}")
+    ratio = results["hone"]["tokens_per_s"] / results["peft"]["tokens_per_s"]
+    print(f"LoRA rank {options.rank}, {options.batch} x {options.length} tokens a step, "
+          f"{options.threads} threads, {processor()}")
+    print(f"{'':6}{'tokens/s':>10}{'s a step':>10}{'peak MiB':>10}{'whole run s':>13}")
+    for name, result in results.items():
+        print(f"{name:6}{result['tokens_per_s']:10.1f}{result['step_seconds']:10.3f}"
+              f"{result['peak_rss_mib']:10.0f}{result['wall_seconds']:13.1f}")
+    print(f"Hone has {ratio:.2f} times PEFT's tokens/s")
+    print(json.dumps({**results, "ratio": round(ratio, 3), "steps": options.steps,
+                      "rounds": options.rounds, "threads": options.threads}))
+
+
+if __name__ == "__main__":
+    main()

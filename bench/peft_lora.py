@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The main job on PyTorch: LoRA on all linear layers with PEFT, f32, AdamW, clipping at 1.
+
+Trains on a file of token lists in its order, every token learnt, and prints one JSON object.
+
+    $(scripts/interop-env) bench/peft_lora.py --hf FOLDER --examples TOKENS.json --batch 4
+"""
+import argparse
+import json
+import time
+
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--hf", required=True, help="folder of the model")
+    parser.add_argument("--examples", required=True, help="JSON: a list of lists of tokens")
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--rank", type=int, default=16)
+    parser.add_argument("--alpha", type=float, default=32)
+    parser.add_argument("--lr", type=float, default=2e-4)
+    parser.add_argument("--threads", type=int, default=0)
+    return parser.parse_args()
+
+
+def adapted_model(options):
+    model = AutoModelForCausalLM.from_pretrained(
+        options.hf, dtype=torch.float32, attn_implementation="sdpa")
+    model.config.use_cache = False
+    return get_peft_model(model, LoraConfig(
+        r=options.rank, lora_alpha=options.alpha, task_type="CAUSAL_LM", target_modules=[
+            "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"])).train()
+
+
+def main():
+    options = arguments()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    with open(options.examples) as file:
+        examples = torch.tensor(json.load(file))
+    model = adapted_model(options)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW(trained, lr=options.lr, weight_decay=0.0)
+    losses, seconds = [], []
+    for batch in examples.split(options.batch):
+        start = time.perf_counter()
+        loss = model(input_ids=batch, labels=batch).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        losses.append(loss.item())
+        seconds.append(time.perf_counter() - start)
+    print(json.dumps({"loss": losses, "seconds": seconds,
+                      "trainable": sum(parameter.numel() for parameter in trained)}))
+
+
+if __name__ == "__main__":
+    main()
