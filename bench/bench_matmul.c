@@ -3,7 +3,7 @@
 // of decoding. Each figure is the best of several rounds, the libraries taking turns, with the FMA
 // peak measured in each round.
 //
-//     bench_matmul [THREADS [ROUNDS [LEVEL]]]
+//     bench_matmul [THREADS [ROUNDS [LEVEL [WORD]]]]      only the shapes whose names hold WORD
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,6 +45,7 @@ static const Shape adapters[] = {
     {1024, 16, 576, false, false, "dh = dy B  rank 16"},
     {576, 16, 1024, true, false, "dB = dy' h rank 16"},
     {16, 576, 1024, true, false, "dA = dh' x rank 16"},
+    {576, 576, 1024, true, false, "dW = dy' x q, o"},
 };
 static const Shape tokens[] = {
     {1, 576, 576, false, true, "1 token    q, o"},
@@ -58,6 +59,8 @@ typedef struct Bench {
     KernelContext kc;
     MatmulArgs args;
     int threads, rounds;
+    const char *word;
+    Heap *heap; // as in training: large pages where the system has them
     float *A, *C;
     void *B, *scratch;
 } Bench;
@@ -109,6 +112,12 @@ static void fill(float *x, int64_t count) {
     for (int64_t i = 0; i < count; i++) x[i] = hone_random_uniform(&random) - 0.5f;
 }
 
+static void *take(Heap *heap, size_t bytes) {
+    HeapBlock *block = heap ? hone_heap_take(heap, bytes) : NULL;
+    if (block) memset(block->address, 0, bytes);
+    return block ? block->address : NULL;
+}
+
 static bool make_bench(Bench *bench, const Shape *shape, int type) {
     int64_t M = shape->M, N = shape->N, K = shape->K;
     size_t b_bytes = hone_dtype_bytes(type, N * K);
@@ -118,10 +127,11 @@ static bool make_bench(Bench *bench, const Shape *shape, int type) {
     args->b_transposed = shape->b_transposed;
     args->lda = shape->a_transposed ? M : K;
     args->ldb = shape->b_transposed ? K : N;
-    bench->A = hone_alloc((size_t)(M * K) * sizeof(float));
-    bench->B = hone_calloc(1, b_bytes);
-    bench->C = hone_calloc((size_t)(M * N), sizeof(float));
-    bench->scratch = hone_alloc(hone_matmul_scratch(&bench->kc, args));
+    bench->heap = hone_heap_create(false);
+    bench->A = take(bench->heap, (size_t)(M * K) * sizeof(float));
+    bench->B = take(bench->heap, b_bytes);
+    bench->C = take(bench->heap, (size_t)(M * N) * sizeof(float));
+    bench->scratch = take(bench->heap, hone_matmul_scratch(&bench->kc, args) + 1);
     args->A = bench->A;
     args->B = bench->B;
     args->C = bench->C;
@@ -134,16 +144,10 @@ static bool make_bench(Bench *bench, const Shape *shape, int type) {
     return true;
 }
 
-static void free_bench(Bench *bench) {
-    hone_free(bench->A);
-    hone_free(bench->B);
-    hone_free(bench->C);
-    hone_free(bench->scratch);
-}
-
 static void measure(Bench *bench, const Shape *shape, int type) {
+    if (!strstr(shape->name, bench->word)) return;
     if (!make_bench(bench, shape, type)) {
-        free_bench(bench);
+        hone_heap_free(bench->heap);
         return;
     }
     double flops = 2.0 * (double)shape->M * (double)shape->N * (double)shape->K;
@@ -169,7 +173,7 @@ static void measure(Bench *bench, const Shape *shape, int type) {
     if (dnnl > 0) printf("  oneDNN %5.1f %%", dnnl * share);
     printf("  (%.1f us, peak %.1f)\n", 1e6 / ours, peak);
     fflush(stdout);
-    free_bench(bench);
+    hone_heap_free(bench->heap);
 }
 
 int main(int count, char **arguments) {
@@ -182,6 +186,7 @@ int main(int count, char **arguments) {
     }
     bench.kc.pool = hone_pool_create(bench.threads);
     printf("%s, %d threads\n", hone_kernel_table_name(bench.kc.table), bench.threads);
+    bench.word = count > 4 ? arguments[4] : "";
     static const int types[] = {HONE_F32, HONE_Q4_1, HONE_Q8_0, HONE_BF16};
     for (int type = 0; type < 3; type++)
         for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)

@@ -14,6 +14,7 @@ enum {
     MOST_TASKS = 16,  // chunks of all key/value heads aimed at: memory grows with them
     CHUNK_KEYS = 256, // at least, so that dQ's buffers stay small beside the work
     BLOCK_KEYS = 128, // keys of a block: its scores and gradients stay in L2
+    KEYS_LD = BLOCK_KEYS + HONE_PANEL, // rows of the keys' transpose, an odd number of cache lines
     SCORES_LD = BLOCK_ROWS + HONE_PANEL, // rows of a block of scores, an odd number of cache lines
 };
 
@@ -42,7 +43,7 @@ typedef struct KeyBlock {
     int64_t kv_head, chunk;
     int64_t start, keys;
     float *K, *V;   // (keys, D), (keys, E)
-    float *Kt;      // (D, keys) in slivers of four of D: the left side of dQ
+    float *Kt;      // (D, KEYS_LD): the left side of dQ
     float *dK, *dV; // (keys, D_columns·16), (keys, E_columns·16)
     float *P, *dS;  // (keys, SCORES_LD)
     bool infinite;  // NaN or infinity in k or v
@@ -88,8 +89,8 @@ static size_t lay_out(Backward *b, const KernelContext *kc, const AttentionArgs 
     b->product_sum = hone_attention_take(&cursor, rows, floats);
     b->touched = hone_attention_take(&cursor, (size_t)(kv_heads * b->chunks * shape->panels), 1);
     b->dQ = hone_attention_take(&cursor, rows * (size_t)(b->chunks * b->D), floats);
-    b->worker = b->block_keys * (2 * attention_ceiling(b->D, 4) * 4 + b->E +
-                                 (b->D_columns + b->E_columns) * HONE_PANEL + 2 * SCORES_LD);
+    b->worker = b->D * KEYS_LD + b->block_keys * (b->D + b->E + 2 * SCORES_LD +
+                                                  (b->D_columns + b->E_columns) * HONE_PANEL);
     b->workers = hone_attention_take(&cursor, (size_t)(b->worker * b->threads), floats);
     b->shape.bounds = b->bounds;
     return hone_attention_scratch_bytes(&cursor);
@@ -131,9 +132,10 @@ static void prepare_panel(Backward *b, int64_t kv_head, int64_t panel) {
     hone_attention_lane_rows(&b->shape, (int)kv_head, panel, args->o, o);
     hone_attention_lane_rows(&b->shape, (int)kv_head, panel, args->d_o, d_o);
     for (int n = 0; n < HONE_PANEL; n++) sources[n] = q[n];
-    b->table->gather(b->D, range.lanes, sources, args->scale, b->Q + (rows + row) * b->D);
+    b->table->gather(b->D, range.lanes, sources, args->scale, b->Q + (rows + row) * b->D,
+                     HONE_PANEL);
     for (int n = 0; n < HONE_PANEL; n++) sources[n] = d_o[n];
-    b->table->gather(b->E, range.lanes, sources, 1.0f, b->dO + (rows + row) * b->E);
+    b->table->gather(b->E, range.lanes, sources, 1.0f, b->dO + (rows + row) * b->E, HONE_PANEL);
     bool finite = true;
     for (int n = 0; n < HONE_PANEL; n++) {
         int64_t head = kv_head * b->shape.group + (row + n) % b->shape.group;
@@ -169,12 +171,15 @@ static void pack_keys(const Backward *b, KeyBlock *block) {
         const float *v = args->v.data + key * args->v.row + block->kv_head * args->v.head;
         memcpy(block->K + j * b->D, k, (size_t)b->D * sizeof *k);
         memcpy(block->V + j * b->E, v, (size_t)b->E * sizeof *v);
-        float *to = block->Kt + j * 4;
-        for (int64_t c = 0; c < b->D; c += 4, to += block->keys * 4)
-            memcpy(to, k + c, (b->D - c < 4 ? (size_t)(b->D - c) : 4) * sizeof *k);
         if (b->bounds)
             block->infinite = block->infinite || !hone_attention_row_finite(k, b->D) ||
                               !hone_attention_row_finite(v, b->E);
+    }
+    for (int64_t j = 0; j < block->keys; j += HONE_PANEL) {
+        const float *rows[HONE_PANEL];
+        int lanes = (int)(block->keys - j < HONE_PANEL ? block->keys - j : HONE_PANEL);
+        for (int n = 0; n < lanes; n++) rows[n] = block->K + (j + n) * b->D;
+        b->table->gather(b->D, lanes, rows, 1.0f, block->Kt + j, KEYS_LD);
     }
     size_t keys = (size_t)block->keys;
     memset(block->dK, 0, keys * (size_t)b->D_columns * HONE_PANEL * sizeof *block->dK);
@@ -188,8 +193,8 @@ static void panel_scores(const Backward *b, const KeyBlock *block, int64_t panel
     int64_t rows = block->kv_head * b->padded + panel * HONE_PANEL, keys = part->stop - part->start;
     float *P = block->P + part->start * SCORES_LD + column * HONE_PANEL;
     float *dS = block->dS + part->start * SCORES_LD + column * HONE_PANEL;
-    PanelOperand K = {block->K + part->start * b->D, b->D, 1, 4 * b->D};
-    PanelOperand V = {block->V + part->start * b->E, b->E, 1, 4 * b->E};
+    PanelOperand K = {block->K + part->start * b->D, b->D, 1};
+    PanelOperand V = {block->V + part->start * b->E, b->E, 1};
     b->table->product(keys, b->D, K, b->Q + rows * b->D, HONE_PANEL, P, SCORES_LD, false);
     b->table->product(keys, b->E, V, b->dO + rows * b->E, HONE_PANEL, dS, SCORES_LD, false);
     int32_t query[HONE_PANEL];
@@ -265,8 +270,8 @@ static void add_key_gradients(const Backward *b, KeyBlock *block, int64_t panel,
         zero_unseen(block, parts, from, to, key, next);
         int64_t rows = (to - from) * HONE_PANEL, row = (panel + from) * HONE_PANEL;
         int64_t scores = key * SCORES_LD + from * HONE_PANEL;
-        PanelOperand P = {block->P + scores, SCORES_LD, 1, 4 * SCORES_LD};
-        PanelOperand dS = {block->dS + scores, SCORES_LD, 1, 4 * SCORES_LD};
+        PanelOperand P = {block->P + scores, SCORES_LD, 1};
+        PanelOperand dS = {block->dS + scores, SCORES_LD, 1};
         add_product(b, sparse, next - key, rows, P, dO + row * HONE_PANEL, b->E_columns,
                     block->dV + key * b->E_columns * HONE_PANEL);
         add_product(b, sparse, next - key, rows, dS, Q + row * HONE_PANEL, b->D_columns,
@@ -281,7 +286,7 @@ static void add_query_gradient(const Backward *b, const KeyBlock *block, int64_t
     int64_t keys = part->stop - part->start;
     const float *dS = block->dS + part->start * SCORES_LD + column * HONE_PANEL;
     float *dQ = b->dQ + place * b->D * HONE_PANEL;
-    PanelOperand Kt = {block->Kt + part->start * 4, 1, 4, block->keys * 4};
+    PanelOperand Kt = {block->Kt + part->start, KEYS_LD, 1};
     bool accumulate = b->touched[place];
     b->touched[place] = 1;
     if (sparse)
@@ -361,7 +366,7 @@ static void backward_chunk(void *argument, int64_t task, int worker) {
     block.K = b->workers + worker % b->threads * b->worker;
     block.V = block.K + most * b->D;
     block.Kt = block.V + most * b->E;
-    block.dK = block.Kt + most * attention_ceiling(b->D, 4) * 4;
+    block.dK = block.Kt + b->D * KEYS_LD;
     block.dV = block.dK + most * b->D_columns * HONE_PANEL;
     block.P = block.dV + most * b->E_columns * HONE_PANEL;
     block.dS = block.P + most * SCORES_LD;

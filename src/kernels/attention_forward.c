@@ -14,7 +14,7 @@ enum {
     WINDOW_KEYS = 512,   // keys and values of a window stay in L2 for all panels of a block
     STEP_KEYS = 128,     // scores of a step stay in L1
     PREPARED_KEYS = 128, // keys of one task of preparation
-    SLIVER_PAD = 64, // floats: keeps the slivers of a power-of-two length out of each other's way
+    VALUES_PAD = 16,     // floats: keeps rows of a power-of-two length out of each other's way
 };
 
 // Running softmax of one panel: O (value_size, HONE_PANEL) is not yet divided by the sum.
@@ -31,8 +31,8 @@ typedef struct Forward {
     StripBounds *bounds;      // (strips)
     uint8_t *infinite_values; // (kv_heads, strips): some value is NaN or infinite
     float *K;                 // (kv_heads, keys, head_size) when packed
-    float *V;                 // (kv_heads, value_size/4, sliver) when packed, four columns together
-    int64_t sliver;
+    float *Vt;                // (kv_heads, value_size, values_ld) when packed
+    int64_t values_ld;
     float *partial; // (kv_heads, parts, panels, state) when parts > 1
     int64_t state;  // floats of one PanelState
     float *workers;
@@ -51,7 +51,7 @@ static size_t lay_out(Forward *f, const KernelContext *kc, const AttentionArgs *
     if (f->blocks == 1 && !f->packed) f->parts = attention_ceiling(args->keys, PART_KEYS);
     if (f->parts > MOST_PARTS) f->parts = MOST_PARTS;
     if (f->parts < 1) f->parts = 1;
-    f->sliver = shape->strips * STRIP * 4 + SLIVER_PAD;
+    f->values_ld = attention_ceiling(args->keys, HONE_PANEL) * HONE_PANEL + VALUES_PAD;
     f->state = (2 + E) * HONE_PANEL;
     f->worker = BLOCK_PANELS * (D * HONE_PANEL + f->state) + STEP_KEYS * HONE_PANEL;
     f->threads = hone_pool_threads(kc->pool);
@@ -63,8 +63,7 @@ static size_t lay_out(Forward *f, const KernelContext *kc, const AttentionArgs *
     }
     if (f->packed) {
         f->K = hone_attention_take(&cursor, (size_t)(kv_heads * args->keys * D), sizeof *f->K);
-        f->V = hone_attention_take(
-            &cursor, (size_t)(kv_heads * attention_ceiling(E, 4) * f->sliver), sizeof *f->V);
+        f->Vt = hone_attention_take(&cursor, (size_t)(kv_heads * E * f->values_ld), sizeof *f->Vt);
     }
     if (f->parts > 1)
         f->partial = hone_attention_take(
@@ -78,14 +77,22 @@ static PanelState state_at(float *floats) {
     return (PanelState){floats, floats + HONE_PANEL, floats + 2 * HONE_PANEL};
 }
 
-static void pack_key(Forward *f, int64_t kv_head, int64_t key, const float *k, const float *v) {
+// Keys as they lie and values transposed, so that the left side of both products runs along its
+// rows.
+static void pack_keys(const Forward *f, int64_t kv_head, int64_t start, int64_t stop) {
     const AttentionArgs *args = f->shape.args;
     int64_t D = args->head_size, E = args->value_size;
-    memcpy(f->K + (kv_head * args->keys + key) * D, k, (size_t)D * sizeof *k);
-    float *to = f->V + kv_head * attention_ceiling(E, 4) * f->sliver + key * 4;
-    int64_t c = 0;
-    for (; c + 4 <= E; c += 4, to += f->sliver) memcpy(to, v + c, 4 * sizeof *v);
-    if (c < E) memcpy(to, v + c, (size_t)(E - c) * sizeof *v);
+    for (int64_t key = start; key < stop; key++)
+        memcpy(f->K + (kv_head * args->keys + key) * D,
+               args->k.data + key * args->k.row + kv_head * args->k.head, (size_t)D * sizeof *f->K);
+    for (int64_t key = start; key < stop; key += HONE_PANEL) {
+        int lanes = (int)(stop - key < HONE_PANEL ? stop - key : HONE_PANEL);
+        const float *rows[HONE_PANEL];
+        for (int n = 0; n < lanes; n++)
+            rows[n] = args->v.data + (key + n) * args->v.row + kv_head * args->v.head;
+        f->table->gather(E, lanes, rows, 1.0f, f->Vt + kv_head * E * f->values_ld + key,
+                         f->values_ld);
+    }
 }
 
 // Task t: PREPARED_KEYS keys of one key/value head, their bounds and packed copies.
@@ -94,39 +101,38 @@ static void prepare_keys(void *argument, int64_t task, int worker) {
     Forward *f = argument;
     const AttentionArgs *args = f->shape.args;
     int64_t tasks = attention_ceiling(args->keys, PREPARED_KEYS), kv_head = task / tasks;
-    int64_t key = task % tasks * PREPARED_KEYS, stop = key + PREPARED_KEYS;
+    int64_t start = task % tasks * PREPARED_KEYS, stop = start + PREPARED_KEYS;
     if (stop > args->keys) stop = args->keys;
-    for (; key < stop; key++) {
-        const float *k = args->k.data + key * args->k.row + kv_head * args->k.head;
-        const float *v = args->v.data + key * args->v.row + kv_head * args->v.head;
-        if (f->packed) pack_key(f, kv_head, key, k, v);
-        if (!f->bounds) continue;
-        uint8_t *infinite = &f->infinite_values[kv_head * f->shape.strips + key / STRIP];
-        if (key % STRIP == 0) {
-            if (kv_head == 0)
-                hone_attention_bounds(&f->shape, key / STRIP, &f->bounds[key / STRIP]);
-            *infinite = 0;
-        }
-        *infinite |= !hone_attention_row_finite(v, args->value_size);
+    if (f->packed) pack_keys(f, kv_head, start, stop);
+    if (!f->bounds) return;
+    for (int64_t strip = start / STRIP; strip * STRIP < stop; strip++) {
+        if (kv_head == 0) hone_attention_bounds(&f->shape, strip, &f->bounds[strip]);
+        int64_t end = (strip + 1) * STRIP < stop ? (strip + 1) * STRIP : stop;
+        bool finite = true;
+        for (int64_t key = strip * STRIP; key < end; key++)
+            finite = finite && hone_attention_row_finite(args->v.data + key * args->v.row +
+                                                             kv_head * args->v.head,
+                                                         args->value_size);
+        f->infinite_values[kv_head * f->shape.strips + strip] = !finite;
     }
 }
 
 static PanelOperand keys_operand(const Forward *f, int64_t kv_head, int64_t key) {
     const AttentionArgs *args = f->shape.args;
     int64_t D = args->head_size;
-    if (f->packed) return (PanelOperand){f->K + (kv_head * args->keys + key) * D, D, 1, 4 * D};
-    return (PanelOperand){args->k.data + key * args->k.row + kv_head * args->k.head, args->k.row, 1,
-                          4 * args->k.row};
+    if (f->packed) return (PanelOperand){f->K + (kv_head * args->keys + key) * D, D, 1};
+    return (PanelOperand){args->k.data + key * args->k.row + kv_head * args->k.head, args->k.row,
+                          1};
 }
 
+// Vᵀ from key on.
 static PanelOperand values_operand(const Forward *f, int64_t kv_head, int64_t key) {
     const AttentionArgs *args = f->shape.args;
     if (f->packed)
-        return (PanelOperand){f->V + kv_head * attention_ceiling(args->value_size, 4) * f->sliver +
-                                  key * 4,
-                              1, 4, f->sliver};
-    return (PanelOperand){args->v.data + key * args->v.row + kv_head * args->v.head, 1, args->v.row,
-                          4};
+        return (PanelOperand){f->Vt + kv_head * args->value_size * f->values_ld + key, f->values_ld,
+                              1};
+    return (PanelOperand){args->v.data + key * args->v.row + kv_head * args->v.head, 1,
+                          args->v.row};
 }
 
 // factor = e^(old − new); false when no lane that has seen a key has a new maximum.
@@ -252,7 +258,8 @@ static void forward_block(void *argument, int64_t task, int worker) {
         const float *sources[HONE_PANEL];
         hone_attention_lane_rows(&f->shape, (int)kv_head, panel + p, args->q, rows);
         for (int n = 0; n < HONE_PANEL; n++) sources[n] = rows[n];
-        f->table->gather(D, range[p].lanes, sources, args->scale, Q + p * D * HONE_PANEL);
+        f->table->gather(D, range[p].lanes, sources, args->scale, Q + p * D * HONE_PANEL,
+                         HONE_PANEL);
         PanelState state = state_at(states + p * f->state);
         memset(state.sum, 0, (size_t)(f->state - HONE_PANEL) * sizeof *state.sum);
         for (int n = 0; n < HONE_PANEL; n++) state.maximum[n] = -INFINITY;

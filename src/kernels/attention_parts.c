@@ -150,7 +150,7 @@ void hone_attention_sparse_product(int64_t M, int64_t K, PanelOperand A, const f
         for (int n = 0; n < HONE_PANEL; n++) {
             float sum = accumulate ? C[m * ldc + n] : 0.0f;
             for (int64_t k = 0; k < K; k++) {
-                float a = A.data[m / 4 * A.sliver + m % 4 * A.row + k * A.column];
+                float a = A.data[m * A.row + k * A.column];
                 float b = B[k * ldb + n];
                 if ((left ? a : b) != 0.0f) sum += a * b;
             }

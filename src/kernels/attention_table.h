@@ -10,12 +10,10 @@
 
 enum { HONE_PANEL = 16 };
 
-// The left side A (M,K) of a product; element (m,k) = data[m/4 · sliver + m%4 · row + k · column].
-// A matrix as it lies has sliver = 4·row; a packed one keeps four rows together, row = 1, column
-// = 4.
+// The left side A (M,K) of a product; element (m,k) = data[m · row + k · column].
 typedef struct PanelOperand {
     const float *data;
-    int64_t row, column, sliver;
+    int64_t row, column;
 } PanelOperand;
 
 // Scores of consecutive keys and one panel, with what decides who sees whom.
@@ -40,9 +38,10 @@ typedef struct AttentionTable {
                      const float D[HONE_PANEL]);
     // X (rows, HONE_PANEL) contiguous: X ← X · factor, lane by lane.
     void (*rescale)(int64_t rows, const float factor[HONE_PANEL], float *X);
-    // panel (size, HONE_PANEL) = factor · rowsᵀ; row r is (size) at rows[r]; lanes ≥ lanes get 0.
+    // panel (size, HONE_PANEL), rows ld apart = factor · rowsᵀ: row r is (size) at rows[r], and 0
+    // from lanes on.
     void (*gather)(int64_t size, int lanes, const float *const rows[HONE_PANEL], float factor,
-                   float *panel);
+                   float *panel, int64_t ld);
     // rows[r] (size) = [rows[r] +] factor[r] · column r of panel (size, HONE_PANEL), r < lanes.
     void (*scatter)(int64_t size, int lanes, const float *panel, const float factor[HONE_PANEL],
                     float *const rows[HONE_PANEL], bool accumulate);

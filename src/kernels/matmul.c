@@ -6,13 +6,14 @@
 #include <string.h>
 
 enum {
-    PANEL_FLOATS = 4096, // 16 KiB: a panel stays in the first-level cache while A streams by
+    PANEL_FLOATS = 4608, // 18 KiB: a panel stays in the first-level cache while A streams by
     CACHED_ROWS = 192,   // of A that meet all panels of a task while they are in the second level
-    TASK_ROWS = 1024,    // unpacking a panel for so many rows costs about a hundredth of their work
+    PACKED_ROWS = 1024,  // of A at once
+    PACKED_FLOATS = 4 << 20, // and no more than this
+    TASK_ROWS = 512,         // unpacking a panel costs about a fiftieth of so many rows' work
     LEAST_TASK_ROWS = 96,    // below, unpacking would cost more than idle threads
     PANELS = 4,              // of one task
-    TASKS = 32,              // enough to keep a few threads evenly busy
-    PACKED_FLOATS = 4 << 20, // of A at once
+    TASKS = 16,              // enough to keep a few threads evenly busy
     LEAST_COLUMNS = 96,      // below, A is not read often enough to pay for packing it
     LEAST_ROWS = 48,         // and likewise an f32 B that lies as the tile wants it
     ALIGNMENT = 16,          // floats
@@ -42,17 +43,18 @@ static bool is_small(const MatmulArgs *args) {
     return args->M <= MATMUL_SMALL_ROWS && args->b_transposed;
 }
 
-// Columns first, as narrower tasks cost nothing but cache; then rows, each cut of which unpacks B
-// once more.
+// Few rows to a task unpack B more often, few columns read A more often: four rows to a column cost
+// least.
 static void cut_tasks(MatmulPlan *plan, int64_t M, int64_t N) {
     int64_t rows = plan->table->rows, columns = plan->table->columns;
     int64_t narrowest = plan->args->b_transposed ? columns : round_up(plan->b_block, columns);
     int64_t width = columns * PANELS > narrowest ? columns * PANELS : narrowest;
     int64_t height = divide_up(M, divide_up(M, TASK_ROWS + rows)); // packed rows are rounded up
     while (divide_up(M, height) * divide_up(N, width) < TASKS) {
-        if (width / 2 >= narrowest)
+        bool narrows = width / 2 >= narrowest, lowers = height / 2 >= LEAST_TASK_ROWS;
+        if (narrows && (height <= 4 * width || !lowers))
             width /= 2;
-        else if (height / 2 >= LEAST_TASK_ROWS)
+        else if (lowers)
             height = divide_up(height, 2);
         else
             break;
@@ -74,7 +76,7 @@ static MatmulPlan make_plan(const KernelContext *kc, const MatmulArgs *args) {
     plan.packs_b = args->b_type != HONE_F32 || args->b_transposed || args->M >= LEAST_ROWS;
     plan.packed_rows = args->M;
     if (plan.packs_a) {
-        int64_t packable = smaller(TASK_ROWS, round_up(PACKED_FLOATS / K + 1, rows));
+        int64_t packable = smaller(PACKED_ROWS, round_up(PACKED_FLOATS / K + 1, rows));
         plan.packed_rows = round_up(divide_up(args->M, divide_up(args->M, packable)), rows);
         plan.packed_bytes = (size_t)round_up(plan.packed_rows * K, ALIGNMENT) * sizeof(float);
     }
@@ -97,12 +99,20 @@ static MatmulScratch worker_scratch(const BlockedProduct *product, int worker) {
     return scratch;
 }
 
+// Slabs lie in the order in which a task reads them: all of one pass over K, then the next.
+static float *packed_slab(const BlockedProduct *product, int64_t first, int64_t k, int64_t K) {
+    return product->packed + k * product->plan.packed_rows + (first - product->first_row) * K;
+}
+
 static void pack_task(void *argument, int64_t task, int worker) {
     (void)worker;
     const BlockedProduct *product = argument;
     const MatmulPlan *plan = &product->plan;
-    int64_t rows = plan->table->rows, K = plan->args->K;
-    hone_pack_slab(plan, product->first_row + task * rows, 0, K, product->packed + task * rows * K);
+    int64_t first = product->first_row + task * plan->table->rows;
+    for (int64_t k = 0; k < plan->args->K; k += plan->depth) {
+        int64_t K = smaller(plan->depth, plan->args->K - k);
+        hone_pack_slab(plan, first, k, K, packed_slab(product, first, k, K));
+    }
 }
 
 // Rows first … last of op(A), K of its columns from k, in the way the tile reads them.
@@ -112,7 +122,7 @@ static void point_at_rows(const BlockedProduct *product, int64_t first, int64_t 
     const MatmulArgs *args = plan->args;
     int64_t rows = plan->table->rows;
     if (plan->packs_a) {
-        tile->A = product->packed + (first - product->first_row) * args->K + k * rows;
+        tile->A = packed_slab(product, first, k, K);
         tile->a_row = 1;
         tile->a_step = rows;
     } else if (first + rows > args->M) {

@@ -6,7 +6,8 @@
 
 enum {
     CHUNK = 128,               // elements of K unpacked for a panel at a time: both inside L1
-    EIGHT = 8 * sizeof(float), // columns is a multiple of eight on every level
+    PAIR = 2 * sizeof(float),  // every level's rows are a multiple of two
+    EIGHT = 8 * sizeof(float), // and its columns of eight
 };
 
 static int64_t smaller(int64_t a, int64_t b) {
@@ -22,8 +23,16 @@ void hone_pack_slab(const MatmulPlan *plan, int64_t first, int64_t k, int64_t K,
     int64_t rows = plan->table->rows, valid = smaller(rows, args->M - first), lda = args->lda;
     if (args->a_transposed) {
         const float *a = args->A + k * lda + first;
-        for (int64_t i = 0; i < K; i++)
-            for (int64_t r = 0; r < rows; r++) slab[i * rows + r] = r < valid ? a[i * lda + r] : 0;
+        for (int64_t i = 0; i < K; i++, a += lda, slab += rows) {
+            for (int64_t r = 0; r < rows; r += 2) {
+                if (r + 2 <= valid) {
+                    memcpy(slab + r, a + r, PAIR);
+                } else {
+                    slab[r] = r < valid ? a[r] : 0;
+                    slab[r + 1] = 0;
+                }
+            }
+        }
         return;
     }
     const float *a = args->A + first * lda + k;

@@ -18,6 +18,7 @@ enum { LANES = 8 };
 // In bytes: a walks along the columns of A, with row, 3·row and 5·row between its rows; b walks
 // down B, out down C; from is where the sums begin, C or NULL for zeros.
 
+// clang-format off
 #define TWO_SUMS(BROADCAST, LOW, HIGH)                                                             \
     "vfmadd231ps %%ymm12, %%ymm" BROADCAST ", %%ymm" LOW "\n\t"                                    \
     "vfmadd231ps %%ymm13, %%ymm" BROADCAST ", %%ymm" HIGH "\n\t"
@@ -26,36 +27,36 @@ enum { LANES = 8 };
     "vmovups " B_LOW ", %%ymm12\n\t"                                                               \
     "vmovups " B_HIGH ", %%ymm13\n\t"                                                              \
     "vbroadcastss (%[a]), %%ymm14\n\t"                                                             \
-    "vbroadcastss (%[a],%[row]), %%ymm15\n\t" TWO_SUMS(                                            \
-        "14", "0",                                                                                 \
-        "1") "vbroadcastss (%[a],%[row],2), %%ymm14\n\t" TWO_SUMS("15", "2",                       \
-                                                                  "3") "vbroadcastss "             \
-                                                                       "(%[a],%[row3]), "          \
-                                                                       "%%ymm15\n\t" TWO_SUMS("1"  \
-                                                                                              "4", \
-                                                                                              "4", \
-                                                                                              "5")
+    "vbroadcastss (%[a],%[row]), %%ymm15\n\t"                                                      \
+    TWO_SUMS("14", "0", "1")                                                                       \
+    "vbroadcastss (%[a],%[row],2), %%ymm14\n\t"                                                    \
+    TWO_SUMS("15", "2", "3")                                                                       \
+    "vbroadcastss (%[a],%[row3]), %%ymm15\n\t"                                                     \
+    TWO_SUMS("14", "4", "5")
 
 #define STEP_4(B_LOW, B_HIGH)                                                                      \
-    FOUR_ROWS(B_LOW, B_HIGH) "add %[column], %[a]\n\t" TWO_SUMS("15", "6", "7")
+    FOUR_ROWS(B_LOW, B_HIGH)                                                                       \
+    "add %[column], %[a]\n\t"                                                                      \
+    TWO_SUMS("15", "6", "7")
 
 #define STEP_6(B_LOW, B_HIGH)                                                                      \
     FOUR_ROWS(B_LOW, B_HIGH)                                                                       \
-    "vbroadcastss (%[a],%[row],4), %%ymm14\n\t" TWO_SUMS(                                          \
-        "15", "6",                                                                                 \
-        "7") "vbroadcastss (%[a],%[row5]), %%ymm15\n\t" TWO_SUMS("14", "8",                        \
-                                                                 "9") "add %[column], "            \
-                                                                      "%[a]\n\t" TWO_SUMS("15",    \
-                                                                                          "10",    \
-                                                                                          "11")
+    "vbroadcastss (%[a],%[row],4), %%ymm14\n\t"                                                    \
+    TWO_SUMS("15", "6", "7")                                                                       \
+    "vbroadcastss (%[a],%[row5]), %%ymm15\n\t"                                                     \
+    TWO_SUMS("14", "8", "9")                                                                       \
+    "add %[column], %[a]\n\t"                                                                      \
+    TWO_SUMS("15", "10", "11")
 
 #define LOAD_ROW(LOW, HIGH)                                                                        \
     "vmovups (%[from]), %%ymm" LOW "\n\t"                                                          \
     "vmovups 32(%[from]), %%ymm" HIGH "\n\t"                                                       \
     "add %[ldc], %[from]\n\t"
+
 #define CLEAR_ROW(LOW, HIGH)                                                                       \
     "vxorps %%xmm" LOW ", %%xmm" LOW ", %%xmm" LOW "\n\t"                                          \
     "vxorps %%xmm" HIGH ", %%xmm" HIGH ", %%xmm" HIGH "\n\t"
+
 #define STORE_ROW(LOW, HIGH)                                                                       \
     "vmovups %%ymm" LOW ", (%[out])\n\t"                                                           \
     "vmovups %%ymm" HIGH ", 32(%[out])\n\t"                                                        \
@@ -65,30 +66,35 @@ enum { LANES = 8 };
 #define ROWS_6(DO) ROWS_4(DO) DO("8", "9") DO("10", "11")
 
 // Two columns of A a turn, and the odd one after.
-#define TILE(ROWS, STEP)                                                                             \
-    __asm__ volatile(                                                                                \
-        "test %[from], %[from]\n\t"                                                                  \
-        "jz 1f\n\t" ROWS(                                                                            \
-            LOAD_ROW) "jmp 2f\n"                                                                     \
-                      "1:\n\t" ROWS(                                                                 \
-                          CLEAR_ROW) "2:\n\t"                                                        \
-                                     "test %[pairs], %[pairs]\n\t"                                   \
-                                     "jz 4f\n"                                                       \
-                                     "3:\n\t" STEP("(%[b])", "32(%[b])") STEP(                       \
-                                         "(%[b],%[ldb])",                                            \
-                                         "32(%[b],%[ldb])") "lea (%[b],%[ldb],2), %[b]\n\t"          \
-                                                            "dec %[pairs]\n\t"                       \
-                                                            "jnz 3b\n"                               \
-                                                            "4:\n\t"                                 \
-                                                            "cmpq $0, %[odd]\n\t"                    \
-                                                            "je 5f\n\t" STEP(                        \
-                                                                "(%[b])",                            \
-                                                                "32(%[b])") "5:\n\t" ROWS(STORE_ROW) \
-        : [a] "+r"(a), [b] "+r"(b), [from] "+r"(from), [out] "+r"(out), [pairs] "+r"(pairs)          \
-        : [row] "r"(row), [row3] "r"(3 * row), [row5] "r"(5 * row), [column] "rm"(column),           \
-          [ldb] "r"(ldb_bytes), [ldc] "rm"(ldc_bytes), [odd] "rm"(odd)                               \
-        : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",   \
-          "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "cc", "memory")
+#define TILE(ROWS, STEP)                                                                           \
+    __asm__ volatile(                                                                              \
+        "test %[from], %[from]\n\t"                                                                \
+        "jz 1f\n\t"                                                                                \
+        ROWS(LOAD_ROW)                                                                             \
+        "jmp 2f\n"                                                                                 \
+        "1:\n\t"                                                                                   \
+        ROWS(CLEAR_ROW)                                                                            \
+        "2:\n\t"                                                                                   \
+        "test %[pairs], %[pairs]\n\t"                                                              \
+        "jz 4f\n"                                                                                  \
+        "3:\n\t"                                                                                   \
+        STEP("(%[b])", "32(%[b])")                                                                 \
+        STEP("(%[b],%[ldb])", "32(%[b],%[ldb])")                                                   \
+        "lea (%[b],%[ldb],2), %[b]\n\t"                                                            \
+        "dec %[pairs]\n\t"                                                                         \
+        "jnz 3b\n"                                                                                 \
+        "4:\n\t"                                                                                   \
+        "cmpq $0, %[odd]\n\t"                                                                      \
+        "je 5f\n\t"                                                                                \
+        STEP("(%[b])", "32(%[b])")                                                                 \
+        "5:\n\t"                                                                                   \
+        ROWS(STORE_ROW)                                                                            \
+        : [a] "+r"(a), [b] "+r"(b), [from] "+r"(from), [out] "+r"(out), [pairs] "+r"(pairs)        \
+        : [row] "r"(row), [row3] "r"(3 * row), [row5] "r"(5 * row), [column] "rm"(column),         \
+          [ldb] "r"(ldb_bytes), [ldc] "rm"(ldc_bytes), [odd] "rm"(odd)                             \
+        : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",          \
+          "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "cc", "memory")
+// clang-format on
 
 static void tile6(int64_t K, const float *a, PanelOperand A, const float *b, int64_t ldb, float *C,
                   int64_t ldc, bool accumulate) {
