@@ -2,8 +2,6 @@
 // A config file: YAML with the names of the options, one value each, or a list where an option may
 // be repeated.
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <yaml.h>
 
 #include "options.h"
@@ -27,18 +25,9 @@ static bool next(Reading *reading, yaml_event_t *event) {
                     reading->parser.problem);
 }
 
-// Options keep pointers to their values for the life of the process.
-static const char *kept(const yaml_event_t *event) {
-    size_t length = event->data.scalar.length;
-    char *copy = malloc(length + 1);
-    if (!copy) return NULL;
-    memcpy(copy, event->data.scalar.value, length);
-    copy[length] = '\0';
-    return copy;
-}
-
 static bool set_from(Reading *reading, const Option *option, const yaml_event_t *event) {
-    const char *value = kept(event);
+    const char *value =
+        keep_text((const char *)event->data.scalar.value, event->data.scalar.length);
     if (!value) return complain(reading, event->start_mark.line, "out of memory", NULL);
     return set_option(reading->command, option, value);
 }

@@ -70,7 +70,8 @@ static void show_plan(const Display *display, const HonePlan *plan) {
     if (plan->batch)
         fprintf(stderr, "%lld examples each", (long long)plan->batch);
     else
-        fprintf(stderr, "about %lld tokens each", (long long)plan->batch_tokens);
+        fprintf(stderr, "about %.0f tokens each",
+                (double)plan->tokens * plan->epochs / (double)plan->steps);
     if (plan->accumulate > 1)
         fprintf(stderr, " in %lld micro-batches", (long long)plan->accumulate);
     fprintf(stderr, "; rate %.3g, %lld steps of warm-up\n", plan->lr,

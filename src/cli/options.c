@@ -27,6 +27,22 @@ const Option *find_option(const Command *command, const char *name) {
     return NULL;
 }
 
+typedef struct KeptText {
+    struct KeptText *next;
+    char text[];
+} KeptText;
+
+const char *keep_text(const char *text, size_t length) {
+    static KeptText *all; // so that a leak checker sees them held
+    KeptText *kept = malloc(sizeof *kept + length + 1);
+    if (!kept) return NULL;
+    memcpy(kept->text, text, length);
+    kept->text[length] = '\0';
+    kept->next = all;
+    all = kept;
+    return kept->text;
+}
+
 // ---- the nearest right spelling ----------------------------------------------------------------
 
 static int smallest(int a, int b, int c) {

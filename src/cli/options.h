@@ -51,6 +51,9 @@ typedef struct Common {
 // Fill options[at…] with the common ones; returns how many.
 int common_options(Common *common, Option *options);
 
+// A copy that lives as long as the process, as what an option points to must. NULL: out of memory.
+const char *keep_text(const char *text, size_t length);
+
 // Parse argv[1…]. Returns -1 to go on, else the exit status (help was printed, or an error).
 int parse_options(const Command *command, int argc, char **argv);
 // Set one option from text; prints the error and returns false when it does not fit.

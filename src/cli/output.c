@@ -162,11 +162,8 @@ const char *split_weight(const char *text, double *weight) {
     char *end;
     double value = strtod(colon + 1, &end);
     if (end == colon + 1 || *end || !isfinite(value)) return text;
-    size_t length = (size_t)(colon - text);
-    char *path = malloc(length + 1);
+    const char *path = keep_text(text, (size_t)(colon - text));
     if (!path) return text;
-    memcpy(path, text, length);
-    path[length] = '\0';
     *weight = value;
     return path;
 }

@@ -37,7 +37,7 @@ bool was_interrupted(void);
 // Add the adapters of --adapter A[:WEIGHT] to the model.
 hone_status add_adapters(HoneModel *model, const TextList *adapters);
 // Split "PATH:NUMBER"; without a number, or when a file of the whole name exists, the weight is 1.
-// The path is allocated and lives as long as the process.
+// The path lives as long as the process.
 const char *split_weight(const char *text, double *weight);
 // --loss-on; prints the error and returns false for another word.
 bool parse_loss_on(const char *command, const char *word, HoneLossOn *loss_on);

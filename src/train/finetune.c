@@ -44,7 +44,7 @@ static hone_status check_numbers(const HoneFinetuneOptions *options, HoneError *
     }
     RETURN_IF_ERROR(in_range(err, "layers", options->layers, 0, 4096));
     if (options->steps == 0) RETURN_IF_ERROR(in_range(err, "epochs", options->epochs, 1e-6, 1e6));
-    RETURN_IF_ERROR(in_range(err, "steps", (double)options->steps, 0, 1e9));
+    RETURN_IF_ERROR(in_range(err, "steps", (double)options->steps, 0, 1e7));
     RETURN_IF_ERROR(in_range(err, "batch", (double)options->batch, 0, 1e6));
     RETURN_IF_ERROR(in_range(err, "batch-tokens", (double)options->batch_tokens, 0, 1e8));
     RETURN_IF_ERROR(in_range(err, "accumulate", (double)options->accumulate, 1, 1e6));
@@ -101,8 +101,8 @@ static hone_status checkpoint_interval(Run *run) {
     return HONE_OK;
 }
 
-// What a resumed run must share with the one it continues: the data as tokenised, its order, the
-// trained shapes and every number of the schedule.
+// What a resumed run must share with the one it continues: the data as tokenised, what makes its
+// order, the trained shapes and every number of the schedule.
 static void fingerprint(Run *run) {
     const HoneFinetuneOptions *options = &run->options;
     double numbers[] = {(double)options->method,
@@ -118,14 +118,19 @@ static void fingerprint(Run *run) {
                         (double)options->seed,
                         (double)run->step_count,
                         (double)options->accumulate,
+                        (double)options->batch,
+                        (double)options->batch_tokens,
+                        (double)options->shuffle,
                         (double)run->parameters.count};
     uint64_t hash = hone_hash_bytes(numbers, sizeof numbers);
     const FileMap *map = &run->model->file.map;
     size_t head = map->bytes < (1 << 16) ? map->bytes : (1 << 16);
     hash = hash * 31 + hone_hash_bytes(map->data, head);
     hash = hash * 31 + map->bytes;
-    for (int64_t i = 0; i < run->order_count; i++) {
-        const Example *example = run->order[i];
+    for (int64_t s = 0; s < options->data_count; s++)
+        hash = hash * 31 + hone_hash_bytes(&options->data[s].weight, sizeof(double));
+    for (int64_t i = 0; i < run->train_count; i++) {
+        const Example *example = run->train[i];
         hash = hash * 31 + hone_hash_bytes(example->token, (size_t)example->count * 4);
         hash = hash * 31 + hone_hash_bytes(example->target, (size_t)example->count);
     }

@@ -6,6 +6,7 @@
 #include <math.h>
 #include <string.h>
 
+enum { MOST_EXAMPLES = 100000000 }; // in all epochs together: the order is kept in memory
 enum { MOST_HELD_OUT = 200, DEFAULT_STEP_TOKENS = 4096, LEAST_EPOCH_STEPS = 100, LEAST_BATCH = 4 };
 
 static hone_status allocate(Run *run, const Example ***list, int64_t count, const char *what) {
@@ -138,16 +139,19 @@ static StepRange cut_step(const Run *run, int64_t first, int64_t end) {
 static hone_status append_epoch(Run *run, int64_t epoch, int64_t length, int64_t *capacity) {
     size_t indices = (size_t)(epoch_length(run) + run->train_count);
     int64_t *index = hone_alloc(indices * sizeof *index);
-    const Example **grown =
-        hone_realloc((void *)run->order, (size_t)run->order_count * sizeof *grown,
-                     (size_t)(run->order_count + length) * sizeof *grown);
-    if (!index || !grown) {
-        hone_free(index);
-        hone_free((void *)grown);
-        if (grown) run->order = NULL;
-        return hone_fail_memory(run->err, (size_t)length * sizeof *grown, "the order");
+    if (!index) return hone_fail_memory(run->err, indices * sizeof *index, "the order");
+    if (run->order_count + length > run->order_capacity) {
+        int64_t larger = 2 * run->order_capacity + length;
+        const Example **grown =
+            hone_realloc((void *)run->order, (size_t)run->order_count * sizeof *grown,
+                         (size_t)larger * sizeof *grown);
+        if (!grown) {
+            hone_free(index);
+            return hone_fail_memory(run->err, (size_t)larger * sizeof *grown, "the order");
+        }
+        run->order = grown;
+        run->order_capacity = larger;
     }
-    run->order = grown;
     draw_epoch(run, epoch, index, index + epoch_length(run));
     int64_t begin = run->order_count;
     for (int64_t i = 0; i < length; i++) run->order[begin + i] = run->train[index[i]];
@@ -190,13 +194,18 @@ hone_status hone_run_order(Run *run) {
                          "no training example is left after holding out %lld",
                          (long long)run->held_out_count);
     double wanted = options->epochs * (double)length;
-    if (options->steps == 0 && !(wanted < 1e12))
-        return hone_fail(run->err, HONE_ERROR_ARGUMENT, "epochs is %g: too many", options->epochs);
+    if (options->steps == 0 && !(wanted < MOST_EXAMPLES))
+        return hone_fail(run->err, HONE_ERROR_ARGUMENT,
+                         "epochs is %g: that is %.3g examples, at most %d are possible",
+                         options->epochs, wanted, MOST_EXAMPLES);
     int64_t left = options->steps > 0 ? INT64_MAX : llround(wanted);
     if (left < 1) left = 1;
     for (int64_t epoch = 0; left > 0; epoch++) {
         if (options->steps > 0 && run->step_count >= options->steps) break;
         int64_t part = left < length ? left : length;
+        if (run->order_count + part > MOST_EXAMPLES)
+            return hone_fail(run->err, HONE_ERROR_ARGUMENT, "%lld steps need more than %d examples",
+                             (long long)options->steps, MOST_EXAMPLES);
         RETURN_IF_ERROR(append_epoch(run, epoch, part, &capacity));
         if (epoch == 0) run->epoch_steps = run->step_count;
         if (left != INT64_MAX) left -= part;

@@ -45,7 +45,7 @@ typedef struct Run {
     int64_t train_count, held_out_count;
     int64_t source_begin[65]; // train[source_begin[s] … source_begin[s+1]-1] come from data[s]
     const Example **order;    // every example of the run, in order
-    int64_t order_count;
+    int64_t order_count, order_capacity;
     StepRange *steps;
     int64_t step_count, warmup_steps, epoch_steps; // epoch_steps: of the first epoch
     Parameters parameters;

@@ -1,11 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures of the interop tests: the program under test and the reference model.
 
-    HONE_BINARY=build/hone HONE_MODEL=model.gguf "$(scripts/interop-env)" -m pytest tests/interop
+    HONE_BINARY=build/release/hone HONE_MODEL=model.gguf "$(scripts/interop-env)" -m pytest tests/interop
 """
 import os
+import pathlib
 
 import pytest
+
+# torch and llama.cpp wait for their threads by spinning, which on a machine that has other things to
+# do makes everything ten times slower. Read when the libraries are loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def pytest_configure(config):
+    # Between releases of PEFT and transformers; nothing of Hone's.
+    config.addinivalue_line("filterwarnings", "ignore:.is_gradient_checkpointing. is deprecated")
 
 
 def _path_from(name):
@@ -25,3 +35,16 @@ def hone():
 @pytest.fixture(scope="session")
 def model():
     return _path_from("HONE_MODEL")
+
+
+@pytest.fixture(scope="session")
+def built(hone):
+    """built("tests/io/adapter_tool"): a test program of the build that this `hone` belongs to."""
+
+    def find(name):
+        for folder in pathlib.Path(hone).resolve().parents:
+            if (folder / name).exists():
+                return str(folder / name)
+        pytest.fail(f"{name} is not beside {hone}: was it built with -DHONE_TESTS=ON?")
+
+    return find

@@ -4,7 +4,6 @@ import contextlib
 import json
 import math
 import os
-import pathlib
 import subprocess
 
 import gguf_to_hf
@@ -84,6 +83,12 @@ def exact(model):
     finally:
         modeling_llama.LlamaRMSNorm.forward = plain
         torch.set_num_threads(threads)
+
+
+def reference_model(path):
+    """The GGUF file's weights in transformers, f32."""
+    return AutoModelForCausalLM.from_pretrained(
+        gguf_to_hf.converted(path), dtype=torch.float32, attn_implementation="sdpa").eval()
 
 
 def torch_logprobs(model, examples):
@@ -222,18 +227,3 @@ def llama_logprobs(path, examples, adapter=None):
 
 def largest_difference(a, b):
     return max(np.abs(x - y).max() for x, y in zip(a, b, strict=True))
-
-
-def reference_model(path):
-    """The GGUF file's weights in transformers, f32."""
-    return AutoModelForCausalLM.from_pretrained(
-        gguf_to_hf.converted(path), dtype=torch.float32, attn_implementation="sdpa").eval()
-
-
-def build_tool(hone, name):
-    """A test program of the build that this `hone` belongs to."""
-    for folder in pathlib.Path(hone).resolve().parents:
-        path = folder / "tests" / "interop" / name
-        if path.exists():
-            return path
-    raise FileNotFoundError(f"{name}: not beside {hone}; was it built with -DHONE_TESTS=ON?")

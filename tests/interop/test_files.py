@@ -2,11 +2,9 @@
 """Hone's adapter files against PEFT, safetensors, gguf-py and llama.cpp.
 
 `adapter_tool` (tests/io/adapter_tool.c) reads an adapter with Hone and writes it in both forms.
-$HONE_ADAPTER_TOOL names it; else it is looked for in the build folder that $HONE_BINARY lies in.
 """
 import ctypes
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -37,14 +35,8 @@ TOKENS = [3, 17, 5, 9, 30, 1, 12, 12, 7, 25, 2, 19]
 
 
 @pytest.fixture(scope="session")
-def tool():
-    path = os.environ.get("HONE_ADAPTER_TOOL")
-    if path:
-        return os.path.abspath(path)
-    for folder in pathlib.Path(os.environ.get("HONE_BINARY", "/")).resolve().parents:
-        if (folder / "tests" / "io" / "adapter_tool").exists():
-            return str(folder / "tests" / "io" / "adapter_tool")
-    pytest.skip("neither HONE_ADAPTER_TOOL nor HONE_BINARY leads to adapter_tool")
+def tool(built):
+    return built("tests/io/adapter_tool")
 
 
 def convert(tool, adapter, out, name="peft-plain", base="tiny-llama"):

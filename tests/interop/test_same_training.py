@@ -43,12 +43,18 @@ That was all there was to it.""".replace("\\n", "\n").split("\n")
 # 22 texts: with 4 a step, each epoch's last step has 2.
 
 
-def gradients(hone, model, data, out, *options):
-    tool = peers.build_tool(hone, "gradient_tool")
-    done = subprocess.run([str(part) for part in (tool, model, data, out, *options)],
-                          capture_output=True, text=True, timeout=580)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout), safetensors.numpy.load_file(out)
+@pytest.fixture(scope="module")
+def gradients(built):
+    """Hone's first step on all of a data file: (loss and gradient norm, name → gradient)."""
+    tool = built("tests/interop/gradient_tool")
+
+    def run(model, data, out, *options):
+        done = subprocess.run([str(part) for part in (tool, model, data, out, *options)],
+                              capture_output=True, text=True, timeout=580)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout), safetensors.numpy.load_file(out)
+
+    return run
 
 
 def compare_gradients(ours, theirs):
@@ -101,11 +107,11 @@ def tiny(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", models.SHAPES)
-def test_lora_gradients(hone, tiny, tmp_path, name):
+def test_lora_gradients(hone, gradients, tiny, tmp_path, name):
     shape, path, data = tiny(name)
     model = models.transformers_model(shape)
     adapter = peers.make_adapter(model, tmp_path / "adapter")
-    result, ours = gradients(hone, path, data, tmp_path / "gradients", adapter)
+    result, ours = gradients(path, data, tmp_path / "gradients", adapter)
     adapted = peers.with_adapter(model.double(), adapter, trainable=True)
     loss, theirs = peer_gradients(adapted, peers.examples_of(hone, path, data), model.config)
     assert len(theirs) == 14 * shape.layers
@@ -117,12 +123,12 @@ def test_lora_gradients(hone, tiny, tmp_path, name):
 
 
 @pytest.mark.parametrize("name", models.SHAPES)
-def test_lora_gradients_with_zero_b(hone, tiny, tmp_path, name):
+def test_lora_gradients_with_zero_b(hone, gradients, tiny, tmp_path, name):
     """dA = s·Bᵀ·dY·xᵀ: nothing may be left of it but zeros."""
     shape, path, data = tiny(name)
     model = models.transformers_model(shape)
     adapter = peers.make_adapter(model, tmp_path / "adapter", b_scale=0)
-    _, ours = gradients(hone, path, data, tmp_path / "gradients", adapter)
+    _, ours = gradients(path, data, tmp_path / "gradients", adapter)
     for tensor, values in ours.items():
         if tensor.endswith(".lora_a"):
             assert not values.any(), tensor
@@ -131,21 +137,21 @@ def test_lora_gradients_with_zero_b(hone, tiny, tmp_path, name):
     compare_gradients(ours, theirs)
 
 
-def test_micro_batches_give_the_same_gradients(hone, tiny, tmp_path):
+def test_micro_batches_give_the_same_gradients(hone, gradients, tiny, tmp_path):
     shape, path, data = tiny("odd")
     model = models.transformers_model(shape)
     adapter = peers.make_adapter(model, tmp_path / "adapter")
-    _, ours = gradients(hone, path, data, tmp_path / "gradients", adapter, 5)
+    _, ours = gradients(path, data, tmp_path / "gradients", adapter, 5)
     adapted = peers.with_adapter(model.double(), adapter, trainable=True)
     _, theirs = peer_gradients(adapted, peers.examples_of(hone, path, data), model.config)
     compare_gradients(ours, theirs)
 
 
 @pytest.mark.parametrize("name", models.SHAPES)
-def test_full_gradients(hone, tiny, tmp_path, name):
+def test_full_gradients(hone, gradients, tiny, tmp_path, name):
     shape, path, data = tiny(name)
     model = models.transformers_model(shape).double()
-    result, ours = gradients(hone, path, data, tmp_path / "gradients", "full")
+    result, ours = gradients(path, data, tmp_path / "gradients", "full")
     loss, theirs = peer_gradients(model, peers.examples_of(hone, path, data), model.config)
     assert len(theirs) == 9 * shape.layers + (2 if shape.tied else 3)
     worst = compare_gradients(ours, theirs)
@@ -153,14 +159,14 @@ def test_full_gradients(hone, tiny, tmp_path, name):
     assert abs(result["loss"] - loss) < 1e-5 * loss
 
 
-def test_smollm2_lora_gradients(hone, model, tmp_path):
+def test_smollm2_lora_gradients(hone, gradients, model, tmp_path):
     """The peer in f64, on the weights as transformers reads them from the same file."""
     peer = peers.reference_model(model)
     data = peers.write_texts(tmp_path / "texts.jsonl", LINES[:4])
     examples = peers.examples_of(hone, model, data)
     adapter = peers.make_adapter(peer, tmp_path / "adapter", rank=16, alpha=32,
                                  b_scale=0.01)
-    result, ours = gradients(hone, model, data, tmp_path / "gradients", adapter)
+    result, ours = gradients(model, data, tmp_path / "gradients", adapter)
     adapted = peers.with_adapter(peer.double(), adapter, trainable=True)
     loss, theirs = peer_gradients(adapted, examples, peer.config)
     assert len(theirs) == 420

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Chat templates against jinja2, called as transformers calls it: text and byte origins.
 
-    HONE_BUILD=build/release "$(scripts/interop-env)" -m pytest tests/interop/test_template.py
+    HONE_BINARY=build/release/hone "$(scripts/interop-env)" -m pytest \\
+        tests/interop/test_template.py
 
 Where a byte came from is checked without trusting the interpreter: in one of the two passes every
 message's content is written in characters that stand nowhere else, so the text itself says it.
 """
 import json
-import os
 import pathlib
 import random
 import subprocess
@@ -178,16 +178,8 @@ def marked(conversation):
 # ---- running both ------------------------------------------------------------------------------
 
 @pytest.fixture(scope="module")
-def tool():
-    build = os.environ.get("HONE_BUILD")
-    if not build and os.environ.get("HONE_BINARY"):
-        build = os.path.dirname(os.path.abspath(os.environ["HONE_BINARY"]))
-    if not build:
-        pytest.skip("HONE_BUILD is not set")
-    path = os.path.join(build, "tests", "template", "template_tool")
-    if not os.path.exists(path):
-        pytest.fail(f"{path} is not there: build it first")
-    return path
+def tool(built):
+    return built("tests/template/template_tool")
 
 
 def ours(tool, tmp_path, source, inputs):

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`hone finetune` on a tiny model: its files, its events, and the promises about repeating a run."""
+import json
+import signal
+import subprocess
+
+from support import CHAT, HONE, TEXTS, TINY, Case, main
+
+ADAPTER = ["adapter_model.safetensors", "adapter_config.json", "adapter.gguf"]
+INTERRUPTED = 130
+# More events than a pipe holds: a run that nobody reads stands still, so a signal finds it there.
+LONG = 700
+
+
+class Finetune(Case):
+    def setUp(self):
+        super().setUp()
+        self.data = self.write("data.jsonl", CHAT)
+        self.command = ["finetune", "--model", TINY, "--data", self.data, "--lr", "0.01"]
+
+    def run_to(self, name, *options):
+        out = self.folder / name
+        events, said = self.events(*self.command, "--out", out, *options)
+        return out, events, said
+
+    def same_adapter(self, a, b):
+        for name in ("adapter_model.safetensors", "adapter.gguf"):
+            self.assertEqual((a / name).read_bytes(), (b / name).read_bytes(), name)
+
+    # ---- files and events ------------------------------------------------------------------------
+
+    def test_files_and_events(self):
+        out, events, _ = self.run_to("run", "--steps", 25, "--eval-split", "2")
+        self.assertEqual([event["event"] for event in events[:2]], ["plan", "eval"])
+        steps = [event for event in events if event["event"] == "step"]
+        evals = [event for event in events if event["event"] == "eval"]
+        plan, done = events[0], events[-1]
+        self.assertEqual([event["step"] for event in steps], list(range(1, 26)))
+        self.assertEqual(evals[0]["step"], 0)
+        self.assertEqual(evals[-1]["step"], 25)
+        self.assertLess(steps[-1]["loss"], steps[0]["loss"])
+        self.assertEqual(plan["examples"], len(CHAT) - 2)
+        self.assertEqual(plan["eval_examples"], 2)
+        for key in ("trainable", "tokens", "tokens_computed", "steps", "memory_bytes", "minutes"):
+            self.assertIn(key, plan)
+        for key in ("loss", "lr", "grad_norm", "tokens", "tokens_computed", "tokens_per_s",
+                    "seconds", "rss_bytes"):
+            self.assertIn(key, steps[0])
+        for key in ("loss", "perplexity", "tokens"):
+            self.assertIn(key, evals[0])
+        self.assertEqual(done["event"], "done")
+        for name in ADAPTER + ["metrics.jsonl", "config.yaml"]:
+            self.assertIn(str(out / name), done["files"])
+        for name in done["files"]:
+            self.assertTrue(self.folder.joinpath(name).is_file(), name)
+        self.assertTrue(any((out / "checkpoint").iterdir()))
+        metrics = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        self.assertEqual([line["loss"] for line in metrics if line["event"] == "step"],
+                         [event["loss"] for event in steps])
+        self.assert_nothing_half_written()
+
+    def test_what_a_person_sees(self):
+        done = self.hone(*self.command, "--out", self.folder / "run", "--steps", 3)
+        self.assertEqual((done.returncode, done.stdout), (0, ""))
+        for words in ("model ", "data ", "memory", "first example", "\u2039", "step 3/3", "written",
+                      "adapter.gguf", "hone chat"):
+            self.assertIn(words, done.stderr)
+
+    def test_dry_run(self):
+        out, events, _ = self.run_to("run", "--dry-run")
+        self.assertEqual([event["event"] for event in events], ["plan"])
+        self.assertFalse(out.exists())
+
+    def test_adapter_is_used(self):
+        out, _, _ = self.run_to("run", "--steps", 60, "--eval-split", "0")
+        evaluate = ["eval", "--model", TINY, "--data", self.data]
+        [base], _ = self.events(*evaluate)
+        [tuned], _ = self.events(*evaluate, "--adapter", out)
+        [gguf], _ = self.events(*evaluate, "--adapter", out / "adapter.gguf")
+        [nothing], _ = self.events(*evaluate, "--adapter", f"{out}:0")
+        self.assertLess(tuned["loss"], 0.7 * base["loss"])
+        for key in ("loss", "perplexity", "accuracy"):
+            self.assertEqual(gguf[key], tuned[key])
+        self.assertEqual(nothing["loss"], base["loss"])
+        self.events("merge", "--model", TINY, "--adapter", out, "--out", self.folder / "m.gguf",
+                    "--type", "f32")
+        [merged], _ = self.events("eval", "--model", self.folder / "m.gguf", "--data", self.data)
+        self.assertAlmostEqual(merged["loss"], tuned["loss"], places=4)
+
+    def test_full(self):
+        out, events, _ = self.run_to("run", "--method", "full", "--steps", 40)
+        self.assertIn(str(out / "model.gguf"), events[-1]["files"])
+        evaluate = ["eval", "--data", self.data, "--model"]
+        [base], _ = self.events(*evaluate, TINY)
+        [tuned], _ = self.events(*evaluate, out / "model.gguf")
+        self.assertLess(tuned["loss"], 0.7 * base["loss"])
+
+    def test_text_ends_with_eos_unless_told(self):
+        texts = self.write("texts.jsonl", TEXTS)
+        show = ["template", "--model", TINY, "--data", texts]
+        [ended, *_], _ = self.events(*show)
+        [open_end, *_], _ = self.events(*show, "--no-eos")
+        self.assertEqual(ended["tokens"][:-1], open_end["tokens"])
+        self.assertEqual(ended["mask"], [0] + [1] * (len(ended["tokens"]) - 1))
+
+    # ---- bad examples ----------------------------------------------------------------------------
+
+    def test_skipped_examples_are_counted(self):
+        bad = self.write("bad.jsonl", CHAT[:3] + ["not an object", {"messages": []}] + CHAT[3:])
+        command = ["finetune", "--model", TINY, "--data", bad, "--steps", 2, "--eval-split", "0",
+                   "--on-bad-example", "skip"]
+        events, _ = self.events(*command, "--out", self.folder / "run")
+        self.assertEqual((events[0]["skipped"], events[0]["examples"]), (2, len(CHAT)))
+        done = self.hone(*command, "--out", self.folder / "again")
+        self.assertIn(f"2 bad examples skipped, the first: {bad}:4", done.stderr)
+        done = self.hone("eval", "--model", TINY, "--data", bad, "--on-bad-example", "skip")
+        self.assertEqual(done.returncode, 0)
+        self.assertIn("2 bad examples skipped", done.stderr)
+
+    def test_cut_examples_are_counted(self):
+        _, events, _ = self.run_to("run", "--steps", 1, "--max-length", "28")
+        self.assertGreater(events[0]["cut"], 0)
+
+    # ---- the same again --------------------------------------------------------------------------
+
+    def test_config_repeats_the_run(self):
+        first, _, _ = self.run_to("first", "--steps", 30, "--rank", "3", "--alpha", "5",
+                                  "--schedule", "linear", "--warmup", "0.2", "--weight-decay",
+                                  "0.01", "--seed", "7", "--targets", "q,v,down", "--batch", "3",
+                                  "--accumulate", "2")
+        self.events("finetune", "--config", first / "config.yaml", "--out", self.folder / "second")
+        self.same_adapter(first, self.folder / "second")
+        self.assertEqual((first / "config.yaml").read_text(),
+                         (self.folder / "second" / "config.yaml").read_text())
+
+    def test_command_line_wins_over_config(self):
+        first, _, _ = self.run_to("first", "--steps", 3)
+        events, _ = self.events("finetune", "--config", first / "config.yaml", "--steps", 5,
+                                "--out", self.folder / "second")
+        self.assertEqual(events[0]["steps"], 5)
+
+    def test_threads_do_not_matter(self):
+        for method, name in (("lora", "adapter.gguf"), ("full", "model.gguf")):
+            files = [self.run_to(f"{method}{threads}", "--method", method, "--steps", 20,
+                                 "--threads", threads)[0] / name for threads in (1, 2, 5)]
+            for file in files[1:]:
+                self.assertEqual(file.read_bytes(), files[0].read_bytes(), file)
+
+    def test_seed_matters(self):
+        a, b = (self.run_to(f"seed{seed}", "--steps", 5, "--seed", seed)[0] for seed in (1, 2))
+        self.assertNotEqual((a / "adapter.gguf").read_bytes(), (b / "adapter.gguf").read_bytes())
+
+    def test_micro_batches_change_memory_only(self):
+        _, whole, _ = self.run_to("whole", "--steps", 10, "--batch", 6, "--eval-split", "0")
+        _, parts, _ = self.run_to("parts", "--steps", 10, "--batch", 6, "--eval-split", "0",
+                                  "--accumulate", 3)
+        for a, b in zip(whole, parts):
+            if a["event"] == "step":
+                self.assertAlmostEqual(a["loss"], b["loss"], delta=1e-5 * a["loss"])
+
+    # ---- interrupted -----------------------------------------------------------------------------
+
+    def interrupt(self, out, number, after, *options):
+        """Start a run of LONG steps, read `after` events, send the signal, read the rest."""
+        command = [HONE, *map(str, self.command), "--steps", str(LONG), "--eval-split", "0",
+                   "--json", "--out", str(out), *options]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              universal_newlines=True) as process:
+            for _ in range(after):
+                self.assertTrue(process.stdout.readline())
+            process.send_signal(number)
+            rest, said = process.communicate(timeout=300)
+        self.assertNotIn(f'"step":{LONG},', rest)
+        return process.returncode, said
+
+    def test_interrupted_and_resumed_is_uninterrupted(self):
+        whole, _, _ = self.run_to("whole", "--steps", LONG, "--eval-split", "0")
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with self.subTest(signal=number):
+                out = self.folder / number.name
+                status, said = self.interrupt(out, number, 5)
+                self.assertEqual(status, INTERRUPTED, said)
+                self.assertEqual(said.count("\n"), 1, said)
+                self.assertIn(f"--resume {out}", said)
+                self.assertTrue(any((out / "checkpoint").iterdir()))
+                for name in ADAPTER:
+                    self.assertTrue((out / name).is_file(), name)
+                self.assert_nothing_half_written()
+                events, _ = self.events(*self.command, "--steps", LONG, "--eval-split", "0",
+                                        "--resume", out)
+                steps = [event["step"] for event in events if event["event"] == "step"]
+                self.assertGreater(steps[0], 1)
+                self.assertEqual(steps[-1], LONG)
+                self.same_adapter(whole, out)
+                logged = [json.loads(line)["step"]
+                          for line in (out / "metrics.jsonl").read_text().splitlines()]
+                self.assertEqual(logged, list(range(1, LONG + 1)))
+
+    def test_killed_and_resumed_is_uninterrupted(self):
+        """The last checkpoint is whole whenever the process ends."""
+        whole, _, _ = self.run_to("whole", "--steps", LONG, "--eval-split", "0")
+        out = self.folder / "killed"
+        status, _ = self.interrupt(out, signal.SIGKILL, 140, "--checkpoint-every", "50")
+        self.assertEqual(status, -signal.SIGKILL)
+        self.events(*self.command, "--steps", LONG, "--eval-split", "0", "--checkpoint-every", "50",
+                    "--resume", out)
+        self.same_adapter(whole, out)
+        self.assertLessEqual(len(list((out / "checkpoint").iterdir())), 2)
+
+
+if __name__ == "__main__":
+    main()
