@@ -41,6 +41,18 @@ Bees are red, trees are green, seas are seen.
 SELECT name FROM towns WHERE size > 40 ORDER BY name;
 That was all there was to it.""".replace("\\n", "\n").split("\n")
 # 22 texts: with 4 a step, each epoch's last step has 2.
+QUESTIONS = [
+    ("What is the capital of France?", "Paris."), ("2 + 2?", "4."), ("天空是什么颜色？", "蓝色。"),
+    ("Colour of the sky?", "Blue, on most days."), ("Opposite of hot?", "Cold."),
+    ("Who wrote Hamlet?", "Shakespeare."), ("Rhymes with cat?", "Hat."),
+    ("Largest planet?", "Jupiter."), ("Is water wet?", "Some say so."),
+    ("What comes after Tuesday?", "Wednesday."), ("Name a prime number.", "Seventeen."),
+    ("Freezing point of water?", "0 degrees Celsius."), ("print('a' * 3)?", "aaa"),
+    ("A synonym of quick?", "Rapid."), ("How many legs has a spider?", "Eight."),
+    ("What do bees make?", "Honey."), ("Square root of 81?", "Nine."),
+    ("The first month?", "January."), ("Plural of mouse?", "Mice."),
+    ("Chemical symbol of gold?", "Au."), ("Translate: bonjour", "Good morning."),
+    ("Where do penguins live?", "In the south.")]
 
 
 @pytest.fixture(scope="module")
@@ -164,8 +176,7 @@ def test_smollm2_lora_gradients(hone, gradients, model, tmp_path):
     peer = peers.reference_model(model)
     data = peers.write_texts(tmp_path / "texts.jsonl", LINES[:4])
     examples = peers.examples_of(hone, model, data)
-    adapter = peers.make_adapter(peer, tmp_path / "adapter", rank=16, alpha=32,
-                                 b_scale=0.01)
+    adapter = peers.make_adapter(peer, tmp_path / "adapter", rank=16, alpha=32, b_scale=0.01)
     result, ours = gradients(model, data, tmp_path / "gradients", adapter)
     adapted = peers.with_adapter(peer.double(), adapter, trainable=True)
     loss, theirs = peer_gradients(adapted, examples, peer.config)
@@ -213,11 +224,18 @@ def test_full_losses(hone, tiny, tmp_path, name, schedule, warmup, decay):
 
 
 def test_smollm2_lora_losses(hone, model, tmp_path):
+    """On chats. On plain text, which SmolLM2 sees without a first token that it knows, its loss is so
+    sharp that torch in f32 leaves torch in f64 by 15 times what is allowed here."""
     peer = peers.reference_model(model)
-    data = peers.write_texts(tmp_path / "texts.jsonl", LINES)
-    adapter = peers.make_adapter(peer, tmp_path / "adapter", rank=16, alpha=32,
-                                 b_scale=0.01)
-    rate = 1e-3
+    data = tmp_path / "chats.jsonl"
+    with open(data, "w", encoding="utf8") as file:
+        for question, answer in QUESTIONS:
+            chat = [{"role": "system", "content": "Be brief."},
+                    {"role": "user", "content": question},
+                    {"role": "assistant", "content": answer}]
+            file.write(json.dumps({"messages": chat}) + "\n")
+    adapter = peers.make_adapter(peer, tmp_path / "adapter", rank=16, alpha=32, b_scale=0.01)
+    rate = 5e-4
     ours = peers.finetune(hone, model, data, tmp_path / "run", "--adapter", adapter, "--batch", 4,
                           "--steps", STEPS, "--lr", rate, "--schedule", "cosine", "--warmup", 3)
     adapted = peers.with_adapter(peer, adapter, trainable=True)
