@@ -111,6 +111,11 @@ static void writer_release(FileWriter *writer) {
 
 hone_status hone_writer_open(FileWriter *writer, const char *path, HoneError *err) {
     size_t length = strlen(path);
+    struct stat existing;
+    *writer = (FileWriter){.descriptor = -1};
+    // The rename at the end would put a file in the place of a device or a folder.
+    if (stat(path, &existing) == 0 && !S_ISREG(existing.st_mode))
+        return hone_fail(err, HONE_ERROR_IO, "%s: cannot write: it is not a regular file", path);
     *writer = (FileWriter){.descriptor = -1,
                            .path = hone_strdup(path),
                            .temporary = hone_alloc(length + 5),
@@ -284,6 +289,12 @@ bool hone_is_directory(const char *path) {
 bool hone_is_file(const char *path) {
     struct stat info;
     return stat(path, &info) == 0 && S_ISREG(info.st_mode);
+}
+
+bool hone_same_file(const char *a, const char *b) {
+    struct stat a_info, b_info;
+    return stat(a, &a_info) == 0 && stat(b, &b_info) == 0 && a_info.st_dev == b_info.st_dev &&
+           a_info.st_ino == b_info.st_ino;
 }
 
 char *hone_path_join(const char *folder, const char *name) {

@@ -36,7 +36,7 @@ static int fill_table(FinetuneOptions *given, Option *options) {
         {"steps", OPTION_INTEGER, &run->steps, "N", "instead of epochs"},
         {"batch", OPTION_INTEGER, &run->batch, "N", "examples a step"},
         {"batch-tokens", OPTION_SIZE, &run->batch_tokens, "N",
-         "tokens a step (4096, fewer when an epoch would have under 100 steps)"},
+         "tokens a step, but 4 examples at least (4096, less for little data)"},
         {"accumulate", OPTION_INTEGER, &run->accumulate, "K",
          "cut each step into K micro-batches: less memory, same result"},
         {"max-length", OPTION_SIZE, &run->examples.max_length, "N",
@@ -94,7 +94,7 @@ static bool resolve(FinetuneOptions *given, HoneDataSource *sources) {
         return false;
     run->method = (HoneMethod)method;
     run->schedule = (HoneSchedule)schedule;
-    const int64_t most = 1 << 20;
+    const int64_t most = INT32_MAX;
     run->rank = (int)(given->rank > most ? most : given->rank < -1 ? -1 : given->rank);
     run->layers = (int)(given->layers > most ? most : given->layers < -1 ? -1 : given->layers);
     run->seed = (uint64_t)given->common.seed;

@@ -36,29 +36,37 @@ typedef struct TokenizeOptions {
     bool decode, special;
 } TokenizeOptions;
 
-// Numbers separated by anything that is not a digit: a JSON list will do. false: one is too large.
-static bool read_tokens(const char *text, int32_t *tokens, int64_t *count) {
+// Token numbers with blanks, commas or brackets between them; a JSON object is read from its list
+// on. Returns what cannot be read, NULL when all could.
+static const char *read_tokens(const char *text, int32_t *tokens, int64_t *count) {
     *count = 0;
+    const char *list = strchr(text, '[');
+    if (list && text[strspn(text, " \t\r\n")] == '{') text = list;
     while (*text) {
-        if (*text < '0' || *text > '9') {
+        if (strchr(" \t\r\n,[]}", *text)) {
             text++;
             continue;
         }
         char *end;
-        long long value = strtoll(text, &end, 10);
-        if (value > INT32_MAX) return false;
+        errno = 0;
+        long long value = *text >= '0' && *text <= '9' ? strtoll(text, &end, 10) : -1;
+        if (value < 0 || value > INT32_MAX || errno) return text;
         tokens[(*count)++] = (int32_t)value;
         text = end;
     }
-    return true;
+    return NULL;
 }
 
 static int decode(HoneContext *context, HoneModel *model, const TokenizeOptions *options,
                   const char *input, size_t length) {
     int32_t *tokens = malloc((length / 2 + 1) * sizeof *tokens);
     int64_t count;
-    if (!tokens || !read_tokens(input, tokens, &count)) {
-        fprintf(stderr, "hone tokenize: a token number is too large\n");
+    const char *wrong = tokens ? read_tokens(input, tokens, &count) : "";
+    if (wrong) {
+        fputs("hone tokenize: --decode wants token numbers, found \"", stderr);
+        plain_text(stderr, wrong,
+                   strcspn(wrong, " \t\r\n,]") < 20 ? strcspn(wrong, " \t\r\n,]") : 20);
+        fputs("\"\n", stderr);
         free(tokens);
         return EXIT_USAGE;
     }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // hone COMMAND …: finds the command and hands over.
+#include <signal.h>
 #include <string.h>
 
 #include "output.h"
@@ -33,6 +34,13 @@ static void print_overview(FILE *out) {
           out);
 }
 
+// A full disk or a closed pipe behind stdout must not look like success.
+static int finish(const char *name, int status) {
+    if (fflush(stdout) == 0 && !ferror(stdout)) return status;
+    fprintf(stderr, "hone %s: cannot write to standard output\n", name);
+    return status ? status : EXIT_WORK;
+}
+
 // The version, and the kernel levels of this processor, best last.
 static int print_version(void) {
     static const char *const levels[] = {"generic", "avx2", "avx512"};
@@ -48,6 +56,7 @@ static int print_version(void) {
 }
 
 int main(int argc, char **argv) {
+    signal(SIGXFSZ, SIG_IGN); // a file that may not grow is a write error like any other
     if (argc < 2) {
         print_overview(stderr);
         return EXIT_USAGE;
@@ -55,20 +64,14 @@ int main(int argc, char **argv) {
     const char *name = argv[1];
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
         print_overview(stdout);
-        return EXIT_DONE;
+        return finish("--help", EXIT_DONE);
     }
-    if (strcmp(name, "--version") == 0) return print_version();
+    if (strcmp(name, "--version") == 0) return finish(name, print_version());
     const char *names[ENTRY_COUNT];
     for (int i = 0; i < ENTRY_COUNT; i++) {
         names[i] = entries[i].name;
         if (strcmp(name, entries[i].name) != 0) continue;
-        int status = entries[i].run(argc - 1, argv + 1);
-        // A full disk or a closed pipe behind stdout must not look like success.
-        if (fflush(stdout) != 0 || ferror(stdout)) {
-            fprintf(stderr, "hone %s: cannot write to standard output\n", name);
-            return status ? status : EXIT_WORK;
-        }
-        return status;
+        return finish(name, entries[i].run(argc - 1, argv + 1));
     }
     const char *close = nearest(name, names, ENTRY_COUNT);
     fprintf(stderr, "hone: no command \"%s\"", name);

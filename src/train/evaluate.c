@@ -274,6 +274,10 @@ hone_status hone_evaluate(HoneModel *model, const HoneData *data,
     RETURN_IF_ERROR(status);
     double targets = (double)evaluating.targets, answered = (double)evaluating.answered;
     double loss = evaluating.loss / targets;
+    if (!isfinite(loss))
+        return hone_fail(
+            err, HONE_ERROR_NUMERIC,
+            "the loss is %g: the model or an adapter holds NaN or infinity, or makes it", loss);
     *result = (HoneEvaluation){
         .loss = loss,
         .perplexity = exp(loss),

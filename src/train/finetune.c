@@ -68,6 +68,8 @@ static hone_status check_options(const HoneFinetuneOptions *options, HoneError *
                          (long long)options->data_count);
     if (!options->out && !options->dry_run)
         return hone_fail(err, HONE_ERROR_ARGUMENT, "no folder for the results: --out");
+    if (options->out && !*options->out)
+        return hone_fail(err, HONE_ERROR_ARGUMENT, "--out is empty: name a folder");
     if (options->dropout < 0 || options->dropout > 0)
         return hone_fail(err, HONE_ERROR_UNSUPPORTED, "dropout is %g: only 0 is supported",
                          options->dropout);

@@ -140,6 +140,11 @@ static hone_status decode_loop(HoneGenerator *generator, const HoneSampling *sam
     int64_t limit = sampling->max_tokens > 0 ? sampling->max_tokens : 256, capacity = 0;
     while (result->count < limit) {
         int32_t token = draw(generator, sampling, &stream);
+        if (!isfinite(generator->logits[token]))
+            return hone_fail(err, HONE_ERROR_NUMERIC,
+                             "the logits after %lld tokens are not finite: the model or an adapter "
+                             "holds NaN or infinity, or makes it",
+                             (long long)hone_cache_length(generator->cache));
         if (hone_token_ends(model->tokenizer, token)) {
             result->ended = true;
             return HONE_OK;

@@ -112,6 +112,22 @@ hone_status hone_model_write(HoneModel *model, int dtype, const char *path, Hone
     return status;
 }
 
+// Would writing `out` replace one of the files that it is made from?
+static bool is_an_input(const HoneModel *model, const char *out) {
+    static const char *const parts[] = {"adapter.gguf", "adapter_model.safetensors",
+                                        "adapter_config.json"};
+    bool found = hone_same_file(out, model->path);
+    for (int i = 0; i < model->adapter_paths && !found; i++) {
+        found = hone_same_file(out, model->adapter_path[i]);
+        for (size_t p = 0; p < sizeof parts / sizeof *parts && !found; p++) {
+            char *path = hone_path_join(model->adapter_path[i], parts[p]);
+            found = path && hone_same_file(out, path);
+            hone_free(path);
+        }
+    }
+    return found;
+}
+
 hone_status hone_merge(HoneModel *model, const char *type, const char *out, HoneMerged *merged) {
     HoneError *err = hone_begin(model->context);
     int dtype = hone_dtype_from_name(type);
@@ -120,6 +136,10 @@ hone_status hone_merge(HoneModel *model, const char *type, const char *out, Hone
                          "type \"%s\" is not one of those that merge writes: f32, f16, bf16", type);
     if (hone_is_directory(out))
         return hone_fail(err, HONE_ERROR_ARGUMENT, "%s: is a folder; --out names the GGUF file",
+                         out);
+    if (is_an_input(model, out))
+        return hone_fail(err, HONE_ERROR_ARGUMENT,
+                         "%s: is one of the files that would be merged; give --out another name",
                          out);
     return hone_model_write(model, dtype, out, merged);
 }

@@ -185,7 +185,11 @@ hone_status hone_model_add_adapter(HoneModel *model, const char *path, float wei
     HoneError *err = hone_begin(model->context);
     AdapterBase base = hone_model_adapter_base(model);
     AdapterFile file;
+    if (model->adapter_paths == 64)
+        return hone_fail(err, HONE_ERROR_ARGUMENT, "%s: more than 64 adapters", path);
     RETURN_IF_ERROR(hone_adapter_read(path, &base, &file, err));
+    char *kept = hone_arena_strndup(&model->memory, path, strlen(path));
+    if (kept) model->adapter_path[model->adapter_paths++] = kept;
     hone_status status = HONE_OK;
     for (int64_t i = 0; i < file.count && status == HONE_OK; i++)
         status = attach_pair(model, path, &file.pairs[i], weight);

@@ -37,6 +37,8 @@ struct HoneModel {
     Tokenizer *tokenizer;
     ChatTemplate *chat_template; // NULL: none
     bool adapters_enabled;
+    const char *adapter_path[64]; // as added, for those who write beside them
+    int adapter_paths;
     Arena memory; // names, converted norms, adapters
 };
 

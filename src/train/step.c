@@ -164,6 +164,12 @@ hone_status hone_run_held_out(Run *run, int64_t step, HoneHeldOut *result) {
         first += count;
     }
     double loss = total / (double)targets;
+    if (!isfinite(loss))
+        return hone_fail(
+            run->err, HONE_ERROR_NUMERIC,
+            "the held-out loss after step %lld is %g: the model holds NaN or infinity, "
+            "or makes it",
+            (long long)step, loss);
     *result = (HoneHeldOut){.step = step,
                             .loss = loss,
                             .perplexity = exp(loss),
