@@ -33,9 +33,13 @@ test: everything
 demo: hone
 	@HONE_BINARY=$(HONE) recipes/package-sections/demo
 
+# A process for each file: llama.cpp does not survive all that other libraries do in one.
 interop: everything
-	HONE_BINARY=$(CURDIR)/$(HONE) HONE_MODEL=$$(scripts/get-smollm2) \
-	    $$(scripts/interop-env) -m pytest -q -ra -p no:cacheprovider tests/interop
+	@model=$$(scripts/get-smollm2) && python=$$(scripts/interop-env) || exit 1; failed=0; \
+	for file in tests/interop/test_*.py; do \
+	    echo "$$file"; HONE_BINARY=$(CURDIR)/$(HONE) HONE_MODEL=$$model \
+	        $$python -m pytest -q -ra -p no:cacheprovider $$file || failed=1; \
+	done; exit $$failed
 
 # The suite under the sanitizers, each in a build folder of its own.
 asan tsan: setup

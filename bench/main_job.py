@@ -49,7 +49,8 @@ def measured(command):
         seconds = time.perf_counter() - start
         if process.returncode != 0:
             messages.seek(0)
-            raise SystemExit(f"{command[0]}: status {process.returncode}\n{messages.read()[-2000:]}")
+            raise SystemExit(f"{command[0]}: status {process.returncode}\n"
+                             f"{messages.read()[-2000:]}")
         output.seek(0)
         return output.read(), seconds, usage.ru_maxrss / 1024
 
@@ -78,8 +79,8 @@ def run_hone(options, folder, data):
         os.environ["HONE_BINARY"], "finetune", "--model", os.environ["HONE_MODEL"], "--data", data,
         "--out", folder / "run", "--batch", options.batch, "--rank", options.rank, "--alpha",
         2 * options.rank, "--max-length", options.length, "--no-eos", "--loss-on", "all",
-        "--eval-split", 0, "--shuffle", "off", "--lr", 2e-4, "--schedule", "constant", "--warmup", 0,
-        "--threads", options.threads, "--json"])
+        "--eval-split", 0, "--shuffle", "off", "--lr", 2e-4, "--schedule", "constant", "--warmup",
+        0, "--threads", options.threads, "--json"])
     events = [json.loads(line) for line in out.splitlines()]
     steps = [event for event in events if event["event"] == "step"]
     return {"loss": [step["loss"] for step in steps], "wall": wall, "memory": memory,
@@ -88,8 +89,8 @@ def run_hone(options, folder, data):
 
 def run_peft(options, hf, tokens):
     out, wall, memory = measured([
-        sys.executable, ROOT / "bench" / "peft_lora.py", "--hf", hf, "--examples", tokens, "--batch",
-        options.batch, "--rank", options.rank, "--alpha", 2 * options.rank, "--threads",
+        sys.executable, ROOT / "bench" / "peft_lora.py", "--hf", hf, "--examples", tokens,
+        "--batch", options.batch, "--rank", options.rank, "--alpha", 2 * options.rank, "--threads",
         options.threads])
     return {**json.loads(out.splitlines()[-1]), "wall": wall, "memory": memory}
 

@@ -59,7 +59,7 @@ static int fill_table(FinetuneOptions *given, Option *options) {
         {"type", OPTION_TEXT, &run->type, "TYPE", "of a fully tuned model: f16, bf16, f32"},
         {"eval-every", OPTION_INTEGER, &run->eval_every, "N", "steps between held-out losses"},
         {"checkpoint-every", OPTION_TEXT, &run->checkpoint_every, "T", "steps, or minutes: 5m"},
-        {"resume", OPTION_TEXT, &run->resume, "DIR", "go on with the run in DIR"},
+        {"resume", OPTION_TEXT, &run->resume, "DIR", "go on with DIR's run, by its options"},
         {"dry-run", OPTION_FLAG, &run->dry_run, NULL, "print the plan, write nothing"},
         {"config", OPTION_TEXT, &given->config, "FILE", "YAML of these names"},
     };

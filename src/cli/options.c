@@ -171,19 +171,35 @@ static void mark_config_lists(const Command *command) {
             ((TextList *)command->options[i].target)->from_config = true;
 }
 
-// --config is read first, wherever it stands, so that the command line wins.
+// The value of --NAME wherever it stands; NULL: not given.
+static const char *value_of(const char *name, int argc, char **argv) {
+    size_t length = strlen(name);
+    for (int i = 1; i < argc; i++) {
+        if (strncmp(argv[i], "--", 2) != 0 || strncmp(argv[i] + 2, name, length) != 0) continue;
+        const char *rest = argv[i] + 2 + length;
+        if (*rest == '=') return rest + 1;
+        if (*rest == '\0' && i + 1 < argc) return argv[i + 1];
+    }
+    return NULL;
+}
+
+// --config is read first, wherever it stands, so that the command line wins. A run that is resumed
+// brings its own.
 static int apply_config(const Command *command, int argc, char **argv) {
     if (!find_option(command, "config")) return -1;
-    for (int i = 1; i < argc; i++) {
-        const char *path = NULL;
-        if (strcmp(argv[i], "--config") == 0 && i + 1 < argc)
-            path = argv[i + 1];
-        else if (strncmp(argv[i], "--config=", 9) == 0)
-            path = argv[i] + 9;
-        if (!path) continue;
-        if (!read_config(command, path)) return EXIT_USAGE;
-        mark_config_lists(command);
+    const char *path = value_of("config", argc, argv);
+    const char *resumed = value_of("resume", argc, argv);
+    char own[4096];
+    if (!path && resumed) {
+        snprintf(own, sizeof own, "%s/config.yaml", resumed);
+        FILE *file = fopen(own, "rb"); // without one the options must all be given again
+        if (!file) return -1;
+        fclose(file);
+        path = own;
     }
+    if (!path) return -1;
+    if (!read_config(command, path)) return EXIT_USAGE;
+    mark_config_lists(command);
     return -1;
 }
 

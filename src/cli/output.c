@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 int report_failure(const char *command, const HoneContext *context, hone_status status) {
@@ -136,10 +137,19 @@ const char *time_text(double seconds, char text[32]) {
 // ---- signals -----------------------------------------------------------------------------------
 
 static volatile sig_atomic_t interrupted;
+static volatile sig_atomic_t first_signal; // in seconds
 
+// The second one ends the process, unless it comes with the first: a program that stops another may
+// signal the process and its group at once.
 static void on_signal(int number) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (!interrupted) first_signal = (sig_atomic_t)now.tv_sec;
+    if (interrupted && (sig_atomic_t)now.tv_sec - first_signal > 1) {
+        signal(number, SIG_DFL);
+        raise(number);
+    }
     interrupted = 1;
-    signal(number, SIG_DFL); // the second one ends the process
 }
 
 void watch_signals(void) {

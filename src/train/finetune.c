@@ -294,7 +294,7 @@ static hone_status finish(Run *run, int64_t done) {
         return hone_fail(
             run->err, HONE_INTERRUPTED,
             "stopped after step %lld of %lld; the adapter as it is and a checkpoint are "
-            "in %s; the same command with --resume %s goes on",
+            "in %s; hone finetune --resume %s goes on",
             (long long)done, (long long)run->step_count, run->options.out, run->options.out);
     return HONE_OK;
 }

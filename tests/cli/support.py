@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests of the command line share. Python's own library only: they run wherever Hone builds.
+"""What the tests of the command line share. Python's own library only: they run where Hone builds.
 
 Each test_*.py here is run by ctest as: python3 test_X.py PATH-OF-HONE
 """
@@ -16,7 +16,8 @@ import unittest
 TINY = pathlib.Path(__file__).resolve().parent.parent / "fixtures" / "tiny.gguf"
 HONE = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else os.environ.get("HONE_BINARY", "hone")
 
-CHAT = [{"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+CHAT = [{"messages": [{"role": "user", "content": question},
+                      {"role": "assistant", "content": answer}]}
         for question, answer in [("one?", "two"), ("the end?", "no"), ("in or on", "on"),
                                  ("and then", "the rest"), ("a", "b"), ("10", "11"), ("x y", "z"),
                                  ("of what", "of it")]]

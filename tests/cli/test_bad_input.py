@@ -16,7 +16,8 @@ class Models(Case):
         path = self.write(name, bytes(content))
         data = self.write("data.jsonl", TEXTS)
         out = self.folder / "out"
-        self.refused(USAGE, [path, *says], "finetune", "--model", path, "--data", data, "--out", out)
+        self.refused(USAGE, [path, *says], "finetune", "--model", path, "--data", data, "--out",
+                     out)
         self.assertFalse(out.exists())
         self.refused(USAGE, [path, *says], "eval", "--model", path, "--data", data)
 
@@ -115,7 +116,8 @@ class Data(Case):
         self.refuse(b"{\"text\": \"a\xff\xfeb\"}\n", [":1"])
 
     def test_how_many_more(self):
-        self.refuse(CHAT + ["x", "y", "z"], [f":{len(CHAT) + 1}", "2 more", "--on-bad-example skip"])
+        self.refuse(CHAT + ["x", "y", "z"],
+                    [f":{len(CHAT) + 1}", "2 more", "--on-bad-example skip"])
 
     def test_all_bad_even_if_skipped(self):
         self.refuse(["x", "y"], [":1", "2"], "--on-bad-example", "skip")
@@ -266,7 +268,8 @@ class Adapters(Case):
         self.assertFalse(run.exists())
         self.events(*command, "--out", run)
         before = (run / "adapter.gguf").read_bytes()
-        self.refused(USAGE, [run, "other options"], *command, "--json", "--resume", run, "--lr", "0.5")
+        self.refused(USAGE, [run, "other options"], *command, "--json", "--resume", run, "--lr",
+                     "0.5")
         self.assertEqual((run / "adapter.gguf").read_bytes(), before)
         for file in (run / "checkpoint").iterdir():
             file.write_bytes(file.read_bytes()[:100])

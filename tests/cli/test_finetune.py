@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`hone finetune` on a tiny model: its files, its events, and the promises about repeating a run."""
+"""`hone finetune` on a tiny model: its files, its events, and its promises about repeating a run."""
 import json
 import signal
 import subprocess

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures of the interop tests: the program under test and the reference model.
 
-    HONE_BINARY=build/release/hone HONE_MODEL=model.gguf "$(scripts/interop-env)" -m pytest tests/interop
+    HONE_BINARY=build/release/hone HONE_MODEL=model.gguf \\
+        "$(scripts/interop-env)" -m pytest tests/interop
 """
 import os
 import pathlib
 
 import pytest
 
-# torch and llama.cpp wait for their threads by spinning, which on a machine that has other things to
-# do makes everything ten times slower. Read when the libraries are loaded.
+# torch and llama.cpp wait for their threads by spinning, which on a machine that has other things
+# to do makes everything ten times slower. Read when the libraries are loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """De-quantise a GGUF file into a transformers folder (f32), so that the peers run on exactly the
-weights that Hone reads. Prints the folder; made once, in the cache, and kept while the file and this
-script stay as they are.
+weights that Hone reads. Prints the folder; made once, in the cache, and kept while the file and
+this script stay as they are.
 
     $(scripts/interop-env) tests/interop/gguf_to_hf.py MODEL.gguf [FOLDER]
 """

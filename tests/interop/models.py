@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tiny random Llamas, the same weights as a GGUF file (numpy and gguf-py alone) and in transformers.
+"""Tiny random Llamas: the same weights as a GGUF file (by numpy and gguf-py) and in transformers.
 
 Every shape has something that the others have not: heads grouped or not, a head tied or not, sizes
 that are no multiple of anything, heads of another size than width/heads, F16, scaled positions.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the interop tests share: Hone's command line, and the same work by torch, PEFT, llama.cpp."""
+"""What the interop tests share: Hone's command line; the same work by torch, PEFT, llama.cpp."""
 import contextlib
 import json
 import math
@@ -35,7 +35,7 @@ def write_texts(path, texts):
 
 
 def examples_of(hone, model, data, *options):
-    """(tokens, positions of the tokens to be learnt) of each example, as Hone's training sees it."""
+    """(tokens, positions of the tokens to be learnt) of each example, as training sees it."""
     lines = run_hone(hone, "template", "--model", model, "--data", data, *options)
     return [(line["tokens"], [i for i, learnt in enumerate(line["mask"]) if learnt])
             for line in lines]

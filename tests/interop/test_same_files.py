@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The files that Hone writes, loaded by PEFT, transformers and llama.cpp, give Hone's own numbers.
 
-llama.cpp computes with an f32 cache and without flash attention. On quantised and on F16 matrices it
-rounds the activations to what the matrix has; there means and correlations are compared.
+llama.cpp computes with an f32 cache and without flash attention. On quantised and on F16 matrices
+it rounds the activations to what the matrix has; there means and correlations are compared.
 """
+import pathlib
 import shutil
 import tempfile
-import pathlib
 
 import pytest
 
@@ -54,8 +54,8 @@ def check_close(ours, theirs, limit, what):
 
 
 def converter_layout(run, heads, kv_heads):
-    """adapter.gguf is what llama.cpp's convert_lora_to_gguf makes of the PEFT folder: the same values
-    under GGUF's names, only q's and k's B with their rows in GGUF's order. Returns the number."""
+    """adapter.gguf is what llama.cpp's convert_lora_to_gguf makes of the PEFT folder: the same
+    values under GGUF's names, only q's and k's B with rows in GGUF's order. Returns their number."""
     theirs = safetensors.numpy.load_file(run / "adapter_model.safetensors")
     ours = {tensor.name: tensor.data for tensor in gguf.GGUFReader(run / "adapter.gguf").tensors}
     assert len(ours) == len(theirs)

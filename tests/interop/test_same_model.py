@@ -17,20 +17,20 @@ import numpy as np
 import peers
 
 ENGLISH = """The lighthouse keeper counted the boats each evening, and each evening the number was \
-right. On the third of March it was one too many. He counted again, slowly, touching the glass with \
-a finger for every mast: seven, where six had gone out."""
-CODE = """#include <stdio.h>\n\nstatic int gcd(int a, int b) {\n    while (b != 0) {\n        int r = \
-a % b;\n        a = b;\n        b = r;\n    }\n    return a;\n}\n\nint main(void) {\n\tprintf("%d\\n", \
-gcd(1071, 462)); /* 21 */\n    return 0;\n}\n"""
-PYTHON = """def fib(n):\n    a, b = 0, 1\n    for _ in range(n):\n        a, b = b, a + b\n    return \
-a\n\n\nassert [fib(i) for i in range(8)] == [0, 1, 1, 2, 3, 5, 8, 13]\n"""
+right. On the third of March it was one too many. He counted again, slowly, touching the glass \
+with a finger for every mast: seven, where six had gone out."""
+CODE = """#include <stdio.h>\n\nstatic int gcd(int a, int b) {\n    while (b != 0) {\n        int r \
+= a % b;\n        a = b;\n        b = r;\n    }\n    return a;\n}\n\nint main(void) {\n\tprintf("%d\\n"\
+, gcd(1071, 462)); /* 21 */\n    return 0;\n}\n"""
+PYTHON = """def fib(n):\n    a, b = 0, 1\n    for _ in range(n):\n        a, b = b, a + b\n    \
+return a\n\n\nassert [fib(i) for i in range(8)] == [0, 1, 1, 2, 3, 5, 8, 13]\n"""
 CHINESE = "春天来了，河边的柳树发出了新芽。老人每天早上沿着河岸散步，遇到熟人就停下来聊几句。第三天，天气忽然转冷，只有七度。"
 EMOJI = "👩‍👩‍👧‍👦 at the 🏖️: 🌊🌊🌊 ☀️ → 😎!! Then 🌧️… 😭💔 — 1️⃣2️⃣3️⃣ 🇫🇷🇯🇵 👍🏽👍🏿"
-NUMBERS = "Year  1999\t2000\n  42   7\n3.14159265 -273.15 6.022e23 0xFF 1,234,567.89 50% ½ ² ٣ Ⅷ 1/3"
+NUMBERS = "Year  1999\t2000\n  42   7\n3.14159265 -273.15 6.022e23 0xFF 1,234,567.89 50% ½ ² ٣ Ⅷ"
 MIXED = """Müller & Søn — «Ça va?» спросил он. 「はい」 he wrote: `x[i] += 3;` <b>bold</b> $5.00 \
 naïve Ωmega\u00a0\u2009ﬁn\r\n\r\n\t\tE = mc² ∑ᵢ aᵢ ≤ ∞"""
-CHAT = """<|im_start|>system\nYou are a helpful AI assistant named SmolLM<|im_end|>\n<|im_start|>user\n\
-What is gravity?<|im_end|>\n<|im_start|>assistant\nGravity is the force by which a planet draws \
+CHAT = """<|im_start|>system\nYou are a helpful AI assistant named SmolLM<|im_end|>\n<|im_start|>\
+user\nWhat is gravity?<|im_end|>\n<|im_start|>assistant\nGravity is the force by which a planet draws \
 objects toward its centre.<|im_end|>\n"""
 
 

@@ -224,8 +224,8 @@ def test_full_losses(hone, tiny, tmp_path, name, schedule, warmup, decay):
 
 
 def test_smollm2_lora_losses(hone, model, tmp_path):
-    """On chats. On plain text, which SmolLM2 sees without a first token that it knows, its loss is so
-    sharp that torch in f32 leaves torch in f64 by 15 times what is allowed here."""
+    """On chats. On plain text, which SmolLM2 sees without a first token that it knows, its loss is
+    so sharp that torch in f32 leaves torch in f64 by 15 times what is allowed here."""
     peer = peers.reference_model(model)
     data = tmp_path / "chats.jsonl"
     with open(data, "w", encoding="utf8") as file:
