@@ -33,7 +33,7 @@ test: everything
 demo: hone
 	@HONE_BINARY=$(HONE) recipes/package-sections/demo
 
-# A process for each file: llama.cpp does not survive all that other libraries do in one.
+# A process for each file: a crash inside a peer loses one file's tests, not all.
 interop: everything
 	@model=$$(scripts/get-smollm2) && python=$$(scripts/interop-env) || exit 1; failed=0; \
 	for file in tests/interop/test_*.py; do \

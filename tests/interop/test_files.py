@@ -261,6 +261,8 @@ class Llama:
     def close(self):
         llama_cpp.llama_free(self.context)
         llama_cpp.llama_model_free(self.model)
+        # Back to the package's own: ours goes with this object, and llama.cpp would still call it.
+        llama_cpp.llama_log_set(llama_cpp._logger.llama_log_callback, ctypes.c_void_p(0))
 
 
 @pytest.mark.parametrize("name", ADAPTERS)
