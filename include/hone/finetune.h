@@ -38,8 +38,8 @@ typedef struct HoneFinetuneOptions {
     const char *eval_data; // NULL: split from data
     double eval_split; // < 1: share; ≥ 1: examples; 0: none. Default 0.05, at most 200 examples
     HoneMethod method;
-    int rank;            // 16
-    double alpha;        // 32
+    int rank;            // (auto 0: 16, or the adapter's; another than the adapter's is refused)
+    double alpha;        // (auto 0: 32, or the adapter's, likewise)
     double dropout;      // 0 is the only value so far
     const char *targets; // "all-linear" or a list of q,k,v,o,gate,up,down
     int layers;          // adapt the last N layers only; 0: all
@@ -74,6 +74,7 @@ typedef struct HonePlan { // strings and example are valid during the call only
     const char *model_name, *method;
     int64_t model_parameters, trainable, trained_tensors;
     int64_t train_examples, eval_examples, skipped, cut;
+    int64_t unended; // answers in which the template puts no end token: nothing teaches to stop
     const char *first_skipped;
     int64_t tokens, tokens_computed, targets; // one epoch's: read, computed, in the loss
     int64_t longest;

@@ -112,7 +112,6 @@ static void writer_release(FileWriter *writer) {
 hone_status hone_writer_open(FileWriter *writer, const char *path, HoneError *err) {
     size_t length = strlen(path);
     struct stat existing;
-    *writer = (FileWriter){.descriptor = -1};
     // The rename at the end would put a file in the place of a device or a folder.
     if (stat(path, &existing) == 0 && !S_ISREG(existing.st_mode))
         return hone_fail(err, HONE_ERROR_IO, "%s: cannot write: it is not a regular file", path);
@@ -213,12 +212,14 @@ hone_status hone_file_write(const char *path, const void *bytes, size_t length, 
 
 // ---- logs and folders --------------------------------------------------------------------------
 
-hone_status hone_log_open(LogFile *log, const char *path, bool truncate, HoneError *err) {
+hone_status hone_log_open(LogFile *log, const char *path, int64_t keep, HoneError *err) {
     *log = (LogFile){.descriptor = -1, .path = hone_strdup(path)};
     if (!log->path) return hone_fail_memory(err, strlen(path) + 1, "a path");
-    int flags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | (truncate ? O_TRUNC : 0);
-    log->descriptor = open(path, flags, 0666);
-    if (log->descriptor < 0) {
+    log->descriptor = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    struct stat info;
+    bool fine = log->descriptor >= 0 && fstat(log->descriptor, &info) == 0;
+    if (fine && info.st_size > keep) fine = ftruncate(log->descriptor, keep) == 0;
+    if (!fine) {
         hone_status status = fail_path(err, HONE_ERROR_IO, path, "write");
         hone_log_close(log);
         return status;
@@ -250,6 +251,33 @@ void hone_log_close(LogFile *log) {
     *log = (LogFile){.descriptor = -1};
 }
 
+static hone_status not_a_folder(HoneError *err, const char *path) {
+    return hone_fail(err, HONE_ERROR_IO, "%s: is a file, a folder is wanted", path);
+}
+
+hone_status hone_directory_check(const char *path, HoneError *err) {
+    char *copy = hone_strdup(*path ? path : ".");
+    if (!copy) return hone_fail_memory(err, strlen(path) + 1, "a path");
+    struct stat info;
+    int failed = stat(copy, &info); // the folder, or the nearest one above it that exists
+    while (failed && (errno == ENOENT || errno == ENOTDIR)) {
+        char *slash = strrchr(copy, '/');
+        if (!slash && strcmp(copy, ".") == 0) break;
+        if (slash > copy)
+            *slash = '\0';
+        else
+            snprintf(copy, 2, slash ? "/" : "."); // a path has one character at least
+        failed = stat(copy, &info);
+    }
+    hone_status status = HONE_OK;
+    if (!failed && !S_ISDIR(info.st_mode))
+        status = not_a_folder(err, copy);
+    else if (failed || access(copy, W_OK | X_OK) != 0)
+        status = fail_path(err, HONE_ERROR_IO, copy, "write into the folder");
+    hone_free(copy);
+    return status;
+}
+
 hone_status hone_directory_make(const char *path, HoneError *err) {
     char *copy = hone_strdup(path);
     if (!copy) return hone_fail_memory(err, strlen(path) + 1, "a path");
@@ -259,7 +287,8 @@ hone_status hone_directory_make(const char *path, HoneError *err) {
         char kept = *end;
         *end = '\0';
         if (mkdir(copy, 0777) != 0 && !hone_is_directory(copy))
-            status = fail_path(err, HONE_ERROR_IO, copy, "make the folder");
+            status = errno == EEXIST ? not_a_folder(err, copy)
+                                     : fail_path(err, HONE_ERROR_IO, copy, "make the folder");
         *end = kept;
         if (kept == '\0') break;
     }

@@ -46,11 +46,14 @@ typedef struct LogFile {
     int descriptor;
     char *path;
 } LogFile;
-hone_status hone_log_open(LogFile *log, const char *path, bool truncate, HoneError *err);
+// What stands in the file after its first `keep` bytes goes.
+hone_status hone_log_open(LogFile *log, const char *path, int64_t keep, HoneError *err);
 hone_status hone_log_line(LogFile *log, const char *line, HoneError *err); // adds the newline
 void hone_log_close(LogFile *log);
 
 hone_status hone_directory_make(const char *path, HoneError *err); // with parents; existing is fine
+// Fail as hone_directory_make would, or as writing into the folder would; makes nothing.
+hone_status hone_directory_check(const char *path, HoneError *err);
 // Call visit with the name of every entry but "." and ".."; a folder that cannot be read has none.
 void hone_directory_each(const char *path, void (*visit)(void *user, const char *name), void *user);
 void hone_file_remove(const char *path); // no word if it is not there

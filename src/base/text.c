@@ -185,3 +185,11 @@ int hone_utf8_encode(uint32_t codepoint, char out[4]) {
     out[0] = (char)((0xf00u >> bytes & 0xf0u) | codepoint);
     return bytes;
 }
+
+int hone_excerpt(const char *text) {
+    enum { MOST = 40 };
+    int length = (int)strnlen(text, MOST + 1);
+    if (length <= MOST) return length;
+    for (length = MOST; length > 0 && ((unsigned char)text[length] & 0xc0) == 0x80;) length--;
+    return length;
+}

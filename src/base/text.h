@@ -38,6 +38,8 @@ uint64_t hone_hash_bytes(const void *bytes, size_t length);
 // The length of the UTF-8 sequence that begins at text (1…4), or 0 when it is not valid UTF-8.
 // *codepoint may be NULL.
 int hone_utf8_decode(const char *text, size_t length, uint32_t *codepoint);
+// Bytes of text that fit a message, at most 40 and whole characters: for "%.*s".
+int hone_excerpt(const char *text);
 // Write the code point as UTF-8; returns 1…4.
 int hone_utf8_encode(uint32_t codepoint, char out[4]);
 

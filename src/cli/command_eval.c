@@ -211,10 +211,10 @@ static int option_table(EvalOptions *given, Option *options) {
          "log-probability of every target token, a line an example (with --json)"},
         {"generate", OPTION_FLAG, &given->generate, NULL,
          "answer each prompt greedily and count exact matches"},
-        {"max-tokens", OPTION_INTEGER, &given->max_tokens, "N", "of a generated answer (64)"},
+        {"max-tokens", OPTION_COUNT, &given->max_tokens, "N", "of a generated answer (64)"},
         {"choices", OPTION_TEXT, &given->choices, "FILE|auto",
          "rank fixed answers: a file of one a line, or the data's own"},
-        {"limit", OPTION_INTEGER, &given->limit, "N", "the first N examples only"},
+        {"limit", OPTION_COUNT, &given->limit, "N", "the first N examples only"},
         {"loss-on", OPTION_TEXT, &given->loss_on, "WHAT", "auto, assistant, completion, all"},
         {"on-bad-example", OPTION_TEXT, &given->on_bad, "WHAT", "stop (default) or skip"},
         {"max-length", OPTION_SIZE, &given->max_length, "N", "cut longer examples"},
@@ -241,10 +241,9 @@ int command_eval(int argc, char **argv) {
         fprintf(stderr, "hone eval: --model and --data are needed (usage: %s)\n", command.usage);
         return EXIT_USAGE;
     }
-    if (given.limit < 0 || given.max_tokens < 0) {
-        fprintf(stderr, "hone eval: --limit and --max-tokens want 1 or more\n");
-        return EXIT_USAGE;
-    }
+    if (!given.common.json) note_without_effect(&command, argc, argv, "logprobs", "without --json");
+    if (!given.generate)
+        note_without_effect(&command, argc, argv, "max-tokens", "without --generate");
     HoneDataOptions data = {.max_length = given.max_length, .no_eos = given.no_eos};
     if (!parse_loss_on("eval", given.loss_on, &data.loss_on) ||
         !parse_on_bad("eval", given.on_bad, &data.skip_bad))

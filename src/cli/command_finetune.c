@@ -24,20 +24,21 @@ static int fill_table(FinetuneOptions *given, Option *options) {
         {"eval-split", OPTION_REAL, &run->eval_split, "X",
          "without --eval-data: share or number held out (0.05, at most 200; 0: none)"},
         {"method", OPTION_TEXT, &given->method, "M", "lora (default) or full"},
-        {"rank", OPTION_INTEGER, &given->rank, "N", "of the adapter (16)"},
-        {"alpha", OPTION_REAL, &run->alpha, "X", "its scale is alpha/rank (32)"},
+        {"rank", OPTION_COUNT, &given->rank, "N", "of the adapter (16, or that of --adapter)"},
+        {"alpha", OPTION_RATE, &run->alpha, "X",
+         "its scale is alpha/rank (32, or that of --adapter)"},
         {"dropout", OPTION_REAL, &run->dropout, "X", "only 0 so far"},
         {"targets", OPTION_TEXT, &run->targets, "LIST",
          "all-linear (default), or q,k,v,o,gate,up,down, or patterns of tensor names"},
-        {"layers", OPTION_INTEGER, &given->layers, "N", "adapt the last N layers only"},
+        {"layers", OPTION_COUNT, &given->layers, "N", "adapt the last N layers only"},
         {"rslora", OPTION_FLAG, &run->rslora, NULL, "scale alpha/sqrt(rank)"},
         {"adapter", OPTION_TEXT, &run->adapter, "A", "begin from this adapter"},
-        {"epochs", OPTION_REAL, &run->epochs, "E", "passes over the data (1)"},
-        {"steps", OPTION_INTEGER, &run->steps, "N", "instead of epochs"},
-        {"batch", OPTION_INTEGER, &run->batch, "N", "examples a step"},
+        {"epochs", OPTION_RATE, &run->epochs, "E", "passes over the data (1)"},
+        {"steps", OPTION_COUNT, &run->steps, "N", "instead of epochs"},
+        {"batch", OPTION_COUNT, &run->batch, "N", "examples a step"},
         {"batch-tokens", OPTION_SIZE, &run->batch_tokens, "N",
          "tokens a step, but 4 examples at least (4096, less for little data)"},
-        {"accumulate", OPTION_INTEGER, &run->accumulate, "K",
+        {"accumulate", OPTION_COUNT, &run->accumulate, "K",
          "cut each step into K micro-batches: less memory, same result"},
         {"max-length", OPTION_SIZE, &run->examples.max_length, "N",
          "cut longer examples (the model's context, at most 2048)"},
@@ -46,18 +47,18 @@ static int fill_table(FinetuneOptions *given, Option *options) {
         {"no-eos", OPTION_FLAG, &run->examples.no_eos, NULL,
          "do not end \"text\" records with EOS"},
         {"template", OPTION_TEXT, &run->template_path, "FILE", "another chat template"},
-        {"lr", OPTION_REAL, &run->lr, "X", "learning rate (2e-4; full: 2e-5)"},
+        {"lr", OPTION_RATE, &run->lr, "X", "learning rate (2e-4; full: 2e-5)"},
         {"schedule", OPTION_TEXT, &given->schedule, "S", "cosine (default), linear, constant"},
         {"warmup", OPTION_REAL, &run->warmup, "X", "share of the steps, from 1 on steps (0.03)"},
         {"weight-decay", OPTION_REAL, &run->weight_decay, "X", "of matrices (0)"},
         {"clip", OPTION_REAL, &run->clip, "X", "largest gradient norm (1; 0: off)"},
         {"beta1", OPTION_REAL, &run->beta1, "X", "of AdamW (0.9)"},
         {"beta2", OPTION_REAL, &run->beta2, "X", "of AdamW (0.999)"},
-        {"eps", OPTION_REAL, &run->eps, "X", "of AdamW (1e-8)"},
+        {"eps", OPTION_RATE, &run->eps, "X", "of AdamW (1e-8)"},
         {"shuffle", OPTION_SWITCH, &run->shuffle, "on|off", "the order depends on --seed (on)"},
         {"precision", OPTION_TEXT, &run->precision, "P", "auto or f32"},
         {"type", OPTION_TEXT, &run->type, "TYPE", "of a fully tuned model: f16, bf16, f32"},
-        {"eval-every", OPTION_INTEGER, &run->eval_every, "N", "steps between held-out losses"},
+        {"eval-every", OPTION_COUNT, &run->eval_every, "N", "steps between held-out losses"},
         {"checkpoint-every", OPTION_TEXT, &run->checkpoint_every, "T", "steps, or minutes: 5m"},
         {"resume", OPTION_TEXT, &run->resume, "DIR", "go on with DIR's run, by its options"},
         {"dry-run", OPTION_FLAG, &run->dry_run, NULL, "print the plan, write nothing"},
@@ -106,6 +107,20 @@ static bool resolve(FinetuneOptions *given, HoneDataSource *sources) {
     return true;
 }
 
+static void note_what_is_ignored(const Command *command, int argc, char **argv,
+                                 const HoneFinetuneOptions *run) {
+    if (run->method == HONE_METHOD_FULL)
+        note_without_effect(command, argc, argv, "rank alpha targets layers rslora",
+                            "with --method full");
+    else
+        note_without_effect(command, argc, argv, "type", "without --method full");
+    if (run->adapter)
+        note_without_effect(command, argc, argv, "targets layers rslora", "beside --adapter");
+    if (run->eval_data)
+        note_without_effect(command, argc, argv, "eval-split", "beside --eval-data");
+    if (run->steps > 0) note_without_effect(command, argc, argv, "epochs", "beside --steps");
+}
+
 static const char *missing(const HoneFinetuneOptions *run) {
     if (!run->model) return "--model";
     if (run->data_count == 0) return "--data";
@@ -134,6 +149,7 @@ int command_finetune(int argc, char **argv) {
         fprintf(stderr, "hone finetune: %s is needed (usage: %s)\n", lacking, command.usage);
         return EXIT_USAGE;
     }
+    note_what_is_ignored(&command, argc, argv, &given.run);
     HoneContext *context = open_context("finetune", &given.common, &status);
     if (!context) return status;
     watch_signals();

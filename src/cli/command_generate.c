@@ -20,10 +20,10 @@ static int shared_table(GenerateOptions *given, Option *options) {
         {"adapter", OPTION_LIST, &given->adapters, "A[:WEIGHT]",
          "PEFT folder or GGUF adapter; may be repeated"},
         {"system", OPTION_TEXT, &given->system, "TEXT", "system message"},
-        {"max-tokens", OPTION_INTEGER, &given->max_tokens, "N", "of an answer (256)"},
+        {"max-tokens", OPTION_COUNT, &given->max_tokens, "N", "of an answer (256)"},
         {"temperature", OPTION_REAL, &given->temperature, "T", "0 is greedy (0)"},
         {"top-p", OPTION_REAL, &given->top_p, "P", "draw from the likeliest share P (off)"},
-        {"top-k", OPTION_INTEGER, &given->top_k, "K", "draw from the K likeliest (off)"},
+        {"top-k", OPTION_INTEGER, &given->top_k, "K", "draw from the K likeliest (0: all)"},
         {"template", OPTION_TEXT, &given->template_path, "FILE", "another chat template"},
     };
     int count = (int)(sizeof table / sizeof *table);
@@ -122,6 +122,7 @@ int command_generate(int argc, char **argv) {
                 command.usage);
         return EXIT_USAGE;
     }
+    if (given.raw) note_without_effect(&command, argc, argv, "system template", "beside --raw");
     HoneContext *context = open_context("generate", &given.common, &status);
     if (!context) return status;
     watch_signals();

@@ -61,11 +61,15 @@ static int decode(HoneContext *context, HoneModel *model, const TokenizeOptions 
                   const char *input, size_t length) {
     int32_t *tokens = malloc((length / 2 + 1) * sizeof *tokens);
     int64_t count;
-    const char *wrong = tokens ? read_tokens(input, tokens, &count) : "";
+    if (!tokens) {
+        fputs("hone tokenize: out of memory\n", stderr);
+        return EXIT_WORK;
+    }
+    const char *wrong = read_tokens(input, tokens, &count);
     if (wrong) {
+        size_t shown = strcspn(wrong, " \t\r\n,]");
         fputs("hone tokenize: --decode wants token numbers, found \"", stderr);
-        plain_text(stderr, wrong,
-                   strcspn(wrong, " \t\r\n,]") < 20 ? strcspn(wrong, " \t\r\n,]") : 20);
+        plain_text(stderr, wrong, shown < 20 ? shown : 20);
         fputs("\"\n", stderr);
         free(tokens);
         return EXIT_USAGE;
@@ -224,7 +228,7 @@ int command_template(int argc, char **argv) {
         {"loss-on", OPTION_TEXT, &given.loss_on, "WHAT", "auto, assistant, completion, all"},
         {"on-bad-example", OPTION_TEXT, &given.on_bad, "WHAT", "stop (default) or skip"},
         {"max-length", OPTION_SIZE, &given.max_length, "N", "cut longer examples"},
-        {"limit", OPTION_INTEGER, &given.limit, "N", "show the first N only"},
+        {"limit", OPTION_COUNT, &given.limit, "N", "show the first N only"},
         {"no-eos", OPTION_FLAG, &given.no_eos, NULL, "do not end \"text\" records with EOS"},
     };
     Command command = {.name = "template",

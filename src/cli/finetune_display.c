@@ -66,6 +66,11 @@ static void show_plan(const Display *display, const HonePlan *plan) {
     if (plan->skipped)
         fprintf(stderr, "          %lld bad examples skipped, the first: %s\n",
                 (long long)plan->skipped, plan->first_skipped);
+    if (plan->unended)
+        fprintf(stderr,
+                "          %lld answers have no end token after them: they do not teach when to "
+                "stop\n",
+                (long long)plan->unended);
     fprintf(stderr, "steps     %lld (%.3g epochs), ", (long long)plan->steps, plan->epochs);
     if (plan->batch)
         fprintf(stderr, "%lld examples each", (long long)plan->batch);
@@ -87,18 +92,19 @@ static void show_plan(const Display *display, const HonePlan *plan) {
 static void json_plan(const HonePlan *plan) {
     printf("{\"event\":\"plan\",\"model\":");
     json_text(stdout, plan->model_name);
-    printf(",\"method\":\"%s\",\"trainable\":%lld,\"examples\":%lld,\"eval_examples\":%lld,"
-           "\"skipped\":%lld,\"cut\":%lld,\"tokens\":%lld,\"tokens_computed\":%lld,"
-           "\"targets\":%lld,\"steps\":%lld,\"epochs\":%.9g,\"batch\":%lld,\"batch_tokens\":%lld,"
-           "\"lr\":%.9g,\"memory_bytes\":%lld,\"model_bytes\":%lld,\"state_bytes\":%lld,"
-           "\"activation_bytes\":%lld,\"minutes\":%.3f,\"threads\":%d,\"isa\":\"%s\"",
-           plan->method, (long long)plan->trainable, (long long)plan->train_examples,
-           (long long)plan->eval_examples, (long long)plan->skipped, (long long)plan->cut,
-           (long long)plan->tokens, (long long)plan->tokens_computed, (long long)plan->targets,
-           (long long)plan->steps, plan->epochs, (long long)plan->batch,
-           (long long)plan->batch_tokens, plan->lr, (long long)plan->memory_bytes,
-           (long long)plan->model_bytes, (long long)plan->state_bytes,
-           (long long)plan->activation_bytes, plan->minutes, plan->threads, plan->isa);
+    printf(
+        ",\"method\":\"%s\",\"trainable\":%lld,\"examples\":%lld,\"eval_examples\":%lld,"
+        "\"skipped\":%lld,\"cut\":%lld,\"unended\":%lld,\"tokens\":%lld,\"tokens_computed\":%lld,"
+        "\"targets\":%lld,\"steps\":%lld,\"epochs\":%.9g,\"batch\":%lld,\"batch_tokens\":%lld,"
+        "\"lr\":%.9g,\"memory_bytes\":%lld,\"model_bytes\":%lld,\"state_bytes\":%lld,"
+        "\"activation_bytes\":%lld,\"minutes\":%.3f,\"threads\":%d,\"isa\":\"%s\"",
+        plan->method, (long long)plan->trainable, (long long)plan->train_examples,
+        (long long)plan->eval_examples, (long long)plan->skipped, (long long)plan->cut,
+        (long long)plan->unended, (long long)plan->tokens, (long long)plan->tokens_computed,
+        (long long)plan->targets, (long long)plan->steps, plan->epochs, (long long)plan->batch,
+        (long long)plan->batch_tokens, plan->lr, (long long)plan->memory_bytes,
+        (long long)plan->model_bytes, (long long)plan->state_bytes,
+        (long long)plan->activation_bytes, plan->minutes, plan->threads, plan->isa);
     const HoneExample *example = plan->example;
     printf(",\"first_example\":{\"line\":%d,\"text\":", example->line);
     json_text(stdout, example->text);
@@ -226,6 +232,7 @@ bool display_event(void *user, const HoneEvent *event) {
         if (!display->json) show_held_out(display, event->as.eval);
         break;
     case HONE_EVENT_NOTE:
+        if (display->json) break;
         display_end(display);
         fprintf(stderr, "note: %s\n", event->as.text);
         break;

@@ -9,7 +9,7 @@
 
 int common_options(Common *common, Option *options) {
     const Option all[] = {
-        {"threads", OPTION_INTEGER, &common->threads, "N",
+        {"threads", OPTION_COUNT, &common->threads, "N",
          "threads (default: the physical cores this process may use)"},
         {"isa", OPTION_TEXT, &common->isa, "LEVEL", "force a kernel level: generic, avx2, avx512"},
         {"seed", OPTION_INTEGER, &common->seed, "N", "seed of everything random (default 0)"},
@@ -113,10 +113,12 @@ static bool set_integer(const Command *command, const Option *option, const char
                                             : 0;
         end++;
     }
-    if (end == value || *end || errno || unit == 0 || llabs(number) > INT64_MAX / unit)
-        return wrong_value(command, option, value,
-                           option->kind == OPTION_SIZE ? "a size such as 4096, 512M or 4G"
-                                                       : "a whole number");
+    const char *want = option->kind == OPTION_SIZE    ? "a size such as 4096, 512M or 4G"
+                       : option->kind == OPTION_COUNT ? "a whole number, 1 or more"
+                                                      : "a whole number";
+    bool fits = end != value && !*end && !errno && unit && llabs(number) <= INT64_MAX / unit;
+    if (!fits || (option->kind != OPTION_INTEGER && number < 1))
+        return wrong_value(command, option, value, want);
     *(int64_t *)option->target = number * unit;
     return true;
 }
@@ -124,8 +126,10 @@ static bool set_integer(const Command *command, const Option *option, const char
 static bool set_real(const Command *command, const Option *option, const char *value) {
     char *end;
     double number = strtod(value, &end);
-    if (end == value || *end || !isfinite(number))
-        return wrong_value(command, option, value, "a number");
+    bool fits = end != value && !*end && isfinite(number);
+    if (!fits || (option->kind == OPTION_RATE && number <= 0))
+        return wrong_value(command, option, value,
+                           option->kind == OPTION_RATE ? "a number above 0" : "a number");
     *(double *)option->target = number;
     return true;
 }
@@ -145,9 +149,11 @@ bool set_option(const Command *command, const Option *option, const char *value)
         *(const char **)option->target = value;
         return true;
     case OPTION_INTEGER:
+    case OPTION_COUNT:
     case OPTION_SIZE:
         return set_integer(command, option, value);
     case OPTION_REAL:
+    case OPTION_RATE:
         return set_real(command, option, value);
     case OPTION_LIST: {
         TextList *list = option->target;
@@ -254,6 +260,18 @@ int parse_options(const Command *command, int argc, char **argv) {
         }
     }
     return -1;
+}
+
+void note_without_effect(const Command *command, int argc, char **argv, const char *names,
+                         const char *why) {
+    for (int i = 1; i < argc; i++) {
+        if (strncmp(argv[i], "--", 2) != 0) continue;
+        size_t length = strcspn(argv[i] + 2, "=");
+        for (const char *name = names; *name; name += strcspn(name, " "), name += *name == ' ')
+            if (strcspn(name, " ") == length && strncmp(name, argv[i] + 2, length) == 0)
+                fprintf(stderr, "hone %s: note: --%.*s has no effect %s\n", command->name,
+                        (int)length, name, why);
+    }
 }
 
 void print_help(const Command *command) {

@@ -13,8 +13,10 @@ typedef enum OptionKind {
     OPTION_SWITCH,  // bool *: on or off
     OPTION_TEXT,    // const char **
     OPTION_INTEGER, // int64_t *
-    OPTION_SIZE,    // int64_t *: K, M, G allowed (1024s)
+    OPTION_COUNT,   // int64_t *: 1 or more, so that 0 can mean "not given"
+    OPTION_SIZE,    // int64_t *: 1 or more; K, M, G allowed (1024s)
     OPTION_REAL,    // double *
+    OPTION_RATE,    // double *: above 0
     OPTION_LIST,    // TextList *: may be repeated
 } OptionKind;
 
@@ -59,6 +61,10 @@ int parse_options(const Command *command, int argc, char **argv);
 // Set one option from text; prints the error and returns false when it does not fit.
 bool set_option(const Command *command, const Option *option, const char *value);
 const Option *find_option(const Command *command, const char *name);
+// Say which of the options `names` ("rank alpha") are on the command line though they change
+// nothing, and why.
+void note_without_effect(const Command *command, int argc, char **argv, const char *names,
+                         const char *why);
 void print_help(const Command *command);
 // Print the usage error for an unknown name, with the nearest known one.
 void unknown_option(const Command *command, const char *name);

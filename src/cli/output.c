@@ -27,8 +27,8 @@ int report_failure(const char *command, const HoneContext *context, hone_status 
 }
 
 HoneContext *open_context(const char *command, const Common *common, int *status) {
-    if (common->threads < 0 || common->threads > 1024) {
-        fprintf(stderr, "hone %s: --threads is %lld, want 1…1024\n", command,
+    if (common->threads > 1024) {
+        fprintf(stderr, "hone %s: --threads is %lld, want 1 to 1024\n", command,
                 (long long)common->threads);
         *status = EXIT_USAGE;
         return NULL;
@@ -146,6 +146,9 @@ static void on_signal(int number) {
     clock_gettime(CLOCK_MONOTONIC, &now);
     if (!interrupted) first_signal = (sig_atomic_t)now.tv_sec;
     if (interrupted && (sig_atomic_t)now.tv_sec - first_signal > 1) {
+        static const char line[] = "\nhone: stopped at once; what was last saved stays\n";
+        ssize_t told = write(STDERR_FILENO, line, sizeof line - 1);
+        (void)told; // there may be nobody to tell
         signal(number, SIG_DFL);
         raise(number);
     }
@@ -171,7 +174,7 @@ const char *split_weight(const char *text, double *weight) {
     if (!colon || colon == text || stat(text, &info) == 0) return text;
     char *end;
     double value = strtod(colon + 1, &end);
-    if (end == colon + 1 || *end || !isfinite(value)) return text;
+    if (end == colon + 1 || *end) return text;
     const char *path = keep_text(text, (size_t)(colon - text));
     if (!path) return text;
     *weight = value;

@@ -78,6 +78,17 @@ static size_t skip_space(const char *text, size_t length, size_t at, int *line) 
 
 static hone_status not_json(HoneError *err, const json_error_t *problem, int column) {
     char text[sizeof problem->text];
+    switch (json_error_code(problem)) {
+    case json_error_null_character:
+    case json_error_null_byte_in_key:
+        return hone_fail(err, HONE_ERROR_INPUT,
+                         "a text holds the character \\u0000, which no text may hold (column %d)",
+                         column);
+    case json_error_invalid_utf8:
+        return hone_fail(err, HONE_ERROR_INPUT, "not UTF-8 (column %d)", column);
+    default:
+        break;
+    }
     snprintf(text, sizeof text, "%s", problem->text);
     return hone_fail(err, HONE_ERROR_INPUT, "not JSON: %s (column %d)", text, column);
 }
@@ -204,6 +215,10 @@ hone_status hone_dataset_read(const char *path, const DataOptions *options, Data
         text += 3;
         length -= 3;
     }
+    if (status == HONE_OK && length >= 2 &&
+        (memcmp(text, "\xff\xfe", 2) == 0 || memcmp(text, "\xfe\xff", 2) == 0))
+        status = hone_fail(err, HONE_ERROR_INPUT,
+                           "%s: is UTF-16; UTF-8 is wanted (iconv -f UTF-16 -t UTF-8)", path);
     if (status == HONE_OK) {
         int line = 1;
         size_t at = skip_space(text, length, 0, &line);

@@ -77,9 +77,10 @@ static hone_status check_role(const DataOptions *options, const char *role, size
     bool tool_exists = template_prints(options, "tool");
     if (is_tool && tool_exists) return HONE_OK;
     return hone_fail(err, HONE_ERROR_INPUT,
-                     "message %zu has the role '%s', which does not exist here; the roles are "
+                     "message %zu has the role '%.*s', which does not exist here; the roles are "
                      "%suser, assistant%s",
-                     number, role, template_prints(options, "system") ? "system, " : "",
+                     number, hone_excerpt(role), role,
+                     template_prints(options, "system") ? "system, " : "",
                      tool_exists ? ", tool" : "");
 }
 
@@ -120,8 +121,9 @@ static hone_status read_message(const json_t *message, bool speakers, ChatMessag
     const char *role = role_of_speaker(out->role);
     if (!role)
         return hone_fail(err, HONE_ERROR_INPUT,
-                         "it is from '%s', who does not exist; there are human, gpt, system, tool",
-                         out->role);
+                         "it is from '%.*s', who does not exist; there are human, gpt, system, "
+                         "tool",
+                         hone_excerpt(out->role), out->role);
     out->role = role;
     return HONE_OK;
 }

@@ -141,16 +141,30 @@ static hone_status restore(Run *run, const SafeTensorsFile *file, const char *pa
     return HONE_OK;
 }
 
+static hone_status no_checkpoint(const Run *run) {
+    if (!hone_is_directory(run->options.resume))
+        return hone_fail(run->err, HONE_ERROR_INPUT, "%s: is not the folder of a run to resume",
+                         run->options.resume);
+    return hone_fail(run->err, HONE_ERROR_INPUT, "%s: has no checkpoint to resume from",
+                     run->options.resume);
+}
+
+hone_status hone_checkpoint_check(Run *run) {
+    char *folder = hone_path_join(run->options.resume, "checkpoint");
+    if (!folder) return hone_fail_memory(run->err, 0, "a path");
+    int64_t steps[2];
+    newest(folder, steps);
+    hone_free(folder);
+    return steps[0] >= 0 ? HONE_OK : no_checkpoint(run);
+}
+
 // The newest checkpoint that is whole; the one before it when the newest cannot be read.
 hone_status hone_checkpoint_resume(Run *run, int64_t *steps_done) {
     char *folder = hone_path_join(run->options.resume, "checkpoint");
     if (!folder) return hone_fail_memory(run->err, 0, "a path");
     int64_t steps[2];
     newest(folder, steps);
-    hone_status status = HONE_OK;
-    if (steps[0] < 0)
-        status =
-            hone_fail(run->err, HONE_ERROR_INPUT, "%s: has no checkpoint to resume from", folder);
+    hone_status status = steps[0] < 0 ? no_checkpoint(run) : HONE_OK;
     for (int i = 0; i < 2 && steps[i] >= 0; i++) {
         char *path = file_of(folder, steps[i]);
         SafeTensorsFile file;

@@ -11,8 +11,6 @@
 
 void hone_finetune_defaults(HoneFinetuneOptions *options) {
     *options = (HoneFinetuneOptions){.eval_split = 0.05,
-                                     .rank = 16,
-                                     .alpha = 32,
                                      .targets = "all-linear",
                                      .epochs = 1,
                                      .accumulate = 1,
@@ -33,29 +31,30 @@ void hone_finetune_defaults(HoneFinetuneOptions *options) {
 static hone_status in_range(HoneError *err, const char *name, double value, double low,
                             double high) {
     if (value >= low && value <= high) return HONE_OK;
-    return hone_fail(err, HONE_ERROR_ARGUMENT, "%s is %g, want %g…%g", name, value, low, high);
+    return hone_fail(err, HONE_ERROR_ARGUMENT, "%s is %.10g, want %.10g to %.10g", name, value, low,
+                     high);
 }
 
 static hone_status check_numbers(const HoneFinetuneOptions *options, HoneError *err) {
-    RETURN_IF_ERROR(in_range(err, "eval-split", options->eval_split, 0, 1e9));
+    RETURN_IF_ERROR(in_range(err, "--eval-split", options->eval_split, 0, 1e9));
     if (options->method == HONE_METHOD_LORA && !options->adapter) {
-        RETURN_IF_ERROR(in_range(err, "rank", options->rank, 1, 4096));
-        RETURN_IF_ERROR(in_range(err, "alpha", options->alpha, 1e-6, 1e6));
+        RETURN_IF_ERROR(in_range(err, "--rank", options->rank, 0, 4096));
+        RETURN_IF_ERROR(in_range(err, "--alpha", options->alpha, 0, 1e6));
     }
-    RETURN_IF_ERROR(in_range(err, "layers", options->layers, 0, 4096));
-    if (options->steps == 0) RETURN_IF_ERROR(in_range(err, "epochs", options->epochs, 1e-6, 1e6));
-    RETURN_IF_ERROR(in_range(err, "steps", (double)options->steps, 0, 1e7));
-    RETURN_IF_ERROR(in_range(err, "batch", (double)options->batch, 0, 1e6));
-    RETURN_IF_ERROR(in_range(err, "batch-tokens", (double)options->batch_tokens, 0, 1e8));
-    RETURN_IF_ERROR(in_range(err, "accumulate", (double)options->accumulate, 1, 1e6));
-    RETURN_IF_ERROR(in_range(err, "lr", options->lr, 0, 100));
-    RETURN_IF_ERROR(in_range(err, "warmup", options->warmup, 0, 1e9));
-    RETURN_IF_ERROR(in_range(err, "weight-decay", options->weight_decay, 0, 100));
-    RETURN_IF_ERROR(in_range(err, "clip", options->clip, 0, 1e9));
-    RETURN_IF_ERROR(in_range(err, "beta1", options->beta1, 0, 0.999999));
-    RETURN_IF_ERROR(in_range(err, "beta2", options->beta2, 0, 0.9999999));
-    RETURN_IF_ERROR(in_range(err, "eps", options->eps, 1e-30, 1));
-    RETURN_IF_ERROR(in_range(err, "eval-every", (double)options->eval_every, 0, 1e9));
+    RETURN_IF_ERROR(in_range(err, "--layers", options->layers, 0, 4096));
+    if (options->steps == 0) RETURN_IF_ERROR(in_range(err, "--epochs", options->epochs, 1e-6, 1e6));
+    RETURN_IF_ERROR(in_range(err, "--steps", (double)options->steps, 0, 1e7));
+    RETURN_IF_ERROR(in_range(err, "--batch", (double)options->batch, 0, 1e6));
+    RETURN_IF_ERROR(in_range(err, "--batch-tokens", (double)options->batch_tokens, 0, 1e8));
+    RETURN_IF_ERROR(in_range(err, "--accumulate", (double)options->accumulate, 1, 1e6));
+    RETURN_IF_ERROR(in_range(err, "--lr", options->lr, 0, 100));
+    RETURN_IF_ERROR(in_range(err, "--warmup", options->warmup, 0, 1e9));
+    RETURN_IF_ERROR(in_range(err, "--weight-decay", options->weight_decay, 0, 100));
+    RETURN_IF_ERROR(in_range(err, "--clip", options->clip, 0, 1e9));
+    RETURN_IF_ERROR(in_range(err, "--beta1", options->beta1, 0, 0.999999));
+    RETURN_IF_ERROR(in_range(err, "--beta2", options->beta2, 0, 0.9999999));
+    RETURN_IF_ERROR(in_range(err, "--eps", options->eps, 1e-30, 1));
+    RETURN_IF_ERROR(in_range(err, "--eval-every", (double)options->eval_every, 0, 1e9));
     for (int64_t s = 0; s < options->data_count; s++)
         RETURN_IF_ERROR(in_range(err, "a data file's weight", options->data[s].weight, 1e-6, 1000));
     return HONE_OK;
@@ -71,21 +70,21 @@ static hone_status check_options(const HoneFinetuneOptions *options, HoneError *
     if (options->out && !*options->out)
         return hone_fail(err, HONE_ERROR_ARGUMENT, "--out is empty: name a folder");
     if (options->dropout < 0 || options->dropout > 0)
-        return hone_fail(err, HONE_ERROR_UNSUPPORTED, "dropout is %g: only 0 is supported",
+        return hone_fail(err, HONE_ERROR_UNSUPPORTED, "--dropout is %g: only 0 is supported",
                          options->dropout);
     if (strcmp(options->precision, "auto") != 0 && strcmp(options->precision, "f32") != 0)
         return hone_fail(err, HONE_ERROR_UNSUPPORTED,
-                         "precision \"%s\" is not supported; supported: auto, f32",
+                         "--precision \"%s\" is not supported; supported: auto, f32",
                          options->precision);
     int type = hone_dtype_from_name(options->type);
     if (type != HONE_F32 && type != HONE_F16 && type != HONE_BF16)
-        return hone_fail(err, HONE_ERROR_ARGUMENT, "type \"%s\": supported: f16, bf16, f32",
+        return hone_fail(err, HONE_ERROR_ARGUMENT, "--type \"%s\": supported: f16, bf16, f32",
                          options->type);
     if (options->method == HONE_METHOD_FULL && options->adapter)
         return hone_fail(err, HONE_ERROR_ARGUMENT,
                          "full fine-tuning cannot begin from an adapter: merge it first");
     if (options->batch > 0 && options->batch_tokens > 0)
-        return hone_fail(err, HONE_ERROR_ARGUMENT, "give batch or batch-tokens, not both");
+        return hone_fail(err, HONE_ERROR_ARGUMENT, "give --batch or --batch-tokens, not both");
     return check_numbers(options, err);
 }
 
@@ -97,7 +96,7 @@ static hone_status checkpoint_interval(Run *run) {
     bool minutes = strcmp(end, "m") == 0;
     if (end == text || !(value > 0) || value > 1e9 || (*end && !minutes))
         return hone_fail(run->err, HONE_ERROR_ARGUMENT,
-                         "checkpoint-every is \"%s\", want steps (100) or minutes (5m)", text);
+                         "--checkpoint-every is \"%s\", want steps (100) or minutes (5m)", text);
     run->checkpoint_seconds = minutes ? value * 60 : 0;
     run->checkpoint_steps = minutes ? 0 : (int64_t)(value < 1 ? 1 : value);
     return HONE_OK;
@@ -176,6 +175,8 @@ static hone_status held_out(Run *run, int64_t step, double *loss) {
 static hone_status prepare(Run *run) {
     HoneFinetuneOptions *options = &run->options;
     RETURN_IF_ERROR(checkpoint_interval(run));
+    if (options->out) RETURN_IF_ERROR(hone_directory_check(options->out, run->err));
+    if (options->resume) RETURN_IF_ERROR(hone_checkpoint_check(run));
     RETURN_IF_ERROR(hone_model_load(run->context, options->model, &run->model));
     if (options->template_path)
         RETURN_IF_ERROR(hone_model_set_template(run->model, options->template_path));
@@ -212,17 +213,22 @@ static hone_status check_memory(Run *run, const HonePlan *plan) {
                      (long long)growth >> 20, (long long)available >> 20);
 }
 
-static hone_status open_outputs(Run *run, bool resumed) {
+// A run that stands in the folder already is replaced: two hours of somebody's work, perhaps.
+static void note_replaced(Run *run) {
+    char *config = hone_path_join(run->options.out, "config.yaml");
+    TextBuffer text = {0};
+    hone_text_printf(&text, "%s holds a run already, which this one replaces", run->options.out);
+    if (config && hone_is_file(config) && !text.failed)
+        send(run, (HoneEvent){.kind = HONE_EVENT_NOTE, .as.text = text.data});
+    hone_text_free(&text);
+    hone_free(config);
+}
+
+static hone_status open_outputs(Run *run, int64_t done) {
     RETURN_IF_ERROR(hone_directory_make(run->options.out, run->err));
-    if (!resumed) hone_checkpoint_clear(run);
-    char *path = hone_path_join(run->options.out, "metrics.jsonl");
-    if (!path) return hone_fail_memory(run->err, 0, "a path");
-    hone_status status = hone_log_open(&run->metrics, path, !resumed, run->err);
-    hone_free(path);
-    RETURN_IF_ERROR(status);
-    run->metrics_open = true;
+    if (!run->options.resume) hone_checkpoint_clear(run);
     RETURN_IF_ERROR(hone_config_write(run));
-    return hone_run_add_file(run, "metrics.jsonl");
+    return hone_metrics_open(run, done);
 }
 
 static bool checkpoint_due(const Run *run, int64_t done) {
@@ -306,16 +312,20 @@ static hone_status execute(Run *run) {
     RETURN_IF_ERROR(hone_run_plan(run, &plan));
     RETURN_IF_ERROR(hone_plan_preview(run, &plan, &shown));
     RETURN_IF_ERROR(check_memory(run, &plan));
+    int64_t done = 0;
+    if (run->options.resume) {
+        RETURN_IF_ERROR(hone_parameters_allocate_state(run));
+        RETURN_IF_ERROR(hone_checkpoint_resume(run, &done));
+    }
     send(run, (HoneEvent){.kind = HONE_EVENT_PLAN, .as.plan = &plan});
     if (run->options.dry_run) return HONE_OK;
+    if (!run->options.resume) note_replaced(run);
     if (run->stop)
         return hone_fail(run->err, HONE_INTERRUPTED,
                          "stopped before the first step; nothing was "
                          "written");
-    RETURN_IF_ERROR(hone_parameters_allocate_state(run));
-    int64_t done = 0;
-    if (run->options.resume) RETURN_IF_ERROR(hone_checkpoint_resume(run, &done));
-    RETURN_IF_ERROR(open_outputs(run, run->options.resume != NULL));
+    if (!run->options.resume) RETURN_IF_ERROR(hone_parameters_allocate_state(run));
+    RETURN_IF_ERROR(open_outputs(run, done));
     if (!run->options.resume) RETURN_IF_ERROR(held_out(run, 0, &run->loss_first));
     RETURN_IF_ERROR(train(run, &done));
     return finish(run, done);

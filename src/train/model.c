@@ -2,6 +2,7 @@
 // The public model calls: facts, text and tokens, adapters attached for use.
 #include "train/session.h"
 
+#include <math.h>
 #include <string.h>
 
 static const char *weight_types(HoneModel *model) {
@@ -185,6 +186,9 @@ hone_status hone_model_add_adapter(HoneModel *model, const char *path, float wei
     HoneError *err = hone_begin(model->context);
     AdapterBase base = hone_model_adapter_base(model);
     AdapterFile file;
+    if (!isfinite(weight))
+        return hone_fail(err, HONE_ERROR_ARGUMENT, "%s: its weight is %g, want a number", path,
+                         (double)weight);
     if (model->adapter_paths == 64)
         return hone_fail(err, HONE_ERROR_ARGUMENT, "%s: more than 64 adapters", path);
     RETURN_IF_ERROR(hone_adapter_read(path, &base, &file, err));

@@ -57,6 +57,37 @@ hone_status hone_outputs_write(Run *run) {
     return hone_run_add_file(run, "model.gguf");
 }
 
+// ---- metrics.jsonl -----------------------------------------------------------------------------
+
+// Bytes of the lines up to steps_done: a process that was killed has written steps that no
+// checkpoint holds, and perhaps half a line.
+static int64_t bytes_of_steps(const char *text, int64_t steps_done) {
+    const char *line = text;
+    for (const char *end; (end = strchr(line, '\n')); line = end + 1) {
+        long long step;
+        if (sscanf(line, "{\"event\":\"%*[a-z]\",\"step\":%lld", &step) != 1 || step > steps_done)
+            break;
+    }
+    return line - text;
+}
+
+hone_status hone_metrics_open(Run *run, int64_t steps_done) {
+    char *path = hone_path_join(run->options.out, "metrics.jsonl"), *text = NULL;
+    if (!path) return hone_fail_memory(run->err, 0, "a path");
+    hone_status status = HONE_OK;
+    int64_t keep = 0;
+    if (run->options.resume && hone_is_file(path)) {
+        status = hone_file_read(path, &text, NULL, run->err);
+        if (status == HONE_OK) keep = bytes_of_steps(text, steps_done);
+        hone_free(text);
+    }
+    if (status == HONE_OK) status = hone_log_open(&run->metrics, path, keep, run->err);
+    hone_free(path);
+    RETURN_IF_ERROR(status);
+    run->metrics_open = true;
+    return hone_run_add_file(run, "metrics.jsonl");
+}
+
 // ---- config.yaml -------------------------------------------------------------------------------
 
 // JSON strings are YAML strings.

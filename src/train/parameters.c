@@ -49,7 +49,7 @@ static hone_status slot_is_target(Run *run, const ParameterSlot *slot, bool *cho
         size_t length = strcspn(list, ",");
         char entry[128];
         if (length >= sizeof entry)
-            return hone_fail(run->err, HONE_ERROR_ARGUMENT, "targets: an entry of %zu characters",
+            return hone_fail(run->err, HONE_ERROR_ARGUMENT, "--targets: an entry of %zu characters",
                              length);
         memcpy(entry, list, length);
         entry[length] = '\0';
@@ -67,7 +67,7 @@ static hone_status slot_is_target(Run *run, const ParameterSlot *slot, bool *cho
 static hone_status check_targets(Run *run) {
     const char *list = run->options.targets;
     if (strcmp(list, "all-linear") == 0) return HONE_OK;
-    if (!*list) return hone_fail(run->err, HONE_ERROR_ARGUMENT, "targets: the list is empty");
+    if (!*list) return hone_fail(run->err, HONE_ERROR_ARGUMENT, "--targets: the list is empty");
     while (*list) {
         size_t length = strcspn(list, ",");
         char entry[128];
@@ -75,7 +75,7 @@ static hone_status check_targets(Run *run) {
         list += length + (list[length] == ',');
         if (strcmp(entry, "embed") == 0 || strcmp(entry, "head") == 0)
             return hone_fail(run->err, HONE_ERROR_UNSUPPORTED,
-                             "targets: adapters on \"%s\" are not supported", entry);
+                             "--targets: adapters on \"%s\" are not supported", entry);
         bool found = false;
         for (int64_t i = 0; i < run->model->slot_count && !found; i++) {
             const ParameterSlot *slot = &run->model->slots[i];
@@ -83,10 +83,11 @@ static hone_status check_targets(Run *run) {
             found = strcmp(entry, slot->target) == 0 || fnmatch(entry, slot->name, 0) == 0;
         }
         if (!found)
-            return hone_fail(run->err, HONE_ERROR_ARGUMENT,
-                             "targets: \"%s\" is neither all-linear, nor one of %s, nor a pattern "
-                             "of tensor names that matches a layer's matrix",
-                             entry, all_linear);
+            return hone_fail(
+                run->err, HONE_ERROR_ARGUMENT,
+                "--targets: \"%s\" is neither all-linear, nor one of %s, nor a pattern "
+                "of tensor names that matches a layer's matrix",
+                entry, all_linear);
     }
     return HONE_OK;
 }
@@ -99,7 +100,7 @@ static hone_status new_adapter(Run *run, ParameterSlot *slot, int64_t rank, floa
     const int64_t *shape = slot->tensor->shape;
     if (rank > shape[0] && rank > shape[1])
         return hone_fail(run->err, HONE_ERROR_ARGUMENT,
-                         "rank %lld is more than both sides of %s (%lld, %lld)", (long long)rank,
+                         "--rank %lld is more than both sides of %s (%lld, %lld)", (long long)rank,
                          slot->name, (long long)shape[0], (long long)shape[1]);
     Adapter adapter = {.A = matrix(rank, shape[1]), .B = matrix(shape[0], rank), .scale = scale};
     Adapter *added;
@@ -130,7 +131,9 @@ static void draw_initial(Run *run) {
 }
 
 static hone_status fresh_adapters(Run *run) {
-    const HoneFinetuneOptions *options = &run->options;
+    HoneFinetuneOptions *options = &run->options;
+    if (options->rank == 0) options->rank = 16;
+    if (!(options->alpha > 0)) options->alpha = 32;
     RETURN_IF_ERROR(check_targets(run));
     double root = options->rslora ? sqrt((double)options->rank) : (double)options->rank;
     int first_layer = options->layers > 0 ? run->model->config.layers - options->layers : 0;
@@ -150,13 +153,29 @@ static hone_status fresh_adapters(Run *run) {
     return HONE_OK;
 }
 
+// What was asked for beside an adapter must be what the adapter has.
+static hone_status check_agrees(const Run *run, const AdapterPair *pair) {
+    const HoneFinetuneOptions *options = &run->options;
+    double alpha = (double)pair->scale * pair->rank;
+    if (options->rank > 0 && options->rank != pair->rank)
+        return hone_fail(run->err, HONE_ERROR_ARGUMENT,
+                         "%s: has rank %d, --rank is %d: an adapter keeps its rank",
+                         options->adapter, pair->rank, options->rank);
+    if (options->alpha > 0 && fabs(options->alpha - alpha) > 1e-4 * alpha)
+        return hone_fail(run->err, HONE_ERROR_ARGUMENT,
+                         "%s: scales by %g, which is an alpha of %g, --alpha is %g: an adapter "
+                         "keeps its scale",
+                         options->adapter, (double)pair->scale, alpha, options->alpha);
+    return HONE_OK;
+}
+
 // Continue from an adapter: its rank, scale and targets are taken over.
 static hone_status continued_adapters(Run *run) {
     HoneFinetuneOptions *options = &run->options;
     AdapterBase base = hone_model_adapter_base(run->model);
     AdapterFile file;
     RETURN_IF_ERROR(hone_adapter_read(options->adapter, &base, &file, run->err));
-    hone_status status = HONE_OK;
+    hone_status status = check_agrees(run, &file.pairs[0]);
     for (int64_t i = 0; i < file.count && status == HONE_OK; i++) {
         const AdapterPair *pair = &file.pairs[i];
         ParameterSlot *slot = hone_model_slot(run->model, pair->name);

@@ -134,12 +134,20 @@ hone_status hone_plan_preview(Run *run, HonePlan *plan, HoneExample *shown) {
     return HONE_OK;
 }
 
+static bool lacks_an_end(const Run *run, const Example *example) {
+    int64_t last = example->count - 1;
+    while (last > 0 && !example->target[last]) last--;
+    return example->answer && !example->cut &&
+           !hone_token_ends(run->model->tokenizer, example->token[last]);
+}
+
 static void count_data(const Run *run, HonePlan *plan) {
     for (int64_t i = 0; i < run->train_count; i++) {
         const Example *example = run->train[i];
         plan->tokens += example->count;
         plan->targets += example->targets;
         plan->cut += example->cut;
+        plan->unended += lacks_an_end(run, example);
         if (example->count > plan->longest) plan->longest = example->count;
     }
     plan->tokens_computed = plan->tokens;

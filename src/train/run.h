@@ -94,6 +94,7 @@ hone_status hone_batch_loss(Model *model, Tape *tape, Arena *memory, const Examp
                             int64_t count, double weight, HeadLoss *loss, HoneError *err);
 
 // checkpoint.c
+hone_status hone_checkpoint_check(Run *run); // fail unless options.resume holds one
 void hone_checkpoint_clear(const Run *run);
 hone_status hone_checkpoint_write(Run *run, int64_t steps_done);
 hone_status hone_checkpoint_resume(Run *run, int64_t *steps_done);
@@ -101,6 +102,8 @@ hone_status hone_checkpoint_resume(Run *run, int64_t *steps_done);
 // outputs.c
 hone_status hone_outputs_write(Run *run);
 hone_status hone_config_write(Run *run);
+// Open metrics.jsonl; the lines after steps_done, of a run that ended without a checkpoint, go.
+hone_status hone_metrics_open(Run *run, int64_t steps_done);
 hone_status hone_run_add_file(Run *run, const char *name);
 
 // merge.c: the model as one GGUF file, matrices as dtype.

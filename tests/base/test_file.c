@@ -190,18 +190,22 @@ static void a_log_is_appended_to(void) {
     LogFile log;
     in_folder(&folder, "log", path);
     for (int round = 0; round < 2; round++) {
-        CHECK(hone_log_open(&log, path, false, &err) == HONE_OK);
+        CHECK(hone_log_open(&log, path, INT64_MAX, &err) == HONE_OK);
         CHECK(hone_log_line(&log, "{}", &err) == HONE_OK);
         CHECK(hone_log_line(&log, "", &err) == HONE_OK);
         hone_log_close(&log);
     }
     check_content(path, "{}\n\n{}\n\n");
-    CHECK(hone_log_open(&log, path, true, &err) == HONE_OK);
+    CHECK(hone_log_open(&log, path, 4, &err) == HONE_OK);
+    CHECK(hone_log_line(&log, "[]", &err) == HONE_OK);
+    hone_log_close(&log);
+    check_content(path, "{}\n\n[]\n");
+    CHECK(hone_log_open(&log, path, 0, &err) == HONE_OK);
     hone_log_close(&log);
     hone_log_close(&log);
     check_content(path, "");
     unlink(path);
-    CHECK_INT(hone_log_open(&log, in_folder(&folder, "no/log", path), false, &err), HONE_ERROR_IO);
+    CHECK_INT(hone_log_open(&log, in_folder(&folder, "no/log", path), 0, &err), HONE_ERROR_IO);
     folder_remove(&folder);
 }
 
@@ -209,7 +213,7 @@ static void a_full_device_fails_the_log(void) {
     if (access("/dev/full", W_OK) != 0) return;
     HoneError err = {0};
     LogFile log;
-    CHECK(hone_log_open(&log, "/dev/full", false, &err) == HONE_OK);
+    CHECK(hone_log_open(&log, "/dev/full", INT64_MAX, &err) == HONE_OK);
     CHECK_INT(hone_log_line(&log, "{}", &err), HONE_ERROR_IO);
     CHECK_CONTAINS(err.message, "/dev/full: cannot write");
     hone_log_close(&log);
@@ -223,10 +227,19 @@ static void folders_are_made_with_parents(void) {
     CHECK(hone_directory_make(path, &err) == HONE_OK);
     CHECK(hone_directory_make(path, &err) == HONE_OK);
     CHECK(hone_is_directory(path) && !hone_is_file(path));
+    CHECK(hone_directory_check(path, &err) == HONE_OK);
+    CHECK(hone_directory_check("no/such//folder/", &err) == HONE_OK && !hone_is_directory("no"));
+    CHECK(hone_directory_check("/no-such-folder", &err) == HONE_OK);
     in_folder(&folder, "a/b/c/file", path);
     CHECK(hone_file_write(path, "x", 1, &err) == HONE_OK);
     CHECK_INT(hone_directory_make(path, &err), HONE_ERROR_IO);
+    CHECK_CONTAINS(err.message, "file: is a file, a folder is wanted");
     CHECK_CONTAINS(err.message, path);
+    char below[512];
+    CHECK_INT(hone_directory_check(in_folder(&folder, "a/b/c/file/x/y", below), &err),
+              HONE_ERROR_IO);
+    CHECK_CONTAINS(err.message, path);
+    CHECK_CONTAINS(err.message, "file: is a file, a folder is wanted");
     unlink(path);
     rmdir(in_folder(&folder, "a/b/c", path));
     rmdir(in_folder(&folder, "a/b", path));

@@ -111,9 +111,11 @@ class Data(Case):
         self.refuse(good * 3 + "{\"text\": \"a b\n" + good, [":4", "JSON"])
         self.refuse(good + "hello\n", [":2", "JSON"])
         self.refuse("\x1f\x8b\x08 not text", [":1", "JSON"])
+        self.refuse(good + '{"text": "a\\u0000b"}', [":2", "\\u0000", "column"])
+        self.refuse(good.encode("utf-16"), ["UTF-16"])
 
     def test_bytes_that_are_no_utf8(self):
-        self.refuse(b"{\"text\": \"a\xff\xfeb\"}\n", [":1"])
+        self.refuse(b"{\"text\": \"a\xff\xfeb\"}\n", [":1", "not UTF-8"])
 
     def test_how_many_more(self):
         self.refuse(CHAT + ["x", "y", "z"],
@@ -137,6 +139,9 @@ class Data(Case):
         wrong = {"messages": [{"role": "wizard", "content": "a"},
                               {"role": "assistant", "content": "b"}]}
         self.refuse(self.after_good_ones(wrong), [":3", "wizard", "user"])
+        wrong["messages"][0]["role"] = "äö" * 5000
+        line = self.refuse(self.after_good_ones(wrong), [":3", "'" + "äö" * 10 + "'", "user"])
+        self.assertNotIn("äö" * 11, line)
 
     def test_wrong_shapes(self):
         for record, says in (({"message": "a"}, "message"), ([1, 2], "list"), (7, "number"),
@@ -171,9 +176,12 @@ class Options(Case):
                               ("batch", "-4"), ("lr", "-1"), ("lr", "nan"), ("epochs", "0"),
                               ("max-length", "99G"), ("max-length", "1"), ("accumulate", "0"),
                               ("beta2", "1"), ("threads", "-1"), ("eval-split", "-0.1"),
-                              ("eval-split", "8"), ("checkpoint-every", "soon"), ("layers", "-1")):
+                              ("eval-split", "8"), ("checkpoint-every", "soon"), ("layers", "-1"),
+                              ("lr", "0"), ("batch", "0"), ("steps", "0"), ("threads", "0"),
+                              ("eval-every", "0"), ("max-length", "0"), ("batch-tokens", "0")):
             with self.subTest(option=option, value=value):
-                self.refuse([option.replace("max-", "")], f"--{option}", value)
+                self.refuse([option.replace("max-", ""), "want" if value == "0" else ""],
+                            f"--{option}", value)
 
     def test_words(self):
         self.refuse(["schedule", "sideways", "cosine"], "--schedule", "sideways")
@@ -250,6 +258,9 @@ class Adapters(Case):
     def test_refused(self):
         data = self.write("data.jsonl", CHAT)
         fixtures = TINY.parent / "io"
+        nan = f"{fixtures / 'peft-plain'}:nan"
+        self.refused(USAGE, ["peft-plain", "nan"], "eval", "--model", TINY, "--data", data,
+                     "--adapter", nan)
         for adapter, says in ((self.folder / "none", "none"), (self.folder, str(self.folder)),
                               (TINY, "adapter"), (fixtures / "peft-plain", "q"),
                               (fixtures / "peft-dora", "DoRA"), (data, "data.jsonl")):
@@ -264,12 +275,11 @@ class Adapters(Case):
     def test_resume(self):
         data, run = self.write("data.jsonl", CHAT), self.folder / "run"
         command = ["finetune", "--model", TINY, "--data", data, "--steps", 3]
-        self.refused(USAGE, [run, "checkpoint"], *command, "--json", "--resume", run)
+        self.refused(USAGE, [run, "resume"], *command, "--resume", run)
         self.assertFalse(run.exists())
         self.events(*command, "--out", run)
         before = (run / "adapter.gguf").read_bytes()
-        self.refused(USAGE, [run, "other options"], *command, "--json", "--resume", run, "--lr",
-                     "0.5")
+        self.refused(USAGE, [run, "other options"], *command, "--resume", run, "--lr", "0.5")
         self.assertEqual((run / "adapter.gguf").read_bytes(), before)
         for file in (run / "checkpoint").iterdir():
             file.write_bytes(file.read_bytes()[:100])
@@ -291,10 +301,14 @@ class Places(Case):
         self.command = ["finetune", "--model", TINY, "--data", self.data, "--steps", 3]
 
     def test_unwritable_folder(self):
-        for out, says in ((self.data / "out", self.data), (self.data, self.data),
+        """Said before anything is read or planned, where it can be."""
+        for out, says in ((self.data / "out", f"{self.data}: is a file, a folder is wanted"),
+                          (self.data, f"{self.data}: is a file, a folder is wanted"),
                           (pathlib.Path("/proc/hone-out"), "/proc/hone-out")):
             with self.subTest(out=out):
                 self.refused(WORK, [says], *self.command, "--json", "--out", out)
+        done = self.hone(*self.command, "--json", "--out", self.data)
+        self.assertEqual(done.stdout, "")
         self.assertEqual(self.data.read_text().count("\n"), len(CHAT))
 
     def test_unwritable_folder_without_permission(self):

@@ -23,6 +23,10 @@ class Finetune(Case):
         events, said = self.events(*self.command, "--out", out, *options)
         return out, events, said
 
+    def losses(self, out):
+        lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        return [line["loss"] for line in lines if line["event"] == "step"]
+
     def same_adapter(self, a, b):
         for name in ("adapter_model.safetensors", "adapter.gguf"):
             self.assertEqual((a / name).read_bytes(), (b / name).read_bytes(), name)
@@ -54,9 +58,7 @@ class Finetune(Case):
         for name in done["files"]:
             self.assertTrue(self.folder.joinpath(name).is_file(), name)
         self.assertTrue(any((out / "checkpoint").iterdir()))
-        metrics = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-        self.assertEqual([line["loss"] for line in metrics if line["event"] == "step"],
-                         [event["loss"] for event in steps])
+        self.assertEqual(self.losses(out), [event["loss"] for event in steps])
         self.assert_nothing_half_written()
 
     def test_what_a_person_sees(self):
@@ -94,6 +96,48 @@ class Finetune(Case):
         [base], _ = self.events(*evaluate, TINY)
         [tuned], _ = self.events(*evaluate, out / "model.gguf")
         self.assertLess(tuned["loss"], 0.7 * base["loss"])
+
+    def test_what_has_no_effect_is_said(self):
+        def said(*options, command="finetune"):
+            done = self.hone(command, "--model", TINY, "--data", self.data, *options)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            return done.stderr
+
+        out, _, _ = self.run_to("run", "--steps", 1, "--rank", 4, "--alpha", 6)
+        again = ["--out", self.folder / "again", "--steps", 1]
+        self.assertIn("--rank has no effect with --method full",
+                      said(*again, "--method", "full", "--rank", 4))
+        self.assertIn("--type has no effect", said(*again, "--type", "f32"))
+        self.assertIn("--eval-split has no effect beside --eval-data",
+                      said(*again, "--eval-data", self.data, "--eval-split", "0.5"))
+        text = said(*again, "--adapter", out, "--targets", "q", "--rank", 4, "--alpha", 6)
+        self.assertIn("--targets has no effect beside --adapter", text)
+        self.assertNotIn("--rank", text)
+        self.assertIn("--logprobs has no effect without --json", said("--logprobs", command="eval"))
+        # A file of options that holds them is no news to anybody.
+        text = said("--config", self.folder / "again" / "config.yaml", *again)
+        self.assertNotIn("no effect", text)
+
+    def test_a_run_that_is_replaced_is_named(self):
+        out, events, _ = self.run_to("run", "--steps", 1)
+        self.assertNotIn("note", [event["event"] for event in events])
+        _, events, said = self.run_to("run", "--steps", 1)
+        [note] = [event for event in events if event["event"] == "note"]
+        self.assertIn(str(out), note["text"])
+        done = self.hone(*self.command, "--out", out, "--steps", 1)
+        self.assertIn(f"note: {out} holds a run already", done.stderr)
+        _, events, _ = self.run_to("run", "--steps", 1, "--resume", out)
+        self.assertNotIn("note", [event["event"] for event in events])
+
+    def test_answers_that_do_not_end(self):
+        words = self.write("words.jinja", "{% for m in messages %}{{ m.content }} {% endfor %}")
+        _, events, _ = self.run_to("run", "--steps", 1, "--eval-split", "0", "--template", words)
+        self.assertEqual(events[0]["unended"], len(CHAT))
+        _, events, _ = self.run_to("run", "--steps", 1, "--eval-split", "0")
+        self.assertEqual(events[0]["unended"], 0)
+        done = self.hone(*self.command, "--out", self.folder / "run", "--steps", 1, "--template",
+                         words)
+        self.assertIn("have no end token", done.stderr)
 
     def test_text_ends_with_eos_unless_told(self):
         texts = self.write("texts.jsonl", TEXTS)
@@ -202,9 +246,14 @@ class Finetune(Case):
         out = self.folder / "killed"
         status, _ = self.interrupt(out, signal.SIGKILL, 140, "--checkpoint-every", "50")
         self.assertEqual(status, -signal.SIGKILL)
+        with open(out / "metrics.jsonl", "a") as metrics:
+            metrics.write('{"event":"step","st')  # killed in the middle of a line
         self.events(*self.command, "--steps", LONG, "--eval-split", "0", "--checkpoint-every", "50",
                     "--resume", out)
         self.same_adapter(whole, out)
+        logged = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        self.assertEqual([line["step"] for line in logged], list(range(1, LONG + 1)))
+        self.assertEqual([line["loss"] for line in logged], self.losses(whole))
         self.assertLessEqual(len(list((out / "checkpoint").iterdir())), 2)
 
 

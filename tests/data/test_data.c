@@ -302,12 +302,12 @@ static void broken_json_gives_line_and_column(void) {
              "d.jsonl:2: not JSON: '}' expected near end of file (column 11)");
     bad_line("{\"text\":\"a\"}\n\n  {\"text\" \"b\"}\n{\"text\":\"c\"}\n",
              "d.jsonl:3: not JSON: ':' expected near '\"b\"' (column 13)");
-    bad_line("{\"text\":\"a\\u0000\"}", "d.jsonl:1: not JSON: \\u0000 is not allowed without "
-                                        "JSON_ALLOW_NUL near '\"a\\u0000\"' (column 17)");
+    bad_line("{\"text\":\"a\\u0000\"}", "d.jsonl:1: a text holds the character \\u0000, which no "
+                                        "text may hold (column 17)");
     bad_line("{\"text\":\"a\",\"text\":\"b\"}",
              "d.jsonl:1: not JSON: duplicate object key near '\"text\"' (column 18)");
-    bad_line("{\"text\":\"a\xff\"}",
-             "d.jsonl:1: not JSON: unable to decode byte 0xff near '\"a' (column 10)");
+    bad_line("{\"text\":\"a\xff\"}", "d.jsonl:1: not UTF-8 (column 10)");
+    bad_line("\xff\xfe{", "d.jsonl: is UTF-16; UTF-8 is wanted (iconv -f UTF-16 -t UTF-8)");
     bad_line("[{\"text\":\"a\"},\n {\"text\":}]",
              "d.jsonl:2: not JSON: unexpected token near '}' (column 10)");
     bad_line("[{\"text\":\"a\"}\n{\"text\":\"b\"}]",
