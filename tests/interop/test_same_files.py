@@ -6,6 +6,8 @@ it rounds the activations to what the matrix has; there means and correlations a
 """
 import pathlib
 import shutil
+import subprocess
+import sys
 import tempfile
 
 import pytest
@@ -18,7 +20,6 @@ import gguf_to_hf
 import models
 import numpy as np
 import peers
-import safetensors.numpy
 from test_same_training import LINES
 
 # What the adapters are tried on: near to what they learnt, and far from it.
@@ -42,7 +43,8 @@ def check_rounded(ours, theirs, ours_base, theirs_base, what):
     """llama.cpp rounded the activations: the mean difference, and the adapter's effect."""
     a, b = flat(ours), flat(theirs)
     effect = np.corrcoef(a - flat(ours_base), b - flat(theirs_base))[0, 1]
-    print(f"{what}: mean difference {np.abs(a - b).mean():.2e}, effects correlate {effect:.5f}")
+    print(f"{what}: mean difference {np.abs(a - b).mean():.2e}, worst {np.abs(a - b).max():.2e}, "
+          f"effects correlate {effect:.5f}")
     assert np.abs(a - b).mean() <= 5e-2, what
     assert effect >= 0.99, what
 
@@ -53,20 +55,26 @@ def check_close(ours, theirs, limit, what):
     assert worst <= limit, what
 
 
-def converter_layout(run, heads, kv_heads):
-    """adapter.gguf is what llama.cpp's convert_lora_to_gguf makes of the PEFT folder: the same
-    values under GGUF's names, only q's and k's B with rows in GGUF's order. Returns their number."""
-    theirs = safetensors.numpy.load_file(run / "adapter_model.safetensors")
-    ours = {tensor.name: tensor.data for tensor in gguf.GGUFReader(run / "adapter.gguf").tensors}
-    assert len(ours) == len(theirs)
-    for name, values in theirs.items():
-        module, half = name.removeprefix("base_model.model.").split(".lora_")
-        name = f"{models.gguf_name(module + '.weight')}.lora_{half[0].lower()}"
-        rows = models.heads_of(name, heads, kv_heads) if half[0] == "B" else 0
-        values = models.gguf_rows(values, rows) if rows else values
-        assert values.dtype == np.float32 and ours[name].dtype == np.float32
-        assert np.array_equal(ours[name], values), name
-    return len(ours)
+def check_converter(run, config):
+    """adapter.gguf is what llama.cpp's own converter makes of the PEFT folder, bit for bit. Returns
+    the number of its tensors."""
+    base, made = run.parent / f"{run.name}-base", run.parent / f"{run.name}-converted.gguf"
+    config.architectures = ["LlamaForCausalLM"]
+    config.save_pretrained(base)
+    script = pathlib.Path(sys.prefix) / "llama.cpp" / "convert_lora_to_gguf.py"
+    done = subprocess.run([sys.executable, "-B", script, "--base", base, "--outtype", "f32",
+                           "--outfile", made, run], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    ours, theirs = (gguf.GGUFReader(path) for path in (run / "adapter.gguf", made))
+    for key in ("adapter.lora.alpha", "adapter.type", "general.architecture", "general.type"):
+        assert ours.fields[key].contents() == theirs.fields[key].contents(), key
+    wanted = {tensor.name: tensor for tensor in theirs.tensors}
+    assert {tensor.name for tensor in ours.tensors} == set(wanted)
+    for tensor in ours.tensors:
+        other = wanted[tensor.name]
+        assert tensor.tensor_type == other.tensor_type, tensor.name
+        assert np.array_equal(tensor.data, other.data), tensor.name
+    return len(wanted)
 
 
 # ---- tiny models: every shape ------------------------------------------------------------------
@@ -91,8 +99,8 @@ def test_tiny_adapter_and_merged_files(hone, folder, name):
     again = peers.hone_logprobs(hone, path, probes, "--adapter", run / "adapter.gguf")
     check_close(ours, again, 0, "Hone, adapter.gguf")
 
-    assert converter_layout(run, shape.heads, shape.kv_heads) == 14 * shape.layers
     model = models.transformers_model(shape).double()
+    assert check_converter(run, model.config) == 14 * shape.layers
     check_close(ours, peers.torch_logprobs(peers.with_adapter(model, run), examples), 1e-4, "PEFT")
     theirs = peers.llama_logprobs(path, examples, run / "adapter.gguf")
     if shape.half:
@@ -157,8 +165,8 @@ def test_smollm2_adapter_in_peft(model, trained):
     check_close(ours, peers.torch_logprobs(peers.with_adapter(peer, run), examples), 2e-3, "PEFT")
 
 
-def test_smollm2_adapter_has_the_converters_layout(trained):
-    assert converter_layout(trained[0], 9, 3) == 420
+def test_smollm2_adapter_is_what_the_converter_makes(model, trained):
+    assert check_converter(trained[0], peers.reference_model(model).config) == 420
 
 
 def test_smollm2_adapter_in_llama_cpp(hone, model, folder, trained):
@@ -193,5 +201,6 @@ def test_smollm2_merged_f16(hone, model, folder, trained):
     assert np.abs(flat(ours) - flat(adapted)).mean() <= 1e-2  # what rounding to F16 costs
     check_close(ours, peers.torch_logprobs(gguf_to_hf.load_model(path), examples), 2e-3,
                 "transformers")
-    check_rounded(ours, peers.llama_logprobs(path, examples), base,
-                  peers.llama_logprobs(model, examples), "llama.cpp")
+    theirs = peers.llama_logprobs(path, examples)
+    check_close(ours, theirs, 1e-2, "llama.cpp")
+    check_rounded(ours, theirs, base, peers.llama_logprobs(model, examples), "llama.cpp")

@@ -186,6 +186,16 @@ def test_smollm2_lora_gradients(hone, gradients, model, tmp_path):
     assert abs(result["loss"] - loss) < 1e-4 * loss
 
 
+def test_smollm2_lora_gradients_with_zero_b(gradients, model, tmp_path):
+    peer = peers.reference_model(model)
+    data = peers.write_texts(tmp_path / "texts.jsonl", LINES[:4])
+    adapter = peers.make_adapter(peer, tmp_path / "adapter", rank=16, alpha=32, b_scale=0)
+    _, ours = gradients(model, data, tmp_path / "gradients", adapter)
+    assert len(ours) == 420
+    for tensor, values in ours.items():
+        assert values.any() == tensor.endswith(".lora_b"), tensor
+
+
 # ---- 50 steps ----------------------------------------------------------------------------------
 
 
