@@ -88,7 +88,8 @@ static void measure(const KernelContext *kc, const Shape *s) {
     int32_t *begin = hone_alloc((size_t)s->keys * sizeof *begin);
     int32_t *end = hone_alloc((size_t)s->keys * sizeof *end);
     double work = pairs(s, begin, end) * s->heads * s->size;
-    AttentionArgs args = {.queries = s->queries,
+    AttentionArgs args = {.batch = 1,
+                          .queries = s->queries,
                           .keys = s->keys,
                           .heads = s->heads,
                           .kv_heads = s->kv_heads,

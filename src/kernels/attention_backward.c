@@ -27,12 +27,12 @@ typedef struct Backward {
     int64_t block_keys;            // keys of a block
     int64_t padded;                // rows of all panels
     StripBounds *bounds;           // (strips)
-    uint8_t *infinite_rows;        // (kv_heads, panels): NaN or infinity in q or d_o
-    float *Q, *dO;                 // (kv_heads, panels, D or E, HONE_PANEL); Q · scale
-    float *Q_columns, *dO_columns; // (kv_heads, D_columns or E_columns, padded, HONE_PANEL)
-    float *lse, *product_sum;      // (kv_heads, padded): lse, and Σ_c dO · O
-    uint8_t *touched;              // (kv_heads, chunks, panels): the chunk's dQ panel was written
-    float *dQ;                     // (kv_heads, chunks, panels, D, HONE_PANEL)
+    uint8_t *infinite_rows;        // (stacks, panels): NaN or infinity in q or d_o
+    float *Q, *dO;                 // (stacks, panels, D or E, HONE_PANEL); Q · scale
+    float *Q_columns, *dO_columns; // (stacks, D_columns or E_columns, padded, HONE_PANEL)
+    float *lse, *product_sum;      // (stacks, padded): lse, and Σ_c dO · O
+    uint8_t *touched;              // (stacks, chunks, panels): the chunk's dQ panel was written
+    float *dQ;                     // (stacks, chunks, panels, D, HONE_PANEL)
     float *workers;
     int64_t worker; // floats of one worker's scratch
     int threads;    // workers with scratch; without a pool just one, whoever it is
@@ -40,7 +40,7 @@ typedef struct Backward {
 
 // One block of keys at work: what a task packs and sums before it goes on to the next.
 typedef struct KeyBlock {
-    int64_t kv_head, chunk;
+    int64_t stack, chunk;
     int64_t start, keys;
     float *K, *V;   // (keys, D), (keys, E)
     float *Kt;      // (D, KEYS_LD): the left side of dQ
@@ -64,9 +64,9 @@ static size_t lay_out(Backward *b, const KernelContext *kc, const AttentionArgs 
     b->E = args->value_size;
     b->D_columns = attention_ceiling(b->D, HONE_PANEL);
     b->E_columns = attention_ceiling(b->E, HONE_PANEL);
-    int64_t kv_heads = args->kv_heads, larger = b->D > b->E ? b->D : b->E;
+    int64_t stacks = shape->stacks, larger = b->D > b->E ? b->D : b->E;
     b->block_keys = larger <= 64 ? BLOCK_KEYS : BLOCK_KEYS / 2;
-    b->chunks = attention_ceiling(MOST_TASKS, kv_heads);
+    b->chunks = attention_ceiling(MOST_TASKS, stacks);
     if (b->chunks > attention_ceiling(args->keys, CHUNK_KEYS))
         b->chunks = attention_ceiling(args->keys, CHUNK_KEYS);
     if (b->chunks < 1) b->chunks = 1;
@@ -78,16 +78,16 @@ static size_t lay_out(Backward *b, const KernelContext *kc, const AttentionArgs 
     ScratchCursor cursor = {scratch, 0};
     if (args->begin) {
         b->bounds = hone_attention_take(&cursor, (size_t)shape->strips, sizeof *b->bounds);
-        b->infinite_rows = hone_attention_take(&cursor, (size_t)(kv_heads * shape->panels), 1);
+        b->infinite_rows = hone_attention_take(&cursor, (size_t)(stacks * shape->panels), 1);
     }
-    size_t rows = (size_t)(kv_heads * b->padded), floats = sizeof(float);
+    size_t rows = (size_t)(stacks * b->padded), floats = sizeof(float);
     b->Q = hone_attention_take(&cursor, rows * (size_t)b->D, floats);
     b->dO = hone_attention_take(&cursor, rows * (size_t)b->E, floats);
     b->Q_columns = hone_attention_take(&cursor, rows * (size_t)b->D_columns * HONE_PANEL, floats);
     b->dO_columns = hone_attention_take(&cursor, rows * (size_t)b->E_columns * HONE_PANEL, floats);
     b->lse = hone_attention_take(&cursor, rows, floats);
     b->product_sum = hone_attention_take(&cursor, rows, floats);
-    b->touched = hone_attention_take(&cursor, (size_t)(kv_heads * b->chunks * shape->panels), 1);
+    b->touched = hone_attention_take(&cursor, (size_t)(stacks * b->chunks * shape->panels), 1);
     b->dQ = hone_attention_take(&cursor, rows * (size_t)(b->chunks * b->D), floats);
     b->worker = b->D * KEYS_LD + b->block_keys * (b->D + b->E + 2 * SCORES_LD +
                                                   (b->D_columns + b->E_columns) * HONE_PANEL);
@@ -120,17 +120,17 @@ static void pack_columns(const Backward *b, int64_t row, int64_t count, const fl
 }
 
 // q, d_o, lse and D of one panel, packed for all the products.
-static void prepare_panel(Backward *b, int64_t kv_head, int64_t panel) {
+static void prepare_panel(Backward *b, int64_t stack, int64_t panel) {
     const AttentionArgs *args = b->shape.args;
     PanelRange range = hone_attention_panel_range(&b->shape, panel);
-    int64_t rows = kv_head * b->padded, row = panel * HONE_PANEL;
+    int64_t rows = stack * b->padded, row = panel * HONE_PANEL;
     float *q[HONE_PANEL], *o[HONE_PANEL], *d_o[HONE_PANEL];
     const float *sources[HONE_PANEL];
     int32_t query[HONE_PANEL];
     hone_attention_lane_queries(&b->shape, panel, query);
-    hone_attention_lane_rows(&b->shape, (int)kv_head, panel, args->q, q);
-    hone_attention_lane_rows(&b->shape, (int)kv_head, panel, args->o, o);
-    hone_attention_lane_rows(&b->shape, (int)kv_head, panel, args->d_o, d_o);
+    hone_attention_lane_rows(&b->shape, stack, panel, args->q, q);
+    hone_attention_lane_rows(&b->shape, stack, panel, args->o, o);
+    hone_attention_lane_rows(&b->shape, stack, panel, args->d_o, d_o);
     for (int n = 0; n < HONE_PANEL; n++) sources[n] = q[n];
     b->table->gather(b->D, range.lanes, sources, args->scale, b->Q + (rows + row) * b->D,
                      HONE_PANEL);
@@ -138,7 +138,7 @@ static void prepare_panel(Backward *b, int64_t kv_head, int64_t panel) {
     b->table->gather(b->E, range.lanes, sources, 1.0f, b->dO + (rows + row) * b->E, HONE_PANEL);
     bool finite = true;
     for (int n = 0; n < HONE_PANEL; n++) {
-        int64_t head = kv_head * b->shape.group + (row + n) % b->shape.group;
+        int64_t head = hone_attention_first_head(&b->shape, stack) + (row + n) % b->shape.group;
         float lse = n < range.lanes ? args->lse[head * args->queries + query[n]] : 0.0f;
         // A query that sees no key: any finite lse keeps its masked probabilities from being NaN.
         b->lse[rows + row + n] = lse == -INFINITY ? 0.0f : lse;
@@ -149,7 +149,7 @@ static void prepare_panel(Backward *b, int64_t kv_head, int64_t panel) {
             finite = finite && hone_attention_row_finite(q[n], b->D) &&
                      hone_attention_row_finite(d_o[n], b->E);
     }
-    if (b->infinite_rows) b->infinite_rows[kv_head * b->shape.panels + panel] = !finite;
+    if (b->infinite_rows) b->infinite_rows[stack * b->shape.panels + panel] = !finite;
 }
 
 // Task t: BLOCK_PANELS panels of one key/value head.
@@ -167,8 +167,8 @@ static void pack_keys(const Backward *b, KeyBlock *block) {
     block->infinite = false;
     for (int64_t j = 0; j < block->keys; j++) {
         int64_t key = block->start + j;
-        const float *k = args->k.data + key * args->k.row + block->kv_head * args->k.head;
-        const float *v = args->v.data + key * args->v.row + block->kv_head * args->v.head;
+        const float *k = attention_key_row(&b->shape, args->k, block->stack, key);
+        const float *v = attention_key_row(&b->shape, args->v, block->stack, key);
         memcpy(block->K + j * b->D, k, (size_t)b->D * sizeof *k);
         memcpy(block->V + j * b->E, v, (size_t)b->E * sizeof *v);
         if (b->bounds)
@@ -190,7 +190,7 @@ static void pack_keys(const Backward *b, KeyBlock *block) {
 static void panel_scores(const Backward *b, const KeyBlock *block, int64_t panel,
                          const PanelPart *part, int column) {
     const AttentionArgs *args = b->shape.args;
-    int64_t rows = block->kv_head * b->padded + panel * HONE_PANEL, keys = part->stop - part->start;
+    int64_t rows = block->stack * b->padded + panel * HONE_PANEL, keys = part->stop - part->start;
     float *P = block->P + part->start * SCORES_LD + column * HONE_PANEL;
     float *dS = block->dS + part->start * SCORES_LD + column * HONE_PANEL;
     PanelOperand K = {block->K + part->start * b->D, b->D, 1};
@@ -256,8 +256,8 @@ static void zero_unseen(const KeyBlock *block, const PanelPart *parts, int from,
 // panels.
 static void add_key_gradients(const Backward *b, KeyBlock *block, int64_t panel,
                               const PanelPart *parts, int panels, bool sparse) {
-    const float *Q = b->Q_columns + block->kv_head * b->padded * b->D_columns * HONE_PANEL;
-    const float *dO = b->dO_columns + block->kv_head * b->padded * b->E_columns * HONE_PANEL;
+    const float *Q = b->Q_columns + block->stack * b->padded * b->D_columns * HONE_PANEL;
+    const float *dO = b->dO_columns + block->stack * b->padded * b->E_columns * HONE_PANEL;
     for (int64_t key = 0, next; key < block->keys; key = next) {
         int from, to, next_from, next_to;
         key_panels(parts, panels, key, key + 4, &from, &to);
@@ -282,7 +282,7 @@ static void add_key_gradients(const Backward *b, KeyBlock *block, int64_t panel,
 // dQ of one panel += Kᵀ·dS over the keys it sees.
 static void add_query_gradient(const Backward *b, const KeyBlock *block, int64_t panel,
                                const PanelPart *part, int column, bool sparse) {
-    int64_t place = (block->kv_head * b->chunks + block->chunk) * b->shape.panels + panel;
+    int64_t place = (block->stack * b->chunks + block->chunk) * b->shape.panels + panel;
     int64_t keys = part->stop - part->start;
     const float *dS = block->dS + part->start * SCORES_LD + column * HONE_PANEL;
     float *dQ = b->dQ + place * b->D * HONE_PANEL;
@@ -315,7 +315,7 @@ static void block_pair(const Backward *b, KeyBlock *block, int64_t panel, int pa
         parts[p] = (PanelPart){.range = range};
         panel_keys(b, block, &parts[p]);
         if (parts[p].stop == parts[p].start) continue;
-        if (b->bounds && b->infinite_rows[block->kv_head * b->shape.panels + panel + p])
+        if (b->bounds && b->infinite_rows[block->stack * b->shape.panels + panel + p])
             sparse = true;
         panel_scores(b, block, panel + p, &parts[p], p);
     }
@@ -347,8 +347,8 @@ static void add_to_gradients(const Backward *b, const KeyBlock *block) {
     const AttentionArgs *args = b->shape.args;
     for (int64_t j = 0; j < block->keys; j++) {
         int64_t key = block->start + j;
-        float *dk = args->dk.data + key * args->dk.row + block->kv_head * args->dk.head;
-        float *dv = args->dv.data + key * args->dv.row + block->kv_head * args->dv.head;
+        float *dk = attention_key_row(&b->shape, args->dk, block->stack, key);
+        float *dv = attention_key_row(&b->shape, args->dv, block->stack, key);
         const float *dK = block->dK + j * b->D_columns * HONE_PANEL;
         const float *dV = block->dV + j * b->E_columns * HONE_PANEL;
         for (int64_t c = 0; c < b->D; c++) dk[c] += args->scale * dK[c];
@@ -360,8 +360,7 @@ static void add_to_gradients(const Backward *b, const KeyBlock *block) {
 // do.
 static void backward_chunk(void *argument, int64_t task, int worker) {
     Backward *b = argument;
-    KeyBlock block = {.kv_head = task % b->shape.args->kv_heads,
-                      .chunk = task / b->shape.args->kv_heads};
+    KeyBlock block = {.stack = task % b->shape.stacks, .chunk = task / b->shape.stacks};
     int64_t most = b->block_keys;
     block.K = b->workers + worker % b->threads * b->worker;
     block.V = block.K + most * b->D;
@@ -370,7 +369,7 @@ static void backward_chunk(void *argument, int64_t task, int worker) {
     block.dV = block.dK + most * b->D_columns * HONE_PANEL;
     block.P = block.dV + most * b->E_columns * HONE_PANEL;
     block.dS = block.P + most * SCORES_LD;
-    memset(b->touched + (block.kv_head * b->chunks + block.chunk) * b->shape.panels, 0,
+    memset(b->touched + (block.stack * b->chunks + block.chunk) * b->shape.panels, 0,
            (size_t)b->shape.panels);
     int64_t end = (block.chunk + 1) * b->chunk_keys;
     if (end > b->shape.args->keys) end = b->shape.args->keys;
@@ -391,11 +390,11 @@ static void backward_chunk(void *argument, int64_t task, int worker) {
 static void add_query_chunks(void *argument, int64_t task, int worker) {
     (void)worker;
     Backward *b = argument;
-    int64_t kv_head = task / b->shape.panels, panel = task % b->shape.panels;
+    int64_t stack = task / b->shape.panels, panel = task % b->shape.panels;
     int64_t size = b->D * HONE_PANEL;
     float *total = NULL;
     for (int64_t chunk = 0; chunk < b->chunks; chunk++) {
-        int64_t place = (kv_head * b->chunks + chunk) * b->shape.panels + panel;
+        int64_t place = (stack * b->chunks + chunk) * b->shape.panels + panel;
         if (!b->touched[place]) continue;
         float *dQ = b->dQ + place * size;
         if (total)
@@ -406,7 +405,7 @@ static void add_query_chunks(void *argument, int64_t task, int worker) {
     if (!total) return;
     float factor[HONE_PANEL], *rows[HONE_PANEL];
     for (int n = 0; n < HONE_PANEL; n++) factor[n] = b->shape.args->scale;
-    hone_attention_lane_rows(&b->shape, (int)kv_head, panel, b->shape.args->dq, rows);
+    hone_attention_lane_rows(&b->shape, stack, panel, b->shape.args->dq, rows);
     int lanes = hone_attention_panel_range(&b->shape, panel).lanes;
     b->table->scatter(b->D, lanes, total, factor, rows, true);
 }
@@ -423,8 +422,8 @@ void hone_attention_backward(const KernelContext *kc, const AttentionArgs *args,
     ThreadPool *pool = hone_attention_pool(kc, &b.shape);
     for (int64_t strip = 0; b.bounds && strip < b.shape.strips; strip++)
         hone_attention_bounds(&b.shape, strip, &b.bounds[strip]);
-    hone_pool_run(pool, args->kv_heads * attention_ceiling(b.shape.panels, BLOCK_PANELS),
+    hone_pool_run(pool, b.shape.stacks * attention_ceiling(b.shape.panels, BLOCK_PANELS),
                   prepare_queries, &b);
-    hone_pool_run(pool, args->kv_heads * b.chunks, backward_chunk, &b);
-    hone_pool_run(pool, args->kv_heads * b.shape.panels, add_query_chunks, &b);
+    hone_pool_run(pool, b.shape.stacks * b.chunks, backward_chunk, &b);
+    hone_pool_run(pool, b.shape.stacks * b.shape.panels, add_query_chunks, &b);
 }

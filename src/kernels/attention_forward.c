@@ -29,11 +29,11 @@ typedef struct Forward {
     int64_t parts;  // the keys are cut into; above 1 there is one block
     bool packed;
     StripBounds *bounds;      // (strips)
-    uint8_t *infinite_values; // (kv_heads, strips): some value is NaN or infinite
-    float *K;                 // (kv_heads, keys, head_size) when packed
-    float *Vt;                // (kv_heads, value_size, values_ld) when packed
+    uint8_t *infinite_values; // (stacks, strips): some value is NaN or infinite
+    float *K;                 // (stacks, keys, head_size) when packed
+    float *Vt;                // (stacks, value_size, values_ld) when packed
     int64_t values_ld;
-    float *partial; // (kv_heads, parts, panels, state) when parts > 1
+    float *partial; // (stacks, parts, panels, state) when parts > 1
     int64_t state;  // floats of one PanelState
     float *workers;
     int64_t worker; // floats of one worker's scratch
@@ -44,7 +44,7 @@ static size_t lay_out(Forward *f, const KernelContext *kc, const AttentionArgs *
                       char *scratch) {
     *f = (Forward){.shape = hone_attention_shape(args), .table = &kc->table->attention};
     const AttentionShape *shape = &f->shape;
-    int64_t D = args->head_size, E = args->value_size, kv_heads = args->kv_heads;
+    int64_t D = args->head_size, E = args->value_size, stacks = shape->stacks;
     f->blocks = attention_ceiling(shape->panels, BLOCK_PANELS);
     f->packed = shape->panels >= PACKED_PANELS;
     f->parts = 1;
@@ -59,15 +59,15 @@ static size_t lay_out(Forward *f, const KernelContext *kc, const AttentionArgs *
     ScratchCursor cursor = {scratch, 0};
     if (args->begin) {
         f->bounds = hone_attention_take(&cursor, (size_t)shape->strips, sizeof *f->bounds);
-        f->infinite_values = hone_attention_take(&cursor, (size_t)(kv_heads * shape->strips), 1);
+        f->infinite_values = hone_attention_take(&cursor, (size_t)(stacks * shape->strips), 1);
     }
     if (f->packed) {
-        f->K = hone_attention_take(&cursor, (size_t)(kv_heads * args->keys * D), sizeof *f->K);
-        f->Vt = hone_attention_take(&cursor, (size_t)(kv_heads * E * f->values_ld), sizeof *f->Vt);
+        f->K = hone_attention_take(&cursor, (size_t)(stacks * args->keys * D), sizeof *f->K);
+        f->Vt = hone_attention_take(&cursor, (size_t)(stacks * E * f->values_ld), sizeof *f->Vt);
     }
     if (f->parts > 1)
         f->partial = hone_attention_take(
-            &cursor, (size_t)(kv_heads * f->parts * shape->panels * f->state), sizeof *f->partial);
+            &cursor, (size_t)(stacks * f->parts * shape->panels * f->state), sizeof *f->partial);
     f->workers = hone_attention_take(&cursor, (size_t)(f->worker * f->threads), sizeof *f->workers);
     f->shape.bounds = f->bounds;
     return hone_attention_scratch_bytes(&cursor);
@@ -79,18 +79,18 @@ static PanelState state_at(float *floats) {
 
 // Keys as they lie and values transposed, so that the left side of both products runs along its
 // rows.
-static void pack_keys(const Forward *f, int64_t kv_head, int64_t start, int64_t stop) {
+static void pack_keys(const Forward *f, int64_t stack, int64_t start, int64_t stop) {
     const AttentionArgs *args = f->shape.args;
     int64_t D = args->head_size, E = args->value_size;
     for (int64_t key = start; key < stop; key++)
-        memcpy(f->K + (kv_head * args->keys + key) * D,
-               args->k.data + key * args->k.row + kv_head * args->k.head, (size_t)D * sizeof *f->K);
+        memcpy(f->K + (stack * args->keys + key) * D,
+               attention_key_row(&f->shape, args->k, stack, key), (size_t)D * sizeof *f->K);
     for (int64_t key = start; key < stop; key += HONE_PANEL) {
         int lanes = (int)(stop - key < HONE_PANEL ? stop - key : HONE_PANEL);
         const float *rows[HONE_PANEL];
         for (int n = 0; n < lanes; n++)
-            rows[n] = args->v.data + (key + n) * args->v.row + kv_head * args->v.head;
-        f->table->gather(E, lanes, rows, 1.0f, f->Vt + kv_head * E * f->values_ld + key,
+            rows[n] = attention_key_row(&f->shape, args->v, stack, key + n);
+        f->table->gather(E, lanes, rows, 1.0f, f->Vt + stack * E * f->values_ld + key,
                          f->values_ld);
     }
 }
@@ -100,39 +100,37 @@ static void prepare_keys(void *argument, int64_t task, int worker) {
     (void)worker;
     Forward *f = argument;
     const AttentionArgs *args = f->shape.args;
-    int64_t tasks = attention_ceiling(args->keys, PREPARED_KEYS), kv_head = task / tasks;
+    int64_t tasks = attention_ceiling(args->keys, PREPARED_KEYS), stack = task / tasks;
     int64_t start = task % tasks * PREPARED_KEYS, stop = start + PREPARED_KEYS;
     if (stop > args->keys) stop = args->keys;
-    if (f->packed) pack_keys(f, kv_head, start, stop);
+    if (f->packed) pack_keys(f, stack, start, stop);
     if (!f->bounds) return;
     for (int64_t strip = start / STRIP; strip * STRIP < stop; strip++) {
-        if (kv_head == 0) hone_attention_bounds(&f->shape, strip, &f->bounds[strip]);
+        if (stack == 0) hone_attention_bounds(&f->shape, strip, &f->bounds[strip]);
         int64_t end = (strip + 1) * STRIP < stop ? (strip + 1) * STRIP : stop;
         bool finite = true;
         for (int64_t key = strip * STRIP; key < end; key++)
-            finite = finite && hone_attention_row_finite(args->v.data + key * args->v.row +
-                                                             kv_head * args->v.head,
-                                                         args->value_size);
-        f->infinite_values[kv_head * f->shape.strips + strip] = !finite;
+            finite = finite &&
+                     hone_attention_row_finite(attention_key_row(&f->shape, args->v, stack, key),
+                                               args->value_size);
+        f->infinite_values[stack * f->shape.strips + strip] = !finite;
     }
 }
 
-static PanelOperand keys_operand(const Forward *f, int64_t kv_head, int64_t key) {
+static PanelOperand keys_operand(const Forward *f, int64_t stack, int64_t key) {
     const AttentionArgs *args = f->shape.args;
     int64_t D = args->head_size;
-    if (f->packed) return (PanelOperand){f->K + (kv_head * args->keys + key) * D, D, 1};
-    return (PanelOperand){args->k.data + key * args->k.row + kv_head * args->k.head, args->k.row,
-                          1};
+    if (f->packed) return (PanelOperand){f->K + (stack * args->keys + key) * D, D, 1};
+    return (PanelOperand){attention_key_row(&f->shape, args->k, stack, key), args->k.row, 1};
 }
 
 // Vᵀ from key on.
-static PanelOperand values_operand(const Forward *f, int64_t kv_head, int64_t key) {
+static PanelOperand values_operand(const Forward *f, int64_t stack, int64_t key) {
     const AttentionArgs *args = f->shape.args;
     if (f->packed)
-        return (PanelOperand){f->Vt + kv_head * args->value_size * f->values_ld + key, f->values_ld,
+        return (PanelOperand){f->Vt + stack * args->value_size * f->values_ld + key, f->values_ld,
                               1};
-    return (PanelOperand){args->v.data + key * args->v.row + kv_head * args->v.head, 1,
-                          args->v.row};
+    return (PanelOperand){attention_key_row(&f->shape, args->v, stack, key), 1, args->v.row};
 }
 
 // factor = e^(old − new); false when no lane that has seen a key has a new maximum.
@@ -168,20 +166,19 @@ static bool mask_and_maximum(const Forward *f, int64_t panel, PanelRange range, 
     return tested;
 }
 
-static bool values_finite(const Forward *f, int64_t kv_head, int64_t start, int64_t stop) {
-    const uint8_t *infinite = f->infinite_values + kv_head * f->shape.strips;
+static bool values_finite(const Forward *f, int64_t stack, int64_t start, int64_t stop) {
+    const uint8_t *infinite = f->infinite_values + stack * f->shape.strips;
     for (int64_t strip = start / STRIP; strip * STRIP < stop; strip++)
         if (infinite[strip]) return false;
     return true;
 }
 
 // One panel meets the keys [start, stop), at most STEP_KEYS. S is scratch.
-static void panel_step(const Forward *f, int64_t kv_head, int64_t panel, PanelRange range,
+static void panel_step(const Forward *f, int64_t stack, int64_t panel, PanelRange range,
                        int64_t start, int64_t stop, const float *Q, PanelState state, float *S) {
     const AttentionArgs *args = f->shape.args;
     int64_t D = args->head_size, E = args->value_size, keys = stop - start;
-    f->table->product(keys, D, keys_operand(f, kv_head, start), Q, HONE_PANEL, S, HONE_PANEL,
-                      false);
+    f->table->product(keys, D, keys_operand(f, stack, start), Q, HONE_PANEL, S, HONE_PANEL, false);
 
     float maximum[HONE_PANEL], factor[HONE_PANEL], shift[HONE_PANEL];
     memcpy(maximum, state.maximum, sizeof maximum);
@@ -195,15 +192,15 @@ static void panel_step(const Forward *f, int64_t kv_head, int64_t panel, PanelRa
     for (int n = 0; n < HONE_PANEL; n++) shift[n] = maximum[n] == -INFINITY ? 0.0f : maximum[n];
     PanelScores scores = {.S = S, .ld = HONE_PANEL, .keys = keys};
     f->table->exponent(&scores, shift, state.sum);
-    PanelOperand V = values_operand(f, kv_head, start);
-    if (tested && !values_finite(f, kv_head, start, stop))
+    PanelOperand V = values_operand(f, stack, start);
+    if (tested && !values_finite(f, stack, start, stop))
         hone_attention_sparse_product(E, keys, V, S, HONE_PANEL, state.O, HONE_PANEL, true, false);
     else
         f->table->product(E, keys, V, S, HONE_PANEL, state.O, HONE_PANEL, true);
 }
 
 // One panel meets the keys of a window, in steps of about the same length.
-static void panel_window(const Forward *f, int64_t kv_head, int64_t panel, PanelRange range,
+static void panel_window(const Forward *f, int64_t stack, int64_t panel, PanelRange range,
                          int64_t start, int64_t end, const float *Q, PanelState state, float *S) {
     for (int64_t stop; hone_attention_next_keys(&f->shape, range, end, &start, &stop);
          start = stop) {
@@ -211,18 +208,18 @@ static void panel_window(const Forward *f, int64_t kv_head, int64_t panel, Panel
         int64_t step = attention_ceiling(attention_ceiling(stop - start, steps), 4) * 4;
         for (int64_t next; start < stop; start = next) {
             next = start + step < stop ? start + step : stop;
-            panel_step(f, kv_head, panel, range, start, next, Q, state, S);
+            panel_step(f, stack, panel, range, start, next, Q, state, S);
         }
     }
 }
 
 // o and lse of one panel.
-static void finish_panel(const Forward *f, int64_t kv_head, int64_t panel, PanelState state) {
+static void finish_panel(const Forward *f, int64_t stack, int64_t panel, PanelState state) {
     const AttentionArgs *args = f->shape.args;
     PanelRange range = hone_attention_panel_range(&f->shape, panel);
     float lse[HONE_PANEL], factor[HONE_PANEL], *rows[HONE_PANEL];
     int32_t query[HONE_PANEL];
-    hone_attention_lane_rows(&f->shape, (int)kv_head, panel, args->o, rows);
+    hone_attention_lane_rows(&f->shape, stack, panel, args->o, rows);
     hone_attention_lane_queries(&f->shape, panel, query);
     for (int n = 0; n < HONE_PANEL; n++) {
         bool empty = state.sum[n] == 0.0f;
@@ -230,7 +227,8 @@ static void finish_panel(const Forward *f, int64_t kv_head, int64_t panel, Panel
         lse[n] = empty ? -INFINITY : state.maximum[n] + log_positive(state.sum[n]);
     }
     for (int n = 0; n < range.lanes; n++) {
-        int64_t head = kv_head * f->shape.group + (panel * HONE_PANEL + n) % f->shape.group;
+        int64_t head =
+            hone_attention_first_head(&f->shape, stack) + (panel * HONE_PANEL + n) % f->shape.group;
         args->lse[head * args->queries + query[n]] = lse[n];
     }
     f->table->scatter(args->value_size, range.lanes, state.O, factor, rows, false);
@@ -241,7 +239,7 @@ static void forward_block(void *argument, int64_t task, int worker) {
     Forward *f = argument;
     const AttentionArgs *args = f->shape.args;
     int64_t D = args->head_size, part = task % f->parts;
-    int64_t kv_head = task / f->parts / f->blocks;
+    int64_t stack = task / f->parts / f->blocks;
     // The last block first: in a causal mask it has most to do.
     int64_t block = f->blocks - 1 - task / f->parts % f->blocks;
     int64_t panel = block * BLOCK_PANELS, panels = f->shape.panels - panel;
@@ -249,14 +247,13 @@ static void forward_block(void *argument, int64_t task, int worker) {
 
     float *S = f->workers + worker % f->threads * f->worker, *Q = S + STEP_KEYS * HONE_PANEL;
     float *states = Q + BLOCK_PANELS * D * HONE_PANEL;
-    if (f->parts > 1)
-        states = f->partial + (kv_head * f->parts + part) * f->shape.panels * f->state;
+    if (f->parts > 1) states = f->partial + (stack * f->parts + part) * f->shape.panels * f->state;
     PanelRange range[BLOCK_PANELS];
     for (int64_t p = 0; p < panels; p++) {
         range[p] = hone_attention_panel_range(&f->shape, panel + p);
         float *rows[HONE_PANEL];
         const float *sources[HONE_PANEL];
-        hone_attention_lane_rows(&f->shape, (int)kv_head, panel + p, args->q, rows);
+        hone_attention_lane_rows(&f->shape, stack, panel + p, args->q, rows);
         for (int n = 0; n < HONE_PANEL; n++) sources[n] = rows[n];
         f->table->gather(D, range[p].lanes, sources, args->scale, Q + p * D * HONE_PANEL,
                          HONE_PANEL);
@@ -272,20 +269,20 @@ static void forward_block(void *argument, int64_t task, int worker) {
     for (int64_t stop; hone_attention_next_keys(&f->shape, all, end, &start, &stop); start = stop) {
         if (stop > start + WINDOW_KEYS) stop = start + WINDOW_KEYS;
         for (int64_t p = 0; p < panels; p++)
-            panel_window(f, kv_head, panel + p, range[p], start, stop, Q + p * D * HONE_PANEL,
+            panel_window(f, stack, panel + p, range[p], start, stop, Q + p * D * HONE_PANEL,
                          state_at(states + p * f->state), S);
     }
     for (int64_t p = 0; f->parts == 1 && p < panels; p++)
-        finish_panel(f, kv_head, panel + p, state_at(states + p * f->state));
+        finish_panel(f, stack, panel + p, state_at(states + p * f->state));
 }
 
 // The parts of one panel's softmax, joined in order into the first.
 static void join_parts(void *argument, int64_t task, int worker) {
     (void)worker;
     Forward *f = argument;
-    int64_t panels = f->shape.panels, kv_head = task / panels, panel = task % panels;
+    int64_t panels = f->shape.panels, stack = task / panels, panel = task % panels;
     int64_t size = f->shape.args->value_size * HONE_PANEL;
-    float *first = f->partial + (kv_head * f->parts * panels + panel) * f->state;
+    float *first = f->partial + (stack * f->parts * panels + panel) * f->state;
     PanelState total = state_at(first);
     for (int64_t part = 1; part < f->parts; part++) {
         PanelState other = state_at(first + part * panels * f->state);
@@ -300,7 +297,7 @@ static void join_parts(void *argument, int64_t task, int worker) {
         for (int64_t c = 0; c < size; c++)
             total.O[c] = total.O[c] * kept[c % HONE_PANEL] + other.O[c] * added[c % HONE_PANEL];
     }
-    finish_panel(f, kv_head, panel, total);
+    finish_panel(f, stack, panel, total);
 }
 
 size_t hone_attention_forward_scratch(const KernelContext *kc, const AttentionArgs *args) {
@@ -314,8 +311,8 @@ void hone_attention_forward(const KernelContext *kc, const AttentionArgs *args, 
     if (f.shape.panels == 0) return;
     ThreadPool *pool = hone_attention_pool(kc, &f.shape);
     if (f.bounds || f.packed)
-        hone_pool_run(pool, args->kv_heads * attention_ceiling(args->keys, PREPARED_KEYS),
+        hone_pool_run(pool, f.shape.stacks * attention_ceiling(args->keys, PREPARED_KEYS),
                       prepare_keys, &f);
-    hone_pool_run(pool, args->kv_heads * f.blocks * f.parts, forward_block, &f);
-    if (f.parts > 1) hone_pool_run(pool, args->kv_heads * f.shape.panels, join_parts, &f);
+    hone_pool_run(pool, f.shape.stacks * f.blocks * f.parts, forward_block, &f);
+    if (f.parts > 1) hone_pool_run(pool, f.shape.stacks * f.shape.panels, join_parts, &f);
 }

@@ -8,6 +8,7 @@ enum { ALIGNMENT = 64 };
 AttentionShape hone_attention_shape(const AttentionArgs *args) {
     AttentionShape shape = {.args = args};
     shape.group = args->heads / args->kv_heads;
+    shape.stacks = args->batch * args->kv_heads;
     shape.rows = args->queries * shape.group;
     shape.panels = attention_ceiling(shape.rows, HONE_PANEL);
     shape.strips = attention_ceiling(args->keys, STRIP);
@@ -34,7 +35,7 @@ ThreadPool *hone_attention_pool(const KernelContext *kc, const AttentionShape *s
     // About 20 µs of one core: what waking a second one costs, several times over.
     const double least = 2e6;
     const AttentionArgs *args = shape->args;
-    double work = (double)args->queries * (double)args->keys * args->heads *
+    double work = (double)args->queries * (double)args->keys * args->heads * (double)args->batch *
                   (args->head_size + args->value_size) * 2;
     return work < least ? NULL : kc->pool;
 }
@@ -72,11 +73,17 @@ void hone_attention_lane_queries(const AttentionShape *shape, int64_t panel,
     }
 }
 
-void hone_attention_lane_rows(const AttentionShape *shape, int kv_head, int64_t panel,
+int64_t hone_attention_first_head(const AttentionShape *shape, int64_t stack) {
+    return stack * shape->group; // heads = kv_heads · group
+}
+
+void hone_attention_lane_rows(const AttentionShape *shape, int64_t stack, int64_t panel,
                               AttentionView view, float *rows[HONE_PANEL]) {
     int64_t i = panel * HONE_PANEL / shape->group;
     int h = (int)(panel * HONE_PANEL % shape->group);
-    float *heads = view.data + (int64_t)kv_head * shape->group * view.head;
+    int64_t kv_heads = shape->args->kv_heads;
+    float *heads = (float *)view.data + stack / kv_heads * view.batch +
+                   stack % kv_heads * shape->group * view.head;
     for (int lane = 0; lane < HONE_PANEL; lane++) {
         rows[lane] = i < shape->args->queries ? heads + i * view.row + h * view.head : NULL;
         if (++h == shape->group) {

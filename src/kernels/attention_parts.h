@@ -2,9 +2,9 @@
 // What the forward and the backward pass of attention share: how queries and keys are cut, and who
 // sees whom at the grain of a strip of keys and a panel of queries.
 //
-// The heads that share a key/value head are stacked: row i·group + h is query i of the h-th of
-// them, so keys and values are read once a group, and one query with a group of 16 already fills a
-// panel.
+// A key/value head of one element of the batch is a *stack*, with the query heads that share it:
+// row i·group + h is query i of the h-th of them, so keys and values are read once a group, and one
+// query with a group of 16 already fills a panel.
 #ifndef HONE_KERNELS_ATTENTION_PARTS_H
 #define HONE_KERNELS_ATTENTION_PARTS_H
 
@@ -31,7 +31,8 @@ typedef enum StripState {
 typedef struct AttentionShape {
     const AttentionArgs *args;
     int group;                 // query heads per key/value head
-    int64_t rows, panels;      // of one key/value head
+    int64_t stacks;            // batch · kv_heads
+    int64_t rows, panels;      // of one stack
     int64_t strips;            // of the keys
     const StripBounds *bounds; // (strips), NULL: every query sees every key
 } AttentionShape;
@@ -60,8 +61,10 @@ PanelRange hone_attention_panel_range(const AttentionShape *shape, int64_t panel
 void hone_attention_lane_queries(const AttentionShape *shape, int64_t panel,
                                  int32_t query[HONE_PANEL]);
 // Addresses of a panel's rows in a view of query heads; lanes past the last row get NULL.
-void hone_attention_lane_rows(const AttentionShape *shape, int kv_head, int64_t panel,
+void hone_attention_lane_rows(const AttentionShape *shape, int64_t stack, int64_t panel,
                               AttentionView view, float *rows[HONE_PANEL]);
+// The query head of row 0 of a stack, counted over the whole batch: head 0 of batch 1 is `heads`.
+int64_t hone_attention_first_head(const AttentionShape *shape, int64_t stack);
 StripState hone_attention_strip_state(const AttentionShape *shape, int64_t strip, PanelRange range);
 // The next keys [*start, *stop) at or after *start and before end that a panel may see: no dead
 // strip among them, and the first and the last one seen. false: no more.
@@ -78,6 +81,14 @@ bool hone_attention_row_finite(const float *x, int64_t size);
 // exactly 0. Slow: for tiles that hold NaN or infinity and are not wholly visible.
 void hone_attention_sparse_product(int64_t M, int64_t K, PanelOperand A, const float *B,
                                    int64_t ldb, float *C, int64_t ldc, bool accumulate, bool left);
+
+// The address of key `key` of a stack in a view of key/value heads.
+static inline float *attention_key_row(const AttentionShape *shape, AttentionView view,
+                                       int64_t stack, int64_t key) {
+    int64_t kv_heads = shape->args->kv_heads;
+    return (float *)view.data + stack / kv_heads * view.batch + stack % kv_heads * view.head +
+           key * view.row;
+}
 
 static inline int64_t attention_ceiling(int64_t a, int64_t b) {
     return (a + b - 1) / b;

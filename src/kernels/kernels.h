@@ -6,7 +6,8 @@
 //
 // Shape alphabet: T tokens (rows), C channels, H query heads, K key/value heads, D head size,
 // F feed-forward size, V vocabulary, M/N/K the usual letters of a matrix product. All matrices are
-// row-major. Every activation and gradient is f32; only weights have other types.
+// row-major. Every activation and gradient is f32; only weights, and attention's inputs and
+// outputs, have other types.
 #ifndef HONE_KERNELS_KERNELS_H
 #define HONE_KERNELS_KERNELS_H
 
@@ -66,30 +67,55 @@ void hone_matmul(const KernelContext *kc, const MatmulArgs *args, void *scratch)
 
 // ---- attention ---------------------------------------------------------------------------------
 
-// For each query i and head h, with g(h) = h / (heads / kv_heads) the key/value head it shares:
-//     s_ij = scale · q_ih · k_jg ;  p_ij = softmax over the visible keys j ;  o_ih = Σ_j p_ij ·
-//     v_jg
-// Key j is seen by the queries i with begin[j] ≤ i < end[j] (begin and end NULL: by all). A query
-// that sees no key gives o = 0 and gradient 0. Element (row t, head h, c) of a tensor lies at
-// base[t · row + h · head + c] (strides in floats).
-// lse (heads, queries), natural log of Σ_j exp(s_ij); -infinity for a query that sees no key.
+// For each element of the batch, query i and head h, with g(h) = h / (heads / kv_heads) the
+// key/value head it shares:
+//     t_ij = scale · q_ih · k_jg, or softcap · tanh(t_ij / softcap) where softcap > 0
+//     s_ij = t_ij − slopes_h · |i + offset − j| + mask_ij
+//     p_ij = e^s_ij / (Σ_j e^s_ij + e^sinks_h) over the visible keys j
+//     o_ih = Σ_j drop_ij · p_ij · v_jg, drop_ij = 0 with probability `dropout`, else 1/(1−dropout)
+// Key j is seen by the queries i with begin[j] ≤ i < end[j] (begin and end NULL: by all) unless the
+// mask hides it: 0 in a boolean mask, -infinity in another. A pair that does not see each other is
+// as if it were not there, whatever NaN stands at it. A query that sees no key gives o = 0 and
+// gradient 0. Element (batch b, row t, head h, c) of a tensor lies at
+// base[b · batch + t · row + h · head + c] (strides in elements).
+// lse (batch, heads, queries), natural log of Σ_j e^s_ij + e^sinks_h; -infinity for a query that
+// sees no key.
 // Tiled so that memory is linear in length both ways; whole tiles that no query sees are skipped.
 typedef struct AttentionView {
-    float *data;
-    int64_t row, head;
+    void *data;
+    int64_t row, head, batch;
 } AttentionView;
 
+// Strides in elements; 0 where the mask is the same along that axis.
+typedef struct AttentionMask {
+    const void *data; // float, or uint8_t where `boolean`; NULL: no mask
+    bool boolean;
+    int64_t batch, head, query, key;
+} AttentionMask;
+
 typedef struct AttentionArgs {
-    int64_t queries, keys;
+    int64_t batch, queries, keys;
     int heads, kv_heads;
     int head_size;  // D of q and k, 1…256
     int value_size; // D of v and o, 1…256
+    int dtype;      // of q, k, v, o and d_o: HONE_F32 or HONE_BF16
     float scale;
-    const int32_t *begin, *end; // (keys) each, in numbers of queries
+    const int32_t *begin, *end; // (keys) each, in numbers of queries; the same for all the batch
+    AttentionMask mask;
+    const float *slopes; // (heads) or NULL: ALiBi (Press et al. 2021)
+    int64_t offset;      // the key that stands where query 0 stands; for ALiBi only
+    float softcap;       // 0: none (Gemma 2, 2024)
+    const float *sinks;  // (heads) or NULL: a logit that takes weight and gives none
+    float dropout;       // [0, 1), in steps of 1/256
+    uint64_t seed;       // of the dropout: drop depends on it, batch, head, query and key alone
     AttentionView q, k, v, o;
     float *lse;
-    // Backward only: gradients are added to what dq, dk, dv hold.
+    float *weights; // NULL, or (batch, heads, queries, keys) contiguous: p
+    // Backward only: gradients, all f32, are added to what these hold.
     AttentionView d_o, dq, dk, dv;
+    float
+        *d_mask; // NULL, or with the strides of a mask of floats: summed along its axes of stride 0
+    float *d_sinks; // NULL or (heads)
 } AttentionArgs;
 
 size_t hone_attention_forward_scratch(const KernelContext *kc, const AttentionArgs *args);

@@ -51,6 +51,10 @@ typedef struct Problem {
 
 static const float case_poison = NAN;
 
+static inline float *floats_of(const AttentionView *view) {
+    return view->data;
+}
+
 static inline double *doubles(int64_t count) {
     return hone_calloc((size_t)(count > 0 ? count : 1), sizeof(double));
 }
@@ -66,8 +70,9 @@ static inline int64_t place(const CaseTensor *t, int64_t dense) {
 
 // The view's elements from the dense ones, every gap poisoned.
 static inline void fill_view(CaseTensor *t) {
-    for (int64_t i = 0; i < t->floats; i++) t->view.data[i] = case_poison;
-    for (int64_t i = 0; i < dense_count(t); i++) t->view.data[place(t, i)] = (float)t->dense[i];
+    for (int64_t i = 0; i < t->floats; i++) floats_of(&t->view)[i] = case_poison;
+    for (int64_t i = 0; i < dense_count(t); i++)
+        floats_of(&t->view)[place(t, i)] = (float)t->dense[i];
 }
 
 // Random normal numbers as f32 holds them.
@@ -167,7 +172,8 @@ static inline Problem make_problem(Case what, uint64_t seed) {
     fill_intervals(&what, p.begin, p.end, &random);
     bool all = what.visibility == SEE_ALL;
     float scale = 1.0f / sqrtf((float)D);
-    p.args = (AttentionArgs){.queries = what.queries,
+    p.args = (AttentionArgs){.batch = 1,
+                             .queries = what.queries,
                              .keys = what.keys,
                              .heads = H,
                              .kv_heads = K,
@@ -219,7 +225,7 @@ static inline void *poisoned(size_t bytes) {
 // Forward and backward on poisoned scratch. The views of the gradients must hold what is added to.
 static inline void run_kernel(Problem *p, const KernelTable *table, ThreadPool *pool) {
     KernelContext kc = {table, pool};
-    for (int64_t i = 0; i < p->o.floats; i++) p->o.view.data[i] = case_poison;
+    for (int64_t i = 0; i < p->o.floats; i++) floats_of(&p->o.view)[i] = case_poison;
     for (int64_t i = 0; i < p->what.queries * p->what.heads; i++) p->args.lse[i] = NAN;
     void *scratch = poisoned(hone_attention_forward_scratch(&kc, &p->args));
     hone_attention_forward(&kc, &p->args, scratch);
@@ -238,7 +244,7 @@ static inline bool close_to(const CaseTensor *t, double relative, double absolut
     for (int64_t i = 0; i < dense_count(t); i++)
         if (fabs(t->dense[i]) > highest) highest = fabs(t->dense[i]);
     for (int64_t i = 0; i < dense_count(t); i++) {
-        double got = (double)t->view.data[place(t, i)], error = fabs(got - t->dense[i]);
+        double got = (double)floats_of(&t->view)[place(t, i)], error = fabs(got - t->dense[i]);
         if (isnan(t->dense[i]))
             error = isnan(got) ? 0 : (double)INFINITY;
         else if (isnan(got))
@@ -246,12 +252,12 @@ static inline bool close_to(const CaseTensor *t, double relative, double absolut
         if (error > worst) worst = error, at = i;
         inside += !isnan(got);
     }
-    for (int64_t i = 0; i < t->floats; i++) written += !isnan(t->view.data[i]);
+    for (int64_t i = 0; i < t->floats; i++) written += !isnan(floats_of(&t->view)[i]);
     bool ok = worst <= relative * highest + absolute && written == inside;
     if (!ok && written != inside) printf("%s: a gap was written\n", name);
     if (!ok && at >= 0)
         printf("%s[%lld] is %.9g, want %.9g (off by %.3g, largest %.3g)\n", name, (long long)at,
-               (double)t->view.data[place(t, at)], t->dense[at], worst, highest);
+               (double)floats_of(&t->view)[place(t, at)], t->dense[at], worst, highest);
     return ok;
 }
 

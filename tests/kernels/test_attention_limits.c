@@ -51,13 +51,13 @@ static void check_unseen(const KernelTable *table, const char *name) {
             bool empty = i < 10 || (i >= 50 && i < 70);
             CHECK((p.args.lse[h * 90 + i] == -INFINITY) == empty);
             for (int64_t c = 0; c < 12; c++)
-                if (empty) CHECK(p.o.view.data[place(&p.o, (i * 3 + h) * 12 + c)] == 0.0f);
+                if (empty) CHECK(floats_of(&p.o.view)[place(&p.o, (i * 3 + h) * 12 + c)] == 0.0f);
             for (int64_t c = 0; c < 20; c++)
-                if (empty) CHECK(p.dq.view.data[place(&p.dq, (i * 3 + h) * 20 + c)] == 0.0f);
+                if (empty) CHECK(floats_of(&p.dq.view)[place(&p.dq, (i * 3 + h) * 20 + c)] == 0.0f);
         }
     for (int64_t j = 30; j < 50; j++) {
-        for (int64_t c = 0; c < 20; c++) CHECK(p.dk.view.data[j * 20 + c] == 0.0f);
-        for (int64_t c = 0; c < 12; c++) CHECK(p.dv.view.data[j * 12 + c] == 0.0f);
+        for (int64_t c = 0; c < 20; c++) CHECK(floats_of(&p.dk.view)[j * 20 + c] == 0.0f);
+        for (int64_t c = 0; c < 12; c++) CHECK(floats_of(&p.dv.view)[j * 12 + c] == 0.0f);
     }
     run_reference(&p);
     CHECK(results_close(&p));
@@ -138,7 +138,7 @@ static void check_huge(const KernelTable *table, const char *name) {
             if (unit < 1) CHECK(close_to(&p.dq, 5e-6 + unit, 2e-6, "dq"));
             for (int64_t r = 0; r < 20; r++) {
                 CHECK(isfinite(p.args.lse[r]));
-                CHECK(isfinite(p.dq.view.data[r]));
+                CHECK(isfinite(floats_of(&p.dq.view)[r]));
             }
             free_problem(&p);
         }
@@ -256,7 +256,7 @@ static void scratch_is_linear_in_length(void) {
     KernelContext kc = {0};
     HoneError err = {0};
     if (!CHECK(hone_kernel_table(NULL, &kc.table, &err) == HONE_OK)) return;
-    AttentionArgs args = {.heads = 8, .kv_heads = 2, .head_size = 64, .value_size = 64};
+    AttentionArgs args = {.batch = 1, .heads = 8, .kv_heads = 2, .head_size = 64, .value_size = 64};
     for (int64_t n = 4096; n <= 65536; n *= 2) {
         AttentionArgs twice = args;
         args.queries = args.keys = n;
@@ -289,9 +289,9 @@ static void long_sequences(void) {
     double values[D] = {0}, slopes = 0, size = 0;
     for (int64_t i = 0; i < N; i++)
         for (int c = 0; c < D; c++) {
-            values[c] += (double)p.dv.view.data[i * D + c] - p.d_o.dense[i * D + c];
-            double q = p.q.dense[i * D + c] * (double)p.dq.view.data[i * D + c];
-            slopes += q - p.k.dense[i * D + c] * (double)p.dk.view.data[i * D + c];
+            values[c] += (double)floats_of(&p.dv.view)[i * D + c] - p.d_o.dense[i * D + c];
+            double q = p.q.dense[i * D + c] * (double)floats_of(&p.dq.view)[i * D + c];
+            slopes += q - p.k.dense[i * D + c] * (double)floats_of(&p.dk.view)[i * D + c];
             size += fabs(q);
         }
     for (int c = 0; c < D; c++) CHECK_NEAR(values[c], 0, 0, 1e-2);
@@ -306,8 +306,8 @@ static void long_sequences(void) {
                                               &lse, p.d_o.dense + i * D, dq, unused, unused);
         CHECK_NEAR(p.args.lse[i], lse, 1e-6, 1e-6);
         for (int c = 0; c < D; c++) {
-            CHECK_NEAR(p.o.view.data[i * D + c], o[c], 0, 2e-6);
-            CHECK_NEAR(p.dq.view.data[i * D + c], dq[c], 0, 4e-6);
+            CHECK_NEAR(floats_of(&p.o.view)[i * D + c], o[c], 0, 2e-6);
+            CHECK_NEAR(floats_of(&p.dq.view)[i * D + c], dq[c], 0, 4e-6);
         }
     }
     hone_free(row);

@@ -69,7 +69,8 @@ Tensor *hone_attention(Tape *tape, Tensor *q, Tensor *k, Tensor *v, int heads, i
     Tensor *o = hone_tape_new_tensor(tape, q->shape[0], value_size * heads);
     Tensor *lse = hone_tape_new_tensor(tape, heads, q->shape[0]);
     if (!o || !lse) return NULL;
-    const AttentionArgs shape = {.queries = visible.queries,
+    const AttentionArgs shape = {.batch = 1,
+                                 .queries = visible.queries,
                                  .keys = visible.keys,
                                  .heads = heads,
                                  .kv_heads = kv_heads,
