@@ -7,9 +7,9 @@
 #include "attention_oracle.h"
 
 typedef enum Layout {
-    ROWS,      // (batch, rows, heads, size)
-    HEADS,     // (batch, heads, rows, size)
-    WITH_GAPS, // rows, with poison after each head, row and element of the batch
+    ROWS,          // (batch, rows, heads, size)
+    HEADS_OUTSIDE, // (batch, heads, rows, size)
+    WITH_GAPS,     // rows, with poison after each head, row and element of the batch
     LAYOUTS
 } Layout;
 
@@ -29,7 +29,7 @@ static inline Array make_array(int64_t batch, int64_t rows, int64_t heads, int64
     a.view.head = size + gap;
     a.view.row = heads * a.view.head + gap;
     a.view.batch = rows * a.view.row + gap;
-    if (layout == HEADS) {
+    if (layout == HEADS_OUTSIDE) {
         a.view.row = size;
         a.view.head = rows * size;
     }
