@@ -54,6 +54,26 @@ static inline void hone_sigmoid(float g, float *sigma, float *rest) {
     *rest = g < 0 ? large : small;
 }
 
+// tanh x = x + x³·(c0 + c1·x² + …) near 0 (Cephes' tanhf), where 1 − z below would cancel; else
+// ±(1 − z)/(1 + z) with z = e^−2|x|. Within 3 units in the last place; NaN comes through.
+#define HONE_TANH_NEAR 0.625f
+#define HONE_TANH_C0 -3.33332819422e-1f
+#define HONE_TANH_C1 1.33314422036e-1f
+#define HONE_TANH_C2 -5.37397155531e-2f
+#define HONE_TANH_C3 2.06390887954e-2f
+#define HONE_TANH_C4 -5.70498872745e-3f
+
+static inline float hone_tanh(float x) {
+    float size = x < 0 ? -x : x, x2 = x * x;
+    float z = hone_exp(-2 * size), far = (1 - z) / (1 + z);
+    float y = HONE_TANH_C4 * x2 + HONE_TANH_C3;
+    y = y * x2 + HONE_TANH_C2;
+    y = y * x2 + HONE_TANH_C1;
+    y = y * x2 + HONE_TANH_C0;
+    float near = x + x * x2 * y;
+    return size < HONE_TANH_NEAR ? near : x < 0 ? -far : far;
+}
+
 // π/2 in two parts: the first has 21 bits, so its product with a quadrant number is exact.
 #define HONE_HALF_PI_HIGH 0x1.921fbp+0
 #define HONE_HALF_PI_LOW 0x1.5110b4611a626p-22

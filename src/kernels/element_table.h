@@ -42,6 +42,12 @@ typedef struct ElementTable {
     void (*swiglu_gradient)(int64_t count, const float *gate, const float *up, const float *dy,
                             float *dgate, float *dup);
 
+    // t = tanh(a + b); returns Σ w ⊙ t.
+    float (*tanh_dot)(int64_t count, const float *a, const float *b, const float *w, float *t);
+    // g = slope·w ⊙ (1 − t²): da += g; db += g; dw += slope·t.
+    void (*tanh_dot_gradient)(int64_t count, const float *t, const float *w, float slope, float *da,
+                              float *db, float *dw);
+
     void (*add)(int64_t count, const float *a, const float *b, float *y); // y may be a or b
 
     // The largest element; NaN is passed over. -infinity when there is none.

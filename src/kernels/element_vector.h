@@ -169,6 +169,50 @@ static void swiglu_gradient(int64_t count, const float *gate, const float *up, c
     }
 }
 
+// See hone_tanh.
+static inline Vector hyperbolic_tangent(Vector x) {
+    Vector z = exponential(spread(2) * negative_size(x)), one = spread(1);
+    Vector far = (one - z) / (one + z), x2 = x * x;
+    Vector y = spread(HONE_TANH_C4) * x2 + spread(HONE_TANH_C3);
+    y = y * x2 + spread(HONE_TANH_C2);
+    y = y * x2 + spread(HONE_TANH_C1);
+    y = y * x2 + spread(HONE_TANH_C0);
+    Vector near = x + x * x2 * y, minus = spread(0) - far;
+    return by_sign(negative_size(x) + spread(HONE_TANH_NEAR), near, by_sign(x, far, minus));
+}
+
+static float tanh_dot(int64_t count, const float *a, const float *b, const float *w, float *t) {
+    Vector sum = spread(0), other = sum;
+    int64_t i = 0;
+    for (; i + 2 * LANES <= count; i += 2 * LANES) {
+        Vector u = hyperbolic_tangent(load(a + i) + load(b + i));
+        Vector v = hyperbolic_tangent(load(a + i + LANES) + load(b + i + LANES));
+        store(t + i, u);
+        store(t + i + LANES, v);
+        sum = sum + load(w + i) * u;
+        other = other + load(w + i + LANES) * v;
+    }
+    for (; i < count; i += LANES) {
+        int64_t left = count - i;
+        Vector u = hyperbolic_tangent(take(a + i, left) + take(b + i, left));
+        put(t + i, u, left);
+        sum = sum + take(w + i, left) * u;
+    }
+    return sum_lanes(sum + other);
+}
+
+static void tanh_dot_gradient(int64_t count, const float *t, const float *w, float slope, float *da,
+                              float *db, float *dw) {
+    Vector slopes = spread(slope), one = spread(1);
+    for (int64_t i = 0; i < count; i += LANES) {
+        int64_t left = count - i;
+        Vector v = take(t + i, left), g = slopes * take(w + i, left) * (one - v * v);
+        put(da + i, take(da + i, left) + g, left);
+        put(db + i, take(db + i, left) + g, left);
+        put(dw + i, take(dw + i, left) + slopes * v, left);
+    }
+}
+
 static void add(int64_t count, const float *a, const float *b, float *y) {
     for (int64_t i = 0; i < count; i += LANES) {
         int64_t left = count - i;
@@ -276,6 +320,8 @@ static void fill_element_table(ElementTable *table) {
         .rotate_halves = rotate_halves,
         .swiglu = swiglu,
         .swiglu_gradient = swiglu_gradient,
+        .tanh_dot = tanh_dot,
+        .tanh_dot_gradient = tanh_dot_gradient,
         .add = add,
         .maximum = maximum,
         .exp_sum = exp_sum,

@@ -124,6 +124,35 @@ size_t hone_attention_backward_scratch(const KernelContext *kc, const AttentionA
 // Reads q, k, v, o, lse, d_o.
 void hone_attention_backward(const KernelContext *kc, const AttentionArgs *args, void *scratch);
 
+// ---- additive attention -------------------------------------------------------------------------
+
+// Attention by a small network in place of the product (Bahdanau, Cho, Bengio 2015):
+//     s_ij = Σ_u scale_u · tanh(q_iu + k_ju) + mask_ij; p = softmax over the visible keys j;
+//     o_i = Σ_j p_ij · v_j
+// q (batch, queries, units), k (batch, keys, units), v (batch, keys, value_size), o (batch,
+// queries, value_size), all contiguous. begin, end, mask (its head stride unused), queries that see
+// nothing, lse (batch, queries) and weights (batch, queries, keys) as for attention above. No block
+// (queries, keys, units) is ever held: memory is linear in queries and in keys.
+typedef struct AdditiveArgs {
+    int64_t batch, queries, keys, units, value_size;
+    const float *q, *k, *v;
+    const float *scale; // (units)
+    const int32_t *begin, *end;
+    AttentionMask mask;
+    float *o, *lse;
+    float *weights; // NULL: not wanted
+    // Backward only: gradients are added to what these hold.
+    const float *d_o;
+    float *dq, *dk, *dv;
+    float *d_scale; // (units)
+} AdditiveArgs;
+
+size_t hone_additive_forward_scratch(const KernelContext *kc, const AdditiveArgs *args);
+void hone_additive_forward(const KernelContext *kc, const AdditiveArgs *args, void *scratch);
+size_t hone_additive_backward_scratch(const KernelContext *kc, const AdditiveArgs *args);
+// Reads q, k, v, scale, o, lse, d_o.
+void hone_additive_backward(const KernelContext *kc, const AdditiveArgs *args, void *scratch);
+
 // ---- rows and elements -------------------------------------------------------------------------
 
 // y = x · r ⊙ w, r = 1/√(mean(x²) + eps) (Zhang, Sennrich 2019). x, y (T,C), w (C), r (T) written.
@@ -164,6 +193,11 @@ void hone_add_forward(const KernelContext *kc, int64_t count, const float *a, co
                       float *y);                                                        // y = a + b
 void hone_accumulate(const KernelContext *kc, int64_t count, const float *x, float *y); // y += x
 void hone_fill(const KernelContext *kc, int64_t count, float value, float *y);
+
+// y (T,C) = b (C) in every row.
+void hone_repeat_row(const KernelContext *kc, int64_t T, int64_t C, const float *b, float *y);
+// b (C) += Σ_t x (T,C), each sum in the order of t.
+void hone_sum_rows(const KernelContext *kc, int64_t T, int64_t C, const float *x, float *b);
 
 // y (T,C) = rows of a stored table (V,C) of any weight type; index in [0,V).
 void hone_gather_rows(const KernelContext *kc, int64_t T, int64_t C, int dtype, const void *table,

@@ -86,6 +86,26 @@ static void swiglu_gradient(int64_t count, const float *gate, const float *up, c
     }
 }
 
+static float tanh_dot(int64_t count, const float *a, const float *b, const float *w, float *t) {
+    float lane[LANES] = {0};
+    for (int64_t i = 0; i < count; i++) t[i] = hone_tanh(a[i] + b[i]);
+    int64_t i = 0;
+    for (; i + LANES <= count; i += LANES)
+        for (int l = 0; l < LANES; l++) lane[l] += w[i + l] * t[i + l];
+    for (; i < count; i++) lane[i % LANES] += w[i] * t[i];
+    return lane_sum(lane);
+}
+
+static void tanh_dot_gradient(int64_t count, const float *t, const float *w, float slope, float *da,
+                              float *db, float *dw) {
+    for (int64_t i = 0; i < count; i++) {
+        float g = slope * w[i] * (1 - t[i] * t[i]);
+        da[i] += g;
+        db[i] += g;
+        dw[i] += slope * t[i];
+    }
+}
+
 static void add(int64_t count, const float *a, const float *b, float *y) {
     for (int64_t i = 0; i < count; i++) y[i] = a[i] + b[i];
 }
@@ -176,6 +196,8 @@ void hone_generic_element(ElementTable *table) {
         .rotate_halves = rotate_halves,
         .swiglu = swiglu,
         .swiglu_gradient = swiglu_gradient,
+        .tanh_dot = tanh_dot,
+        .tanh_dot_gradient = tanh_dot_gradient,
         .add = add,
         .maximum = maximum,
         .exp_sum = exp_sum,
