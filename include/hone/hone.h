@@ -10,6 +10,7 @@
 #include <hone/files.h>
 #include <hone/finetune.h>
 #include <hone/generate.h>
+#include <hone/layers.h>
 #include <hone/model.h>
 
 #endif

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+// Forward and backward of attention between its projections.
+#include "layers/projected.h"
+
+enum { QUERY, KEY, VALUE, INPUTS };
+
+static hone_status check_given(const char *name, const void *array, bool wanted, HoneError *err) {
+    if (!array == !wanted) return HONE_OK;
+    return hone_fail(err, HONE_ERROR_ARGUMENT,
+                     wanted ? "multi-head attention: %s is NULL"
+                            : "multi-head attention: %s is given, and another input stands for it",
+                     name);
+}
+
+static hone_status check_inputs(const HoneMultiHeadAttention *layer, const HoneMultiHeadTensors *t,
+                                HoneError *err) {
+    int own = layer->input_count;
+    const HoneAttentionOptions *o = &layer->options.attention;
+    // An empty array may be NULL, and is as good as given.
+    bool queries = o->batch > 0 && o->queries > 0, keys = o->batch > 0 && o->keys > 0;
+    if (queries || t->query) RETURN_IF_ERROR(check_given("query", t->query, true, err));
+    if (keys || t->key) RETURN_IF_ERROR(check_given("key", t->key, own > KEY, err));
+    if (keys || t->value) RETURN_IF_ERROR(check_given("value", t->value, own > VALUE, err));
+    if (queries) RETURN_IF_ERROR(check_given("output", t->output, true, err));
+    return HONE_OK;
+}
+
+// The attention's arrays of one call: the layer's own, and the caller's.
+static HoneAttentionTensors attention_tensors(const HoneMultiHeadAttention *layer,
+                                              const HoneMultiHeadTensors *t) {
+    const HoneAttentionOptions *o = &layer->options.attention;
+    HoneAttentionTensors tensors = layer->tensors;
+    if (!layer->projects_output)
+        tensors.o = hone_view(t->output, o->queries, o->heads, o->value_size);
+    tensors.mask = t->mask;
+    tensors.seed = t->seed;
+    tensors.weights = t->weights;
+    tensors.d_mask = t->d_mask;
+    if (o->sinks) { // the last parameter
+        tensors.sinks = layer->parameters[layer->parameter_count - 1].value;
+        tensors.d_sinks = layer->parameters[layer->parameter_count - 1].gradient;
+    }
+    return tensors;
+}
+
+hone_status hone_multi_head_attention_forward(HoneMultiHeadAttention *layer,
+                                              const HoneMultiHeadTensors *tensors) {
+    if (!layer) return HONE_ERROR_ARGUMENT;
+    HoneError *err = hone_begin(layer->context);
+    if (!tensors)
+        return hone_fail(err, HONE_ERROR_ARGUMENT, "multi-head attention: tensors is NULL");
+    RETURN_IF_ERROR(check_inputs(layer, tensors, err));
+    const float *const inputs[INPUTS] = {tensors->query, tensors->key, tensors->value};
+    const KernelContext *kc = &layer->context->kernels;
+    for (int i = 0; i < layer->input_count; i++) {
+        const Projection *p = &layer->inputs[i];
+        hone_project(kc, p, inputs[p->input], p->y, layer->scratch);
+    }
+    HoneAttentionTensors arrays = attention_tensors(layer, tensors);
+    RETURN_IF_ERROR(hone_attend(layer->attention, &arrays));
+    if (layer->projects_output)
+        hone_project(kc, &layer->output, arrays.o.data, tensors->output, layer->scratch);
+    layer->ran = true;
+    return HONE_OK;
+}
+
+static hone_status check_gradients(const HoneMultiHeadAttention *layer,
+                                   const HoneMultiHeadTensors *t, HoneError *err) {
+    if (layer->options.attention.forward_only || !layer->ran)
+        return hone_fail(err, HONE_ERROR_ARGUMENT, "multi-head attention: backward %s",
+                         layer->ran ? "of a layer made with forward_only" : "before any forward");
+    if (layer->output.rows > 0 || layer->inputs[0].rows > 0)
+        RETURN_IF_ERROR(check_given("d_output", t->d_output, true, err));
+    if (t->d_key) RETURN_IF_ERROR(check_given("d_key", t->d_key, layer->input_count > KEY, err));
+    if (t->d_value)
+        RETURN_IF_ERROR(check_given("d_value", t->d_value, layer->input_count > VALUE, err));
+    return HONE_OK;
+}
+
+hone_status hone_multi_head_attention_backward(HoneMultiHeadAttention *layer,
+                                               const HoneMultiHeadTensors *tensors) {
+    if (!layer) return HONE_ERROR_ARGUMENT;
+    HoneError *err = hone_begin(layer->context);
+    const HoneMultiHeadTensors *t = tensors;
+    if (!t) return hone_fail(err, HONE_ERROR_ARGUMENT, "multi-head attention: tensors is NULL");
+    RETURN_IF_ERROR(check_gradients(layer, t, err));
+    RETURN_IF_ERROR(check_inputs(layer, t, err));
+    const KernelContext *kc = &layer->context->kernels;
+    const HoneAttentionOptions *o = &layer->options.attention;
+    HoneAttentionTensors arrays = attention_tensors(layer, t);
+    if (layer->projects_output) {
+        float *d_o = layer->d_o; // arrays.d_o, to be written
+        hone_fill(kc, layer->output.rows * layer->output.channels, 0, d_o);
+        hone_project_backward(kc, &layer->output, arrays.o.data, t->d_output, d_o, layer->scratch);
+    } else {
+        arrays.d_o = hone_const_view(t->d_output, o->queries, o->heads, o->value_size);
+    }
+    for (int i = 0; i < layer->input_count; i++) {
+        const Projection *p = &layer->inputs[i];
+        hone_fill(kc, p->rows * p->columns, 0, p->dy);
+    }
+    RETURN_IF_ERROR(hone_attend_backward(layer->attention, &arrays));
+    const float *const inputs[INPUTS] = {t->query, t->key, t->value};
+    float *const gradients[INPUTS] = {t->d_query, t->d_key, t->d_value};
+    for (int i = 0; i < layer->input_count; i++) {
+        const Projection *p = &layer->inputs[i];
+        hone_project_backward(kc, p, inputs[p->input], p->dy, gradients[p->input], layer->scratch);
+    }
+    return HONE_OK;
+}
