@@ -53,7 +53,7 @@ bench: setup
 	cmake --build build/bench --parallel $(JOBS)
 	@for program in build/bench/bench/bench_*; do echo "== $$program"; $$program || exit 1; done
 
-SOURCES = $(shell find include src tests bench -name '*.[ch]')
+SOURCES = $(shell find include src tests bench examples -name '*.[ch]')
 format:
 	@clang-format -i $(SOURCES)
 
