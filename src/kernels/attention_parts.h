@@ -17,6 +17,9 @@ enum {
     BLOCK_ROWS = BLOCK_PANELS * HONE_PANEL, // rows of such a block
 };
 
+// From here on the logarithm of a sum of exponentials may be lost in lse.
+#define HONE_LSE_EXACT 0x1p18f
+
 // The extremes of the intervals of one strip's keys.
 typedef struct StripBounds {
     int32_t begin_least, begin_most, end_least, end_most;
