@@ -586,12 +586,12 @@ static void add_sink_gradients(void *argument, int64_t task, int worker) {
     args->d_sinks[task] -= (float)sum;
 }
 
-size_t hone_attention_backward_scratch(const KernelContext *kc, const AttentionArgs *args) {
+size_t hone_attention_f32_backward_scratch(const KernelContext *kc, const AttentionArgs *args) {
     Backward b;
     return lay_out(&b, kc, args, NULL);
 }
 
-void hone_attention_backward(const KernelContext *kc, const AttentionArgs *args, void *scratch) {
+void hone_attention_f32_backward(const KernelContext *kc, const AttentionArgs *args, void *scratch) {
     Backward b;
     lay_out(&b, kc, args, hone_attention_scratch_base(scratch));
     if (b.shape.panels == 0 || b.shape.strips == 0) return;

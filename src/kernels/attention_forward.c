@@ -380,12 +380,12 @@ static void write_weights(void *argument, int64_t task, int worker) {
     }
 }
 
-size_t hone_attention_forward_scratch(const KernelContext *kc, const AttentionArgs *args) {
+size_t hone_attention_f32_forward_scratch(const KernelContext *kc, const AttentionArgs *args) {
     Forward f;
     return lay_out(&f, kc, args, NULL);
 }
 
-void hone_attention_forward(const KernelContext *kc, const AttentionArgs *args, void *scratch) {
+void hone_attention_f32_forward(const KernelContext *kc, const AttentionArgs *args, void *scratch) {
     Forward f;
     lay_out(&f, kc, args, hone_attention_scratch_base(scratch));
     if (f.shape.panels == 0) return;

@@ -93,6 +93,12 @@ static inline float *attention_key_row(const AttentionShape *shape, AttentionVie
            key * view.row;
 }
 
+// The passes of kernels.h for args->dtype F32.
+size_t hone_attention_f32_forward_scratch(const KernelContext *kc, const AttentionArgs *args);
+void hone_attention_f32_forward(const KernelContext *kc, const AttentionArgs *args, void *scratch);
+size_t hone_attention_f32_backward_scratch(const KernelContext *kc, const AttentionArgs *args);
+void hone_attention_f32_backward(const KernelContext *kc, const AttentionArgs *args, void *scratch);
+
 static inline int64_t attention_ceiling(int64_t a, int64_t b) {
     return (a + b - 1) / b;
 }

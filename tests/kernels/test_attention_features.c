@@ -16,7 +16,7 @@ typedef enum MaskKind { MASK_NONE, MASK_BOOLEAN, MASK_FLOAT } MaskKind;
 typedef struct Features {
     int64_t batch, queries, keys;
     int heads, kv_heads, head_size, value_size;
-    bool causal, slopes, sinks, weights, mask_gradient;
+    bool causal, slopes, sinks, weights, mask_gradient, bf16;
     MaskKind mask;
     bool along_batch, along_head, along_query, along_key; // where the mask differs
     bool keys_apart; // the mask's keys lie apart from each other
@@ -29,6 +29,7 @@ typedef struct Sample {
     Features what;
     AttentionArgs args;
     float *data[TENSORS];
+    uint16_t *half[TENSORS]; // q, k, v, o and d_o of bf16
     double *dense[TENSORS];
     int64_t count[TENSORS];
     int32_t *begin, *end;
@@ -37,7 +38,7 @@ typedef struct Sample {
     float *slopes, *sinks, *d_mask, *d_sinks, *lse, *weights;
     double *want_lse, *want_d_mask, *want_d_sinks;
     // The plain f32 computation's error of o and of each gradient: what large scores cost anybody.
-    double plain_error[TENSORS];
+    double plain_error[TENSORS], plain_error_of_sinks;
 } Sample;
 
 static double *zeros(int64_t count) {
@@ -52,6 +53,12 @@ static float *floats(int64_t count) {
 static AttentionView view_of(float *data, int64_t rows, int heads, int size) {
     return (AttentionView){
         .data = data, .row = heads * size, .head = size, .batch = rows * heads * size};
+}
+
+// Rounds the floats to bf16, and keeps what is stored.
+static void to_bf16(float *x, uint16_t *stored, int64_t count) {
+    hone_quantise(HONE_BF16, x, stored, count, NULL);
+    hone_dequantise(HONE_BF16, stored, x, count);
 }
 
 static void make_mask(Sample *s, RandomStream *random) {
@@ -95,6 +102,11 @@ static Sample make_sample(Features what, uint64_t seed) {
         s.dense[t] = zeros(s.count[t]);
         views[t] = view_of(s.data[t], rows[t], heads[t], size);
         for (int64_t i = 0; i < s.count[t]; i++) s.data[t][i] = hone_random_normal(&random);
+        if (what.bf16 && t <= D_O) {
+            s.half[t] = hone_alloc((size_t)s.count[t] * sizeof *s.half[t]);
+            views[t].data = s.half[t];
+            to_bf16(s.data[t], s.half[t], s.count[t]);
+        }
         for (int64_t i = 0; i < s.count[t]; i++) s.dense[t][i] = (double)s.data[t][i];
     }
     int64_t lines = what.batch * what.heads * what.queries;
@@ -117,6 +129,7 @@ static Sample make_sample(Features what, uint64_t seed) {
                              .kv_heads = what.kv_heads,
                              .head_size = what.head_size,
                              .value_size = what.value_size,
+                             .dtype = what.bf16 ? HONE_BF16 : HONE_F32,
                              .scale = 1.0f / sqrtf((float)what.head_size),
                              .begin = what.causal ? s.begin : NULL,
                              .end = what.causal ? s.end : NULL,
@@ -145,6 +158,7 @@ static Sample make_sample(Features what, uint64_t seed) {
 static void free_sample(Sample *s) {
     for (int t = 0; t < TENSORS; t++) hone_free(s->data[t]);
     for (int t = 0; t < TENSORS; t++) hone_free(s->dense[t]);
+    for (int t = 0; t < TENSORS; t++) hone_free(s->half[t]);
     void *rest[] = {s->begin, s->end,     s->mask,    s->slopes,   s->sinks,       s->d_mask,
                     s->lse,   s->d_sinks, s->weights, s->want_lse, s->want_d_mask, s->want_d_sinks};
     for (size_t i = 0; i < sizeof rest / sizeof *rest; i++) hone_free(rest[i]);
@@ -189,9 +203,11 @@ static void run_reference(Sample *s) {
 // The f32 reference's distance from the f64 one.
 static void run_plain(Sample *s) {
     float *lse = floats(s->what.heads * s->what.queries), *row = floats(s->what.keys);
+    double *sinks = zeros(s->what.heads);
     for (int64_t b = 0; b < s->what.batch; b++) {
         ReferenceAttention args = reference_of(s, b);
-        args.d_mask = args.d_sinks = NULL;
+        args.d_mask = NULL;
+        args.d_sinks = sinks;
         float *at[TENSORS];
         int64_t count[TENSORS];
         for (int t = 0; t < TENSORS; t++) {
@@ -200,6 +216,11 @@ static void run_plain(Sample *s) {
             memcpy(at[t], s->data[t] + b * count[t], (size_t)count[t] * sizeof(float));
         }
         hone_reference_f32_attention_forward(&args, at[Q], at[K], at[V], at[O], lse, row);
+        if (s->what.bf16) {
+            uint16_t *stored = hone_alloc((size_t)count[O] * sizeof *stored);
+            to_bf16(at[O], stored, count[O]);
+            hone_free(stored);
+        }
         hone_reference_f32_attention_backward(&args, at[Q], at[K], at[V], at[O], lse, at[D_O],
                                               at[DQ], at[DK], at[DV]);
         for (int t = 0; t < TENSORS; t++) {
@@ -210,6 +231,10 @@ static void run_plain(Sample *s) {
             hone_free(at[t]);
         }
     }
+    for (int h = 0; h < s->what.heads; h++)
+        s->plain_error_of_sinks =
+            fmax(s->plain_error_of_sinks, fabs(sinks[h] - s->want_d_sinks[h]));
+    hone_free(sinks);
     hone_free(lse);
     hone_free(row);
 }
@@ -256,7 +281,7 @@ static bool weights_fit(const Sample *s) {
                 double want = lse == -(double)INFINITY ? 0 : 1 - taken;
                 double got = s->dense[O][((b * w->queries + i) * w->heads + h) * w->value_size];
                 fine = fine && fabs(sum - want) < 2e-6;
-                if (w->dropout <= 0) fine = fine && fabs(o - got) < 1e-5;
+                if (w->dropout <= 0) fine = fine && fabs(o - got) < 1e-5 + s->plain_error[O];
             }
     return fine;
 }
@@ -274,6 +299,7 @@ static void run_kernel(Sample *s, const KernelTable *table, ThreadPool *pool,
     memset(scratch, 0xff, bytes); // NaN in every float
     hone_attention_forward(&kc, &s->args, scratch);
     hone_free(scratch);
+    if (s->what.bf16) hone_dequantise(HONE_BF16, s->half[O], s->data[O], s->count[O]);
     bytes = hone_attention_backward_scratch(&kc, &s->args);
     scratch = hone_alloc(bytes);
     memset(scratch, 0xff, bytes);
@@ -298,7 +324,8 @@ static bool results_close(const Sample *s) {
         fine &= close_to("d_mask", s->mask_count, s->d_mask, s->want_d_mask, 5e-6,
                          2e-6 * large * sqrt(terms));
     if (s->d_sinks)
-        fine &= close_to("d_sinks", s->what.heads, s->d_sinks, s->want_d_sinks, 5e-6, 2e-6 * large);
+        fine &= close_to("d_sinks", s->what.heads, s->d_sinks, s->want_d_sinks, 5e-6,
+                         2e-6 * large + 3 * s->plain_error_of_sinks);
     if (s->weights) fine &= check_true(weights_fit(s), "the weights fit", __FILE__, __LINE__);
     return fine;
 }
@@ -404,6 +431,18 @@ static void the_others_alone(void) {
     hone_pool_free(pool);
 }
 
+static void in_bf16(void) {
+    ThreadPool *pool = hone_pool_create(3);
+    Features what = plain;
+    what.bf16 = true;
+    check_features(what, 400, pool);
+    what.causal = what.sinks = true;
+    what.mask = MASK_FLOAT;
+    what.along_query = what.along_key = what.mask_gradient = true;
+    check_features(what, 401, pool);
+    hone_pool_free(pool);
+}
+
 // ---- any of them together ----------------------------------------------------------------------
 
 static void together(void) {
@@ -421,6 +460,7 @@ static void together(void) {
         what.slopes = hone_random_below(&random, 2);
         what.sinks = hone_random_below(&random, 2);
         what.weights = hone_random_below(&random, 2);
+        what.bf16 = hone_random_below(&random, 4) == 0;
         what.mask = (MaskKind)hone_random_below(&random, 3);
         what.mask_gradient = what.mask == MASK_FLOAT && hone_random_below(&random, 2);
         what.along_batch = hone_random_below(&random, 2);
@@ -438,6 +478,7 @@ int main(void) {
     RUN(a_batch);
     RUN(masks_of_every_shape);
     RUN(the_others_alone);
+    RUN(in_bf16);
     RUN(together);
     return check_report();
 }
