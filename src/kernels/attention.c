@@ -49,9 +49,8 @@ static Copy copy_of(const AttentionArgs *args, AttentionView view, bool of_queri
                  .rows = of_queries ? args->queries : args->keys,
                  .heads = of_queries ? args->heads : args->kv_heads,
                  .size = size};
-    copy.to = (AttentionView){.row = copy.heads * size,
-                              .head = size,
-                              .batch = copy.rows * copy.heads * size};
+    copy.to = (AttentionView){
+        .row = copy.heads * size, .head = size, .batch = copy.rows * copy.heads * size};
     return copy;
 }
 

@@ -2,6 +2,7 @@
 // What may stand between the products of attention, alone and together, over a batch: masks of
 // every broadcast shape with their gradient, ALiBi, soft-cap, sinks, dropout, weights, bf16. Every
 // level against the f64 reference, the bits of one thread against those of three.
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -443,6 +444,116 @@ static void in_bf16(void) {
     hone_pool_free(pool);
 }
 
+// ---- masks that break kernels -----------------------------------------------------------------
+
+static void check_sample(Sample *s, ThreadPool *pool, bool (*fits)(const Sample *)) {
+    const char *names[8];
+    int levels = hone_kernel_levels(names);
+    float *before[TENSORS] = {0};
+    for (int t = DQ; t < TENSORS; t++) {
+        before[t] = floats(s->count[t]);
+        memcpy(before[t], s->data[t], (size_t)s->count[t] * sizeof(float));
+    }
+    run_reference(s);
+    run_plain(s);
+    for (int level = 0; level < levels; level++) {
+        const KernelTable *table;
+        HoneError err = {0};
+        if (!CHECK(hone_kernel_table(names[level], &table, &err) == HONE_OK)) continue;
+        run_kernel(s, table, pool, before);
+        if (!CHECK(fits(s))) print_features(&s->what, names[level]);
+    }
+    for (int t = DQ; t < TENSORS; t++) hone_free(before[t]);
+}
+
+// Rows of the most negative number average over what they hold alike; rows of -infinity are empty,
+// also when a whole block of keys before the first visible one is hidden.
+static void hidden_and_nearly_hidden_rows(void) {
+    Features what = plain;
+    what.mask = MASK_FLOAT;
+    what.along_query = what.along_key = what.weights = what.mask_gradient = true;
+    what.keys = 600;
+    Sample s = make_sample(what, 500);
+    for (int64_t i = 0; i < what.queries; i++)
+        for (int64_t j = 0; j < what.keys; j++) {
+            float *m = (float *)s.mask + i * what.keys + j;
+            switch (i % 5) {
+            case 0:
+                *m = -FLT_MAX;
+                break;
+            case 1:
+                *m = j % 2 ? -FLT_MAX : 0;
+                break;
+            case 2:
+                *m = -INFINITY;
+                break;
+            case 3:
+                *m = j < 550 ? -INFINITY : 0;
+                break;
+            default:
+                *m = j < 550 ? -FLT_MAX : -INFINITY;
+                break;
+            }
+        }
+    ThreadPool *pool = hone_pool_create(2);
+    check_sample(&s, pool, results_close);
+    free_sample(&s);
+    hone_pool_free(pool);
+}
+
+// A key that is NaN and a value that is infinite, hidden from the even queries: those do not know,
+// the others do.
+static bool only_odd_queries_know(const Sample *s) {
+    bool fine = true;
+    int64_t width = s->what.heads * s->what.value_size, wide = s->what.heads * s->what.head_size;
+    for (int64_t row = 0; row < s->what.batch * s->what.queries; row++) {
+        bool odd = row % s->what.queries % 2;
+        for (int64_t c = 0; c < width; c++) {
+            float got = s->data[O][row * width + c];
+            double want = s->dense[O][row * width + c];
+            fine = fine && (odd ? !isfinite(got) : fabs((double)got - want) < 1e-5);
+        }
+        for (int64_t c = 0; c < wide; c++) {
+            float got = s->data[DQ][row * wide + c];
+            double want = s->dense[DQ][row * wide + c];
+            fine = fine && (odd ? isnan(got) : fabs((double)got - want) < 1e-5);
+        }
+    }
+    return fine;
+}
+
+static void what_is_hidden_is_not_there(void) {
+    ThreadPool *pool = hone_pool_create(2);
+    for (int boolean = 0; boolean < 2; boolean++) {
+        Features what = plain;
+        what.mask = boolean ? MASK_BOOLEAN : MASK_FLOAT;
+        what.along_query = what.along_key = true;
+        Sample s = make_sample(what, 501);
+        for (int64_t i = 0; i < what.queries; i++)
+            for (int64_t j = 0; j < what.keys; j++) {
+                bool hidden = i % 2 == 0 && (j == 3 || j == 140);
+                if (boolean)
+                    ((uint8_t *)s.mask)[i * what.keys + j] = !hidden;
+                else
+                    ((float *)s.mask)[i * what.keys + j] = hidden ? -INFINITY : 0;
+            }
+        for (int64_t b = 0; b < what.batch; b++) {
+            int64_t k = what.kv_heads * what.head_size, v = what.kv_heads * what.value_size;
+            for (int64_t c = 0; c < k; c++) {
+                s.data[K][(b * what.keys + 3) * k + c] = NAN;
+                s.dense[K][(b * what.keys + 3) * k + c] = (double)NAN;
+            }
+            for (int64_t c = 0; c < v; c++) {
+                s.data[V][(b * what.keys + 140) * v + c] = INFINITY;
+                s.dense[V][(b * what.keys + 140) * v + c] = (double)INFINITY;
+            }
+        }
+        check_sample(&s, pool, only_odd_queries_know);
+        free_sample(&s);
+    }
+    hone_pool_free(pool);
+}
+
 // ---- any of them together ----------------------------------------------------------------------
 
 static void together(void) {
@@ -479,6 +590,8 @@ int main(void) {
     RUN(masks_of_every_shape);
     RUN(the_others_alone);
     RUN(in_bf16);
+    RUN(hidden_and_nearly_hidden_rows);
+    RUN(what_is_hidden_is_not_there);
     RUN(together);
     return check_report();
 }
