@@ -3,6 +3,7 @@
 #ifndef HONE_HONE_H
 #define HONE_HONE_H
 
+#include <hone/attention.h>
 #include <hone/base.h>
 #include <hone/data.h>
 #include <hone/evaluate.h>

@@ -9,12 +9,7 @@
 #include "io/gguf.h"
 #include "io/peft.h"
 #include "models/model.h"
-
-struct HoneContext {
-    HoneError error;
-    ThreadPool *pool;
-    KernelContext kernels;
-};
+#include "tensor/context.h"
 
 // One parameter as the model's visitor says it, with the file's tensor behind it.
 typedef struct ParameterSlot {
@@ -57,11 +52,5 @@ hone_status hone_slot_add_adapter(HoneModel *model, ParameterSlot *slot, Adapter
 ParameterSlot *hone_model_slot(HoneModel *model, const char *name);
 
 DataOptions hone_model_data_options(const HoneModel *model, const HoneDataOptions *options);
-
-// Begin a public call: forget the last message.
-static inline HoneError *hone_begin(HoneContext *context) {
-    hone_error_clear(&context->error);
-    return &context->error;
-}
 
 #endif

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "train/session.h"
+#include "tensor/context.h"
 
+#include "base/memory.h"
 #include "base/system.h"
 
 hone_status hone_context_create(const HoneContextOptions *options, HoneContext **context) {
