@@ -39,6 +39,10 @@ static int64_t mask_place(const ScoreTile *tile, int lane) {
 static void gather_mask(const ScoreTile *tile, float *M, float *rows) {
     const AttentionMask *mask = &tile->shape->args->mask;
     const float *sources[HONE_PANEL];
+    for (int n = tile->lanes; n < HONE_PANEL; n++) { // no query: it sees nothing, not even NaN
+        sources[n] = rows + n * tile->keys;
+        for (int64_t k = 0; k < tile->keys; k++) rows[n * tile->keys + k] = -INFINITY;
+    }
     for (int n = 0; n < tile->lanes; n++) {
         int64_t place = mask_place(tile, n);
         float *row = rows + n * tile->keys;
@@ -54,7 +58,7 @@ static void gather_mask(const ScoreTile *tile, float *M, float *rows) {
             for (int64_t k = 0; k < tile->keys; k++) row[k] = from[k * mask->key];
         }
     }
-    tile->table->gather(tile->keys, tile->lanes, sources, 1.0f, M, HONE_PANEL);
+    tile->table->gather(tile->keys, HONE_PANEL, sources, 1.0f, M, HONE_PANEL);
 }
 
 static void add_distance(const ScoreTile *tile) {
@@ -134,15 +138,28 @@ void hone_attention_keep(const ScoreTile *tile, uint16_t *bits, uint16_t *scratc
 
 // ---- gradient of the mask ----------------------------------------------------------------------
 
+// Where lanes or keys share elements their sums are added, in double: fewer roundings than terms.
+static void add_few_sums(const ScoreTile *tile, int lanes_together) {
+    const AttentionArgs *args = tile->shape->args;
+    int64_t stride = args->mask.key, keys_together = stride == 0 ? tile->keys : 1;
+    for (int first = 0; first < tile->lanes; first += lanes_together) {
+        float *row = args->d_mask + mask_place(tile, first);
+        for (int64_t start = 0; start < tile->keys; start += keys_together) {
+            double sum = 0;
+            for (int64_t k = start; k < start + keys_together; k++)
+                for (int n = first; n < first + lanes_together; n++)
+                    sum += (double)tile->S[k * tile->ld + n];
+            row[start * stride] += (float)sum;
+        }
+    }
+}
+
 void hone_attention_mask_gradient(const ScoreTile *tile, float *scratch) {
     const AttentionArgs *args = tile->shape->args;
     const AttentionMask *mask = &args->mask;
-    if (mask->key != 1) {
-        for (int n = 0; n < tile->lanes; n++) {
-            float *row = args->d_mask + mask_place(tile, n);
-            for (int64_t k = 0; k < tile->keys; k++)
-                row[k * mask->key] += tile->S[k * tile->ld + n];
-        }
+    bool one_row = mask->query == 0 && (mask->head == 0 || tile->shape->group == 1);
+    if (one_row || mask->key != 1) {
+        add_few_sums(tile, one_row ? tile->lanes : 1);
         return;
     }
     float *rows[HONE_PANEL], ones[HONE_PANEL];

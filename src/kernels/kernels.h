@@ -79,7 +79,7 @@ void hone_matmul(const KernelContext *kc, const MatmulArgs *args, void *scratch)
 // gradient 0. Element (batch b, row t, head h, c) of a tensor lies at
 // base[b · batch + t · row + h · head + c] (strides in elements).
 // lse (batch, heads, queries), natural log of Σ_j e^s_ij + e^sinks_h; -infinity for a query that
-// sees no key.
+// sees no key and has no sink.
 // Tiled so that memory is linear in length both ways; whole tiles that no query sees are skipped.
 typedef struct AttentionView {
     void *data;
