@@ -31,6 +31,10 @@ const char *hone_kernel_table_name(const KernelTable *table);
 // Names of the levels this processor has, worst first; returns how many (at most 8).
 int hone_kernel_levels(const char *names[8]);
 
+// Floating-point operations a second that all of the pool's threads reach together on registers
+// alone, measured over about a millisecond; the best of `runs`.
+double hone_kernel_peak(const KernelContext *kc, int runs);
+
 // ---- types -------------------------------------------------------------------------------------
 
 // x (count) = the stored elements as f32. count is a multiple of the type's block. Any weight type.
