@@ -14,9 +14,8 @@
 #include "base/random.h"
 #include "base/system.h"
 #include "kernels/kernels.h"
-#include "peak.h"
 
-enum { MOST_THREADS = 256, LEAST_RUNS = 5 };
+enum { LEAST_RUNS = 5 };
 
 typedef struct Shape {
     const char *name;
@@ -24,26 +23,6 @@ typedef struct Shape {
     int heads, kv_heads, size;
     int64_t piece; // causal within pieces of this many queries; 0: everything is seen
 } Shape;
-
-// ---- the peak ----------------------------------------------------------------------------------
-
-static void peak_task(void *argument, int64_t task, int worker) {
-    (void)worker;
-    ((double *)argument)[task] = fma_peak();
-}
-
-// GF/s of all the pool's threads at once, the best of ten.
-static double measure_peak(ThreadPool *pool) {
-    int threads = hone_pool_threads(pool);
-    double rates[MOST_THREADS], best = 0;
-    for (int run = 0; run < 10; run++) {
-        double sum = 0;
-        hone_pool_run(pool, threads, peak_task, rates);
-        for (int t = 0; t < threads; t++) sum += rates[t];
-        if (sum > best) best = sum;
-    }
-    return best;
-}
 
 // ---- attention ---------------------------------------------------------------------------------
 
@@ -110,10 +89,10 @@ static void measure(const KernelContext *kc, const Shape *s) {
     size_t forward_bytes = hone_attention_forward_scratch(kc, &args);
     size_t backward_bytes = hone_attention_backward_scratch(kc, &args);
     void *scratch = hone_alloc(forward_bytes > backward_bytes ? forward_bytes : backward_bytes);
-    double before = measure_peak(kc->pool);
+    double before = hone_kernel_peak(kc, 10) * 1e-9;
     double forward = best_seconds(hone_attention_forward, kc, &args, scratch);
     double backward = best_seconds(hone_attention_backward, kc, &args, scratch);
-    double after = measure_peak(kc->pool), peak = before > after ? before : after;
+    double after = hone_kernel_peak(kc, 10) * 1e-9, peak = before > after ? before : after;
     double cache = 2.0 * (double)(s->keys * s->kv_heads * s->size) * sizeof(float);
     printf("%-24s %6.1f  %6.1f GF/s %5.1f %%  %6.1f GF/s %5.1f %%  %7.1f GB/s %9.1f us"
            " %9.1f us  %5.1f MB\n",
@@ -149,7 +128,7 @@ int main(int count, char **words) {
         {"d128 32:8 decode 4096", 1, 4096, 32, 8, 128, 0},
     };
     int threads = count > 1 ? atoi(words[1]) : 1;
-    if (threads < 1 || threads > MOST_THREADS) threads = 1;
+    if (threads < 1 || threads > 256) threads = 1;
     KernelContext kc = {.pool = hone_pool_create(threads)};
     HoneError err = {0};
     if (hone_kernel_table(count > 2 ? words[2] : NULL, &kc.table, &err) != HONE_OK) {

@@ -12,7 +12,6 @@
 #include "base/memory.h"
 #include "base/random.h"
 #include "kernels/kernels.h"
-#include "peak.h"
 
 #ifdef HONE_HAS_OPENBLAS
 #include <cblas.h>
@@ -154,7 +153,7 @@ static void measure(Bench *bench, const Shape *shape, int type) {
     double bytes = (double)hone_dtype_bytes(type, shape->N * shape->K);
     double peak = 0, ours = 0, openblas = 0, dnnl = 0;
     for (int round = 0; round < bench->rounds; round++) {
-        keep_best(&peak, fma_peak());
+        keep_best(&peak, hone_kernel_peak(&bench->kc, 1) * 1e-9);
         keep_best(&ours, rate(run_ours, bench, flops));
         if (type != HONE_F32) continue;
 #ifdef HONE_HAS_OPENBLAS
@@ -165,7 +164,7 @@ static void measure(Bench *bench, const Shape *shape, int type) {
         keep_best(&dnnl, rate(run_dnnl, bench, flops));
 #endif
     }
-    double share = peak > 0 ? 100e-9 * flops / peak / bench->threads : 0;
+    double share = peak > 0 ? 100e-9 * flops / peak : 0;
     printf("%-20s %-5s %6.1f GF/s %5.1f %%", shape->name, hone_dtype_name(type),
            ours * flops * 1e-9, ours * share);
     if (shape->M <= 8) printf("  %5.1f GB/s of B", ours * bytes * 1e-9);

@@ -15,9 +15,9 @@
 //     s_ij = t_ij − slopes_h · |i + offset − j| + mask_ij
 //     p_ij = e^s_ij / (Σ_j e^s_ij + e^sinks_h) over the keys j that query i sees
 //     o_ih = Σ_j drop_ij · p_ij · v_jg,  drop_ij = 0 with probability `dropout`, else 1/(1−dropout)
-// A query that sees no key gives o = 0 and gradients 0; its lse is -infinity. What stands at a pair
-// that does not see each other (NaN, infinity) reaches nothing. Results and gradients have the same
-// bits for any number of threads.
+// A query that sees no key gives o = 0 and gradients 0; its lse is that of its sink, else
+// -infinity. What stands at a pair that does not see each other (NaN, infinity) reaches nothing.
+// Results and gradients have the same bits for any number of threads.
 //
 // Query i stands at key i + offset: offset is 0, and keys − queries with HONE_CAUSAL_BOTTOM_RIGHT.
 // Causality, the window and ALiBi count from there.

@@ -5,6 +5,7 @@
 
 #include <hone/attention.h>
 #include <hone/base.h>
+#include <hone/bench.h>
 #include <hone/data.h>
 #include <hone/evaluate.h>
 #include <hone/files.h>

@@ -5,8 +5,7 @@
 
 void hone_philox(uint64_t seed, RandomPurpose purpose, uint64_t a, uint64_t b, uint32_t out[4]) {
     const uint32_t m0 = 0xD2511F53u, m1 = 0xCD9E8D57u, w0 = 0x9E3779B9u, w1 = 0xBB67AE85u;
-    // The purpose is mixed into the high key word by an odd constant, so keys differ for all seeds.
-    uint64_t key = seed ^ ((uint64_t)purpose * 0x9E3779B97F4A7C15u);
+    const uint64_t key = hone_philox_key(seed, purpose);
     uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
     uint32_t c0 = (uint32_t)a, c1 = (uint32_t)(a >> 32), c2 = (uint32_t)b, c3 = (uint32_t)(b >> 32);
     for (int round = 0; round < 10; round++) {

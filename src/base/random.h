@@ -17,6 +17,12 @@ typedef enum RandomPurpose {
     RANDOM_TEST,
 } RandomPurpose;
 
+// The key of a use: the purpose is mixed into the seed by an odd constant, so keys differ for all
+// seeds.
+static inline uint64_t hone_philox_key(uint64_t seed, RandomPurpose purpose) {
+    return seed ^ ((uint64_t)purpose * 0x9E3779B97F4A7C15u);
+}
+
 // Four 32-bit numbers for counter (a, b) under the key (seed, purpose).
 void hone_philox(uint64_t seed, RandomPurpose purpose, uint64_t a, uint64_t b, uint32_t out[4]);
 

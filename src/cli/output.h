@@ -52,5 +52,6 @@ int command_tokenize(int argc, char **argv);
 int command_template(int argc, char **argv);
 int command_inspect(int argc, char **argv);
 int command_merge(int argc, char **argv);
+int command_bench(int argc, char **argv);
 
 #endif

@@ -5,7 +5,8 @@
 // A task owns a chunk of the keys of one key/value head: dK and dV are its alone, dQ goes to a
 // buffer of the chunk, and the chunks are added in order at the end. The number of chunks comes
 // from the shape: the same bits on any number of threads.
-#include "kernels/attention_parts.h"
+#include "kernels/attention_backward.h"
+#include "kernels/attention_math.h"
 
 #include <math.h>
 #include <string.h>
@@ -13,40 +14,24 @@
 enum {
     MOST_TASKS = 16,  // chunks of all key/value heads aimed at: memory grows with them
     CHUNK_KEYS = 256, // at least, so that dQ's buffers stay small beside the work
+    MASK_CHUNKS = 8,  // where one task adds up a part of the mask's gradient over all stacks
     BLOCK_KEYS = 128, // keys of a block: its scores and gradients stay in L2
     KEYS_LD = BLOCK_KEYS + HONE_PANEL, // rows of the keys' transpose, an odd number of cache lines
     SCORES_LD = BLOCK_ROWS + HONE_PANEL, // rows of a block of scores, an odd number of cache lines
 };
 
-typedef struct Backward {
-    AttentionShape shape;
-    const AttentionTable *table;
-    int64_t D, E;                  // head_size, value_size
-    int64_t D_columns, E_columns;  // panels of columns: D/16, E/16 rounded up
-    int64_t chunks, chunk_keys;    // chunks of the keys, and keys of one
-    int64_t block_keys;            // keys of a block
-    int64_t padded;                // rows of all panels
-    StripBounds *bounds;           // (strips)
-    uint8_t *infinite_rows;        // (stacks, panels): NaN or infinity in q or d_o
-    float *Q, *dO;                 // (stacks, panels, D or E, HONE_PANEL); Q · scale
-    float *Q_columns, *dO_columns; // (stacks, D_columns or E_columns, padded, HONE_PANEL)
-    float *lse, *product_sum;      // (stacks, padded): lse, and Σ_c dO · O
-    uint8_t *touched;              // (stacks, chunks, panels): the chunk's dQ panel was written
-    float *dQ;                     // (stacks, chunks, panels, D, HONE_PANEL)
-    float *workers;
-    int64_t worker; // floats of one worker's scratch
-    int threads;    // workers with scratch; without a pool just one, whoever it is
-} Backward;
-
 // One block of keys at work: what a task packs and sums before it goes on to the next.
 typedef struct KeyBlock {
     int64_t stack, chunk;
     int64_t start, keys;
-    float *K, *V;   // (keys, D), (keys, E)
-    float *Kt;      // (D, KEYS_LD): the left side of dQ
-    float *dK, *dV; // (keys, D_columns·16), (keys, E_columns·16)
-    float *P, *dS;  // (keys, SCORES_LD)
-    bool infinite;  // NaN or infinity in k or v
+    float *K, *V;                     // (keys, D), (keys, E)
+    float *Kt;                        // (D, KEYS_LD): the left side of dQ
+    float *dK, *dV;                   // (keys, D_columns·16), (keys, E_columns·16)
+    float *P, *dS;                    // (keys, SCORES_LD)
+    float *capped;                    // (keys, HONE_PANEL): scores between soft-cap and the rest
+    float *extra;                     // of hone_attention_modify
+    uint16_t *visible, *kept, *draws; // (keys) each: a bit a lane
+    bool infinite;                    // NaN or infinity in k or v
 } KeyBlock;
 
 // A panel of a block of queries, and the keys [start, stop) of the key block outside which it sees
@@ -55,6 +40,12 @@ typedef struct PanelPart {
     PanelRange range;
     int64_t start, stop;
 } PanelPart;
+
+// Do the stacks share elements of the mask's gradient?
+static bool sums_over_stacks(const AttentionArgs *args) {
+    return args->d_mask && ((args->batch > 1 && args->mask.batch == 0) ||
+                            (args->kv_heads > 1 && args->mask.head == 0));
+}
 
 static size_t lay_out(Backward *b, const KernelContext *kc, const AttentionArgs *args,
                       char *scratch) {
@@ -67,19 +58,25 @@ static size_t lay_out(Backward *b, const KernelContext *kc, const AttentionArgs 
     int64_t stacks = shape->stacks, larger = b->D > b->E ? b->D : b->E;
     b->block_keys = larger <= 64 ? BLOCK_KEYS : BLOCK_KEYS / 2;
     b->chunks = attention_ceiling(MOST_TASKS, stacks);
+    if (sums_over_stacks(args)) b->chunks = MASK_CHUNKS;
     if (b->chunks > attention_ceiling(args->keys, CHUNK_KEYS))
         b->chunks = attention_ceiling(args->keys, CHUNK_KEYS);
     if (b->chunks < 1) b->chunks = 1;
     b->chunk_keys =
         attention_ceiling(attention_ceiling(args->keys, b->chunks), b->block_keys) * b->block_keys;
     b->padded = shape->panels * HONE_PANEL;
+    b->hides = args->begin || hone_attention_masked(args);
+    b->modifies = args->softcap > 0 || args->slopes || args->mask.data;
+    b->extra = hone_attention_modify_floats(args, b->block_keys);
+    b->tasks_of_stacks = sums_over_stacks(args) ? 1 : stacks;
+    b->tasks = args->d_mask && args->mask.key == 0 ? 1 : b->chunks;
     b->threads = hone_pool_threads(kc->pool);
 
     ScratchCursor cursor = {scratch, 0};
-    if (args->begin) {
+    if (args->begin)
         b->bounds = hone_attention_take(&cursor, (size_t)shape->strips, sizeof *b->bounds);
+    if (b->hides)
         b->infinite_rows = hone_attention_take(&cursor, (size_t)(stacks * shape->panels), 1);
-    }
     size_t rows = (size_t)(stacks * b->padded), floats = sizeof(float);
     b->Q = hone_attention_take(&cursor, rows * (size_t)b->D, floats);
     b->dO = hone_attention_take(&cursor, rows * (size_t)b->E, floats);
@@ -87,79 +84,18 @@ static size_t lay_out(Backward *b, const KernelContext *kc, const AttentionArgs 
     b->dO_columns = hone_attention_take(&cursor, rows * (size_t)b->E_columns * HONE_PANEL, floats);
     b->lse = hone_attention_take(&cursor, rows, floats);
     b->product_sum = hone_attention_take(&cursor, rows, floats);
+    if (b->modifies) {
+        b->norm = hone_attention_take(&cursor, rows, floats);
+        b->normed = hone_attention_take(&cursor, (size_t)(stacks * shape->panels), 1);
+    }
     b->touched = hone_attention_take(&cursor, (size_t)(stacks * b->chunks * shape->panels), 1);
     b->dQ = hone_attention_take(&cursor, rows * (size_t)(b->chunks * b->D), floats);
     b->worker = b->D * KEYS_LD + b->block_keys * (b->D + b->E + 2 * SCORES_LD +
                                                   (b->D_columns + b->E_columns) * HONE_PANEL);
+    b->worker += b->extra + (b->modifies ? b->block_keys * HONE_PANEL : 0) + 2 * b->block_keys;
     b->workers = hone_attention_take(&cursor, (size_t)(b->worker * b->threads), floats);
     b->shape.bounds = b->bounds;
     return hone_attention_scratch_bytes(&cursor);
-}
-
-// Σ_c x·y in eight sums: no reassociation is left to the compiler.
-static float dot(int64_t count, const float *x, const float *y) {
-    float sums[8] = {0};
-    int64_t c = 0;
-    for (; c + 8 <= count; c += 8)
-        for (int n = 0; n < 8; n++) sums[n] += x[c + n] * y[c + n];
-    for (; c < count; c++) sums[c % 8] += x[c] * y[c];
-    return ((sums[0] + sums[4]) + (sums[1] + sums[5])) +
-           ((sums[2] + sums[6]) + (sums[3] + sums[7]));
-}
-
-// columns (count/16, padded, HONE_PANEL): row `row` of it = x (count), zeros up to a whole panel.
-static void pack_columns(const Backward *b, int64_t row, int64_t count, const float *x,
-                         float *columns) {
-    for (int64_t c = 0; c < count; c += HONE_PANEL) {
-        float *to = columns + (c / HONE_PANEL * b->padded + row) * HONE_PANEL;
-        int64_t width = count - c < HONE_PANEL ? count - c : HONE_PANEL;
-        if (width < HONE_PANEL) memset(to, 0, HONE_PANEL * sizeof *to);
-        if (x) memcpy(to, x + c, (size_t)width * sizeof *to);
-        if (!x) memset(to, 0, (size_t)width * sizeof *to);
-    }
-}
-
-// q, d_o, lse and D of one panel, packed for all the products.
-static void prepare_panel(Backward *b, int64_t stack, int64_t panel) {
-    const AttentionArgs *args = b->shape.args;
-    PanelRange range = hone_attention_panel_range(&b->shape, panel);
-    int64_t rows = stack * b->padded, row = panel * HONE_PANEL;
-    float *q[HONE_PANEL], *o[HONE_PANEL], *d_o[HONE_PANEL];
-    const float *sources[HONE_PANEL];
-    int32_t query[HONE_PANEL];
-    hone_attention_lane_queries(&b->shape, panel, query);
-    hone_attention_lane_rows(&b->shape, stack, panel, args->q, q);
-    hone_attention_lane_rows(&b->shape, stack, panel, args->o, o);
-    hone_attention_lane_rows(&b->shape, stack, panel, args->d_o, d_o);
-    for (int n = 0; n < HONE_PANEL; n++) sources[n] = q[n];
-    b->table->gather(b->D, range.lanes, sources, args->scale, b->Q + (rows + row) * b->D,
-                     HONE_PANEL);
-    for (int n = 0; n < HONE_PANEL; n++) sources[n] = d_o[n];
-    b->table->gather(b->E, range.lanes, sources, 1.0f, b->dO + (rows + row) * b->E, HONE_PANEL);
-    bool finite = true;
-    for (int n = 0; n < HONE_PANEL; n++) {
-        int64_t head = hone_attention_first_head(&b->shape, stack) + (row + n) % b->shape.group;
-        float lse = n < range.lanes ? args->lse[head * args->queries + query[n]] : 0.0f;
-        // A query that sees no key: any finite lse keeps its masked probabilities from being NaN.
-        b->lse[rows + row + n] = lse == -INFINITY ? 0.0f : lse;
-        b->product_sum[rows + row + n] = n < range.lanes ? dot(b->E, d_o[n], o[n]) : 0.0f;
-        pack_columns(b, row + n, b->D, q[n], b->Q_columns + rows * b->D_columns * HONE_PANEL);
-        pack_columns(b, row + n, b->E, d_o[n], b->dO_columns + rows * b->E_columns * HONE_PANEL);
-        if (b->infinite_rows && n < range.lanes)
-            finite = finite && hone_attention_row_finite(q[n], b->D) &&
-                     hone_attention_row_finite(d_o[n], b->E);
-    }
-    if (b->infinite_rows) b->infinite_rows[stack * b->shape.panels + panel] = !finite;
-}
-
-// Task t: BLOCK_PANELS panels of one key/value head.
-static void prepare_queries(void *argument, int64_t task, int worker) {
-    (void)worker;
-    Backward *b = argument;
-    int64_t blocks = attention_ceiling(b->shape.panels, BLOCK_PANELS);
-    int64_t panel = task % blocks * BLOCK_PANELS;
-    for (int p = 0; p < BLOCK_PANELS && panel < b->shape.panels; p++, panel++)
-        prepare_panel(b, task / blocks, panel);
 }
 
 static void pack_keys(const Backward *b, KeyBlock *block) {
@@ -171,7 +107,7 @@ static void pack_keys(const Backward *b, KeyBlock *block) {
         const float *v = attention_key_row(&b->shape, args->v, block->stack, key);
         memcpy(block->K + j * b->D, k, (size_t)b->D * sizeof *k);
         memcpy(block->V + j * b->E, v, (size_t)b->E * sizeof *v);
-        if (b->bounds)
+        if (b->hides)
             block->infinite = block->infinite || !hone_attention_row_finite(k, b->D) ||
                               !hone_attention_row_finite(v, b->E);
     }
@@ -186,6 +122,32 @@ static void pack_keys(const Backward *b, KeyBlock *block) {
     memset(block->dV, 0, keys * (size_t)b->E_columns * HONE_PANEL * sizeof *block->dV);
 }
 
+// After the softmax: what a mask hides weighs nothing, whatever stands there; the mask's gradient;
+// through the soft-cap to the product.
+static void finish_scores(const Backward *b, const KeyBlock *block, const ScoreTile *tile, float *P,
+                          float *dS) {
+    const AttentionArgs *args = b->shape.args;
+    if (args->mask.data) {
+        b->table->select(tile->keys, P, SCORES_LD, block->visible, 1.0f);
+        b->table->select(tile->keys, dS, SCORES_LD, block->visible, 1.0f);
+    }
+    if (b->normed[tile->stack * b->shape.panels + tile->panel]) {
+        const float *norm = b->norm + tile->stack * b->padded + tile->panel * HONE_PANEL;
+        for (int64_t k = 0; k < tile->keys; k++)
+            for (int n = 0; n < HONE_PANEL; n++) {
+                P[k * SCORES_LD + n] *= norm[n];
+                dS[k * SCORES_LD + n] *= norm[n];
+            }
+    }
+    if (args->d_mask) {
+        ScoreTile gradient = *tile;
+        gradient.S = dS;
+        hone_attention_mask_gradient(&gradient, block->extra);
+    }
+    if (args->softcap > 0)
+        b->table->softcap_gradient(tile->keys, dS, SCORES_LD, block->capped, args->softcap);
+}
+
 // p and dS of one panel for the keys it sees.
 static void panel_scores(const Backward *b, const KeyBlock *block, int64_t panel,
                          const PanelPart *part, int column) {
@@ -197,6 +159,20 @@ static void panel_scores(const Backward *b, const KeyBlock *block, int64_t panel
     PanelOperand V = {block->V + part->start * b->E, b->E, 1};
     b->table->product(keys, b->D, K, b->Q + rows * b->D, HONE_PANEL, P, SCORES_LD, false);
     b->table->product(keys, b->E, V, b->dO + rows * b->E, HONE_PANEL, dS, SCORES_LD, false);
+    ScoreTile tile = {.shape = &b->shape,
+                      .table = b->table,
+                      .stack = block->stack,
+                      .panel = panel,
+                      .start = block->start + part->start,
+                      .keys = keys,
+                      .lanes = part->range.lanes,
+                      .S = P,
+                      .ld = SCORES_LD};
+    hone_attention_modify(&tile, block->capped, block->visible, block->extra);
+    if (args->dropout > 0) {
+        hone_attention_keep(&tile, block->kept, block->draws);
+        b->table->select(keys, dS, SCORES_LD, block->kept, hone_attention_keep_factor(args));
+    }
     int32_t query[HONE_PANEL];
     if (b->bounds) hone_attention_lane_queries(&b->shape, panel, query);
     int64_t start = block->start + part->start, stop = block->start + part->stop;
@@ -212,6 +188,9 @@ static void panel_scores(const Backward *b, const KeyBlock *block, int64_t panel
                               .end = test ? args->end + key : NULL};
         b->table->gradient(&scores, dS + offset, b->lse + rows, b->product_sum + rows);
     }
+    if (b->modifies) finish_scores(b, block, &tile, P, dS);
+    if (args->dropout > 0)
+        b->table->select(keys, P, SCORES_LD, block->kept, hone_attention_keep_factor(args));
 }
 
 // C (M, columns·16) += A (M,K) · B, whose panels of columns are b->padded rows apart.
@@ -309,14 +288,13 @@ static void panel_keys(const Backward *b, const KeyBlock *block, PanelPart *part
 // One block of keys meets the panels [panel, panel + panels).
 static void block_pair(const Backward *b, KeyBlock *block, int64_t panel, int panels) {
     PanelPart parts[BLOCK_PANELS];
-    bool sparse = b->bounds && block->infinite;
+    bool sparse = b->hides && block->infinite;
     for (int p = 0; p < panels; p++) {
         PanelRange range = hone_attention_panel_range(&b->shape, panel + p);
         parts[p] = (PanelPart){.range = range};
         panel_keys(b, block, &parts[p]);
         if (parts[p].stop == parts[p].start) continue;
-        if (b->bounds && b->infinite_rows[block->stack * b->shape.panels + panel + p])
-            sparse = true;
+        if (b->hides && b->infinite_rows[block->stack * b->shape.panels + panel + p]) sparse = true;
         panel_scores(b, block, panel + p, &parts[p], p);
     }
     add_key_gradients(b, block, panel, parts, panels, sparse);
@@ -356,11 +334,8 @@ static void add_to_gradients(const Backward *b, const KeyBlock *block) {
     }
 }
 
-// Task t: one chunk of one key/value head's keys. Chunk 0 first: in a causal mask it has most to
-// do.
-static void backward_chunk(void *argument, int64_t task, int worker) {
-    Backward *b = argument;
-    KeyBlock block = {.stack = task % b->shape.stacks, .chunk = task / b->shape.stacks};
+static KeyBlock block_of(const Backward *b, int worker) {
+    KeyBlock block = {0};
     int64_t most = b->block_keys;
     block.K = b->workers + worker % b->threads * b->worker;
     block.V = block.K + most * b->D;
@@ -369,21 +344,44 @@ static void backward_chunk(void *argument, int64_t task, int worker) {
     block.dV = block.dK + most * b->D_columns * HONE_PANEL;
     block.P = block.dV + most * b->E_columns * HONE_PANEL;
     block.dS = block.P + most * SCORES_LD;
-    memset(b->touched + (block.stack * b->chunks + block.chunk) * b->shape.panels, 0,
-           (size_t)b->shape.panels);
-    int64_t end = (block.chunk + 1) * b->chunk_keys;
+    float *rest = block.dS + most * SCORES_LD;
+    block.visible = (uint16_t *)rest;
+    block.kept = block.visible + most;
+    block.draws = block.kept + most;
+    block.capped = rest + 2 * most;
+    block.extra = block.capped + (b->modifies ? most * HONE_PANEL : 0);
+    return block;
+}
+
+static void chunk_of_stack(const Backward *b, KeyBlock *block, int64_t stack, int64_t chunk) {
+    block->stack = stack;
+    block->chunk = chunk;
+    memset(b->touched + (stack * b->chunks + chunk) * b->shape.panels, 0, (size_t)b->shape.panels);
+    int64_t end = (chunk + 1) * b->chunk_keys, most = b->block_keys;
     if (end > b->shape.args->keys) end = b->shape.args->keys;
-    for (block.start = block.chunk * b->chunk_keys; block.start < end; block.start += most) {
-        block.keys = end - block.start < most ? end - block.start : most;
+    for (block->start = chunk * b->chunk_keys; block->start < end; block->start += most) {
+        block->keys = end - block->start < most ? end - block->start : most;
         int64_t panel, stop;
-        live_panels(&b->shape, &block, &panel, &stop);
+        live_panels(&b->shape, block, &panel, &stop);
         if (panel >= stop) continue;
-        pack_keys(b, &block);
+        pack_keys(b, block);
         for (; panel < stop; panel += BLOCK_PANELS)
-            block_pair(b, &block, panel,
+            block_pair(b, block, panel,
                        (int)(stop - panel < BLOCK_PANELS ? stop - panel : BLOCK_PANELS));
-        add_to_gradients(b, &block);
+        add_to_gradients(b, block);
     }
+}
+
+// Task t: one chunk of one stack's keys; chunk 0 first, in a causal mask it has most to do. Or what
+// tasks may not share: then the stacks, or the chunks, in order.
+static void backward_chunk(void *argument, int64_t task, int worker) {
+    Backward *b = argument;
+    KeyBlock block = block_of(b, worker);
+    int64_t stack = task % b->tasks_of_stacks, chunk = task / b->tasks_of_stacks;
+    int64_t stacks_end = b->tasks_of_stacks == 1 ? b->shape.stacks : stack + 1;
+    int64_t chunks_end = b->tasks == 1 ? b->chunks : chunk + 1;
+    for (int64_t s = stack; s < stacks_end; s++)
+        for (int64_t c = chunk; c < chunks_end; c++) chunk_of_stack(b, &block, s, c);
 }
 
 // dq += scale · Σ_chunks dQ, chunks in order. Task t: one panel of one key/value head.
@@ -410,12 +408,31 @@ static void add_query_chunks(void *argument, int64_t task, int worker) {
     b->table->scatter(b->D, lanes, total, factor, rows, true);
 }
 
-size_t hone_attention_backward_scratch(const KernelContext *kc, const AttentionArgs *args) {
+// d_sinks_h −= Σ_i D_i · e^(sink_h − lse_i), over the batch and the queries in order. Task t: head
+// t.
+static void add_sink_gradients(void *argument, int64_t task, int worker) {
+    (void)worker;
+    Backward *b = argument;
+    const AttentionArgs *args = b->shape.args;
+    double sum = 0;
+    for (int64_t batch = 0; batch < args->batch; batch++) {
+        int64_t head = batch * args->heads + task, stack = head / b->shape.group;
+        const float *lse = args->lse + head * args->queries;
+        const float *D = b->product_sum + stack * b->padded + head % b->shape.group;
+        for (int64_t i = 0; i < args->queries; i++)
+            sum +=
+                (double)(D[i * b->shape.group] * exp_flushed(fminf(args->sinks[task] - lse[i], 0)));
+    }
+    args->d_sinks[task] -= (float)sum;
+}
+
+size_t hone_attention_f32_backward_scratch(const KernelContext *kc, const AttentionArgs *args) {
     Backward b;
     return lay_out(&b, kc, args, NULL);
 }
 
-void hone_attention_backward(const KernelContext *kc, const AttentionArgs *args, void *scratch) {
+void hone_attention_f32_backward(const KernelContext *kc, const AttentionArgs *args,
+                                 void *scratch) {
     Backward b;
     lay_out(&b, kc, args, hone_attention_scratch_base(scratch));
     if (b.shape.panels == 0 || b.shape.strips == 0) return;
@@ -423,7 +440,10 @@ void hone_attention_backward(const KernelContext *kc, const AttentionArgs *args,
     for (int64_t strip = 0; b.bounds && strip < b.shape.strips; strip++)
         hone_attention_bounds(&b.shape, strip, &b.bounds[strip]);
     hone_pool_run(pool, b.shape.stacks * attention_ceiling(b.shape.panels, BLOCK_PANELS),
-                  prepare_queries, &b);
-    hone_pool_run(pool, b.shape.stacks * b.chunks, backward_chunk, &b);
+                  hone_attention_prepare_queries, &b);
+    if (b.modifies)
+        hone_pool_run(pool, b.shape.stacks * b.shape.panels, hone_attention_normalise_panels, &b);
+    hone_pool_run(pool, b.tasks_of_stacks * b.tasks, backward_chunk, &b);
     hone_pool_run(pool, b.shape.stacks * b.shape.panels, add_query_chunks, &b);
+    if (args->sinks && args->d_sinks) hone_pool_run(pool, args->heads, add_sink_gradients, &b);
 }

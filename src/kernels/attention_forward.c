@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The forward pass: softmax over key blocks as they come, with a running maximum and sum a query
 // (Milakov, Gimelshein 2018; Dao et al. 2022), so that no score outlives its block.
-#include "kernels/attention_parts.h"
 #include "kernels/attention_math.h"
+#include "kernels/attention_modify.h"
 
 #include <math.h>
 #include <string.h>
@@ -36,8 +36,9 @@ typedef struct Forward {
     float *partial; // (stacks, parts, panels, state) when parts > 1
     int64_t state;  // floats of one PanelState
     float *workers;
-    int64_t worker; // floats of one worker's scratch
-    int threads;    // workers with scratch; without a pool just one, whoever it is
+    int64_t worker, extra; // floats of one worker's scratch, and what of it modifies scores
+    bool hides;            // some key may be hidden from some query
+    int threads;           // workers with scratch; without a pool just one, whoever it is
 } Forward;
 
 static size_t lay_out(Forward *f, const KernelContext *kc, const AttentionArgs *args,
@@ -53,14 +54,18 @@ static size_t lay_out(Forward *f, const KernelContext *kc, const AttentionArgs *
     if (f->parts < 1) f->parts = 1;
     f->values_ld = attention_ceiling(args->keys, HONE_PANEL) * HONE_PANEL + VALUES_PAD;
     f->state = (2 + E) * HONE_PANEL;
-    f->worker = BLOCK_PANELS * (D * HONE_PANEL + f->state) + STEP_KEYS * HONE_PANEL;
+    f->extra = hone_attention_modify_floats(args, STEP_KEYS);
+    // One step's scores, what modifies them, and twice a bit a score of what dropout keeps.
+    f->worker = BLOCK_PANELS * (D * HONE_PANEL + f->state) + STEP_KEYS * HONE_PANEL + f->extra +
+                (args->dropout > 0 ? STEP_KEYS : 0);
+    f->hides = args->begin || hone_attention_masked(args);
     f->threads = hone_pool_threads(kc->pool);
 
     ScratchCursor cursor = {scratch, 0};
-    if (args->begin) {
+    if (args->begin)
         f->bounds = hone_attention_take(&cursor, (size_t)shape->strips, sizeof *f->bounds);
+    if (f->hides)
         f->infinite_values = hone_attention_take(&cursor, (size_t)(stacks * shape->strips), 1);
-    }
     if (f->packed) {
         f->K = hone_attention_take(&cursor, (size_t)(stacks * args->keys * D), sizeof *f->K);
         f->Vt = hone_attention_take(&cursor, (size_t)(stacks * E * f->values_ld), sizeof *f->Vt);
@@ -104,9 +109,9 @@ static void prepare_keys(void *argument, int64_t task, int worker) {
     int64_t start = task % tasks * PREPARED_KEYS, stop = start + PREPARED_KEYS;
     if (stop > args->keys) stop = args->keys;
     if (f->packed) pack_keys(f, stack, start, stop);
-    if (!f->bounds) return;
+    if (!f->hides) return;
     for (int64_t strip = start / STRIP; strip * STRIP < stop; strip++) {
-        if (stack == 0) hone_attention_bounds(&f->shape, strip, &f->bounds[strip]);
+        if (f->bounds && stack == 0) hone_attention_bounds(&f->shape, strip, &f->bounds[strip]);
         int64_t end = (strip + 1) * STRIP < stop ? (strip + 1) * STRIP : stop;
         bool finite = true;
         for (int64_t key = strip * STRIP; key < end; key++)
@@ -182,7 +187,12 @@ static void panel_step(const Forward *f, int64_t stack, int64_t panel, PanelRang
 
     float maximum[HONE_PANEL], factor[HONE_PANEL], shift[HONE_PANEL];
     memcpy(maximum, state.maximum, sizeof maximum);
-    bool tested = mask_and_maximum(f, panel, range, start, stop, S, maximum);
+    ScoreTile tile = {&f->shape, f->table, stack, panel, start, keys, range.lanes, S, HONE_PANEL};
+    float *bits_and_extra = S + STEP_KEYS * HONE_PANEL;
+    float *extra = bits_and_extra + (args->dropout > 0 ? STEP_KEYS : 0);
+    hone_attention_modify(&tile, NULL, NULL, extra);
+    bool tested =
+        hone_attention_masked(args) | mask_and_maximum(f, panel, range, start, stop, S, maximum);
     if (correction(state.maximum, maximum, factor)) {
         f->table->rescale(E, factor, state.O);
         f->table->rescale(1, factor, state.sum);
@@ -192,6 +202,11 @@ static void panel_step(const Forward *f, int64_t stack, int64_t panel, PanelRang
     for (int n = 0; n < HONE_PANEL; n++) shift[n] = maximum[n] == -INFINITY ? 0.0f : maximum[n];
     PanelScores scores = {.S = S, .ld = HONE_PANEL, .keys = keys};
     f->table->exponent(&scores, shift, state.sum);
+    if (args->dropout > 0) {
+        uint16_t *bits = (uint16_t *)bits_and_extra;
+        hone_attention_keep(&tile, bits, bits + STEP_KEYS);
+        f->table->select(keys, S, HONE_PANEL, bits, hone_attention_keep_factor(args));
+    }
     PanelOperand V = values_operand(f, stack, start);
     if (tested && !values_finite(f, stack, start, stop))
         hone_attention_sparse_product(E, keys, V, S, HONE_PANEL, state.O, HONE_PANEL, true, false);
@@ -234,6 +249,16 @@ static void finish_panel(const Forward *f, int64_t stack, int64_t panel, PanelSt
     f->table->scatter(args->value_size, range.lanes, state.O, factor, rows, false);
 }
 
+// Q (head_size, HONE_PANEL) = scale · q of a panel.
+static void gather_queries(const Forward *f, int64_t stack, int64_t panel, int lanes, float *Q) {
+    const AttentionArgs *args = f->shape.args;
+    float *rows[HONE_PANEL];
+    const float *sources[HONE_PANEL];
+    hone_attention_lane_rows(&f->shape, stack, panel, args->q, rows);
+    for (int n = 0; n < HONE_PANEL; n++) sources[n] = rows[n];
+    f->table->gather(args->head_size, lanes, sources, args->scale, Q, HONE_PANEL);
+}
+
 // One block of panels meets its keys (those of one part).
 static void forward_block(void *argument, int64_t task, int worker) {
     Forward *f = argument;
@@ -245,21 +270,19 @@ static void forward_block(void *argument, int64_t task, int worker) {
     int64_t panel = block * BLOCK_PANELS, panels = f->shape.panels - panel;
     if (panels > BLOCK_PANELS) panels = BLOCK_PANELS;
 
-    float *S = f->workers + worker % f->threads * f->worker, *Q = S + STEP_KEYS * HONE_PANEL;
-    float *states = Q + BLOCK_PANELS * D * HONE_PANEL;
+    float *Q = f->workers + worker % f->threads * f->worker;
+    float *states = Q + BLOCK_PANELS * D * HONE_PANEL, *S = states + BLOCK_PANELS * f->state;
     if (f->parts > 1) states = f->partial + (stack * f->parts + part) * f->shape.panels * f->state;
     PanelRange range[BLOCK_PANELS];
     for (int64_t p = 0; p < panels; p++) {
         range[p] = hone_attention_panel_range(&f->shape, panel + p);
-        float *rows[HONE_PANEL];
-        const float *sources[HONE_PANEL];
-        hone_attention_lane_rows(&f->shape, stack, panel + p, args->q, rows);
-        for (int n = 0; n < HONE_PANEL; n++) sources[n] = rows[n];
-        f->table->gather(D, range[p].lanes, sources, args->scale, Q + p * D * HONE_PANEL,
-                         HONE_PANEL);
+        gather_queries(f, stack, panel + p, range[p].lanes, Q + p * D * HONE_PANEL);
         PanelState state = state_at(states + p * f->state);
         memset(state.sum, 0, (size_t)(f->state - HONE_PANEL) * sizeof *state.sum);
         for (int n = 0; n < HONE_PANEL; n++) state.maximum[n] = -INFINITY;
+        // A sink is a key whose value is zero.
+        if (part == 0) hone_attention_lane_sinks(&f->shape, stack, panel + p, state.maximum);
+        for (int n = 0; n < HONE_PANEL; n++) state.sum[n] = state.maximum[n] == -INFINITY ? 0 : 1;
     }
 
     int64_t per_part = attention_ceiling(args->keys, f->parts);
@@ -300,19 +323,77 @@ static void join_parts(void *argument, int64_t task, int worker) {
     finish_panel(f, stack, panel, total);
 }
 
-size_t hone_attention_forward_scratch(const KernelContext *kc, const AttentionArgs *args) {
+// ---- weights -----------------------------------------------------------------------------------
+
+// e^(s − lse) of one panel and the keys [start, start + keys) into the rows of `weights`; sum +=.
+static void weights_step(const Forward *f, const ScoreTile *tile, const float *Q, const float *lse,
+                         float *sum, float *extra) {
+    const AttentionArgs *args = f->shape.args;
+    PanelRange range = hone_attention_panel_range(&f->shape, tile->panel);
+    float unused[HONE_PANEL], ones[HONE_PANEL], *rows[HONE_PANEL];
+    int64_t stop = tile->start + tile->keys;
+    f->table->product(tile->keys, args->head_size, keys_operand(f, tile->stack, tile->start), Q,
+                      HONE_PANEL, tile->S, HONE_PANEL, false);
+    hone_attention_modify(tile, NULL, NULL, extra);
+    for (int n = 0; n < HONE_PANEL; n++) unused[n] = -INFINITY, ones[n] = 1.0f;
+    mask_and_maximum(f, tile->panel, range, tile->start, stop, tile->S, unused);
+    PanelScores scores = {.S = tile->S, .ld = HONE_PANEL, .keys = tile->keys};
+    f->table->exponent(&scores, lse, sum);
+    for (int n = 0; n < range.lanes; n++) {
+        int64_t row = tile->panel * HONE_PANEL + n, group = f->shape.group;
+        int64_t head = hone_attention_first_head(&f->shape, tile->stack) + row % group;
+        rows[n] = args->weights + (head * args->queries + row / group) * args->keys + tile->start;
+    }
+    f->table->scatter(tile->keys, range.lanes, tile->S, ones, rows, false);
+}
+
+// Task t: one panel of one stack.
+static void write_weights(void *argument, int64_t task, int worker) {
+    Forward *f = argument;
+    const AttentionArgs *args = f->shape.args;
+    int64_t stack = task / f->shape.panels, panel = task % f->shape.panels;
+    int lanes = hone_attention_panel_range(&f->shape, panel).lanes;
+    float *Q = f->workers + worker % f->threads * f->worker, *S = Q + args->head_size * HONE_PANEL;
+    float *extra = f->workers + (worker % f->threads + 1) * f->worker - f->extra;
+    float lse[HONE_PANEL] = {0}, sum[HONE_PANEL] = {0}, sink[HONE_PANEL];
+    gather_queries(f, stack, panel, lanes, Q);
+    for (int n = 0; n < lanes; n++) {
+        int64_t row = panel * HONE_PANEL + n, group = f->shape.group;
+        int64_t head = hone_attention_first_head(&f->shape, stack) + row % group;
+        lse[n] = args->lse[head * args->queries + row / group];
+        if (lse[n] == -INFINITY) lse[n] = 0.0f; // sees no key: every score is -infinity
+    }
+    for (int64_t start = 0; start < args->keys; start += STEP_KEYS) {
+        int64_t keys = args->keys - start < STEP_KEYS ? args->keys - start : STEP_KEYS;
+        ScoreTile tile = {&f->shape, f->table, stack, panel, start, keys, lanes, S, HONE_PANEL};
+        weights_step(f, &tile, Q, lse, sum, extra);
+    }
+    // A large lse rounds the logarithm of the sum: the sum itself makes the weights exact.
+    hone_attention_lane_sinks(&f->shape, stack, panel, sink);
+    for (int n = 0; n < lanes; n++) {
+        if (sum[n] == 0.0f) continue;
+        int64_t row = panel * HONE_PANEL + n, group = f->shape.group;
+        int64_t head = hone_attention_first_head(&f->shape, stack) + row % group;
+        float *weights = args->weights + (head * args->queries + row / group) * args->keys;
+        float factor = 1.0f / (sum[n] + exp_flushed(fminf(sink[n] - lse[n], 0.0f)));
+        for (int64_t k = 0; k < args->keys; k++) weights[k] *= factor;
+    }
+}
+
+size_t hone_attention_f32_forward_scratch(const KernelContext *kc, const AttentionArgs *args) {
     Forward f;
     return lay_out(&f, kc, args, NULL);
 }
 
-void hone_attention_forward(const KernelContext *kc, const AttentionArgs *args, void *scratch) {
+void hone_attention_f32_forward(const KernelContext *kc, const AttentionArgs *args, void *scratch) {
     Forward f;
     lay_out(&f, kc, args, hone_attention_scratch_base(scratch));
     if (f.shape.panels == 0) return;
     ThreadPool *pool = hone_attention_pool(kc, &f.shape);
-    if (f.bounds || f.packed)
+    if (f.hides || f.packed)
         hone_pool_run(pool, f.shape.stacks * attention_ceiling(args->keys, PREPARED_KEYS),
                       prepare_keys, &f);
     hone_pool_run(pool, f.shape.stacks * f.blocks * f.parts, forward_block, &f);
     if (f.parts > 1) hone_pool_run(pool, f.shape.stacks * f.shape.panels, join_parts, &f);
+    if (args->weights) hone_pool_run(pool, f.shape.stacks * f.shape.panels, write_weights, &f);
 }

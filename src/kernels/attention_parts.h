@@ -17,6 +17,9 @@ enum {
     BLOCK_ROWS = BLOCK_PANELS * HONE_PANEL, // rows of such a block
 };
 
+// From here on the logarithm of a sum of exponentials may be lost in lse.
+#define HONE_LSE_EXACT 0x1p18f
+
 // The extremes of the intervals of one strip's keys.
 typedef struct StripBounds {
     int32_t begin_least, begin_most, end_least, end_most;
@@ -89,6 +92,12 @@ static inline float *attention_key_row(const AttentionShape *shape, AttentionVie
     return (float *)view.data + stack / kv_heads * view.batch + stack % kv_heads * view.head +
            key * view.row;
 }
+
+// The passes of kernels.h for args->dtype F32.
+size_t hone_attention_f32_forward_scratch(const KernelContext *kc, const AttentionArgs *args);
+void hone_attention_f32_forward(const KernelContext *kc, const AttentionArgs *args, void *scratch);
+size_t hone_attention_f32_backward_scratch(const KernelContext *kc, const AttentionArgs *args);
+void hone_attention_f32_backward(const KernelContext *kc, const AttentionArgs *args, void *scratch);
 
 static inline int64_t attention_ceiling(int64_t a, int64_t b) {
     return (a + b - 1) / b;

@@ -24,6 +24,14 @@ typedef struct PanelScores {
     const int32_t *begin, *end; // (keys) or NULL: every lane sees every key
 } PanelScores;
 
+// Which random numbers decide what dropout keeps: those of 16 queries of one head.
+typedef struct DropoutCounter {
+    uint64_t key;       // of Philox
+    uint64_t head;      // over the whole batch
+    uint32_t block;     // query / 16
+    uint32_t threshold; // a byte below it is dropped
+} DropoutCounter;
+
 typedef struct AttentionTable {
     // C (M, HONE_PANEL) = [C +] A (M,K) · B (K, HONE_PANEL); rows of B and C are ldb and ldc apart.
     void (*product)(int64_t M, int64_t K, PanelOperand A, const float *B, int64_t ldb, float *C,
@@ -45,6 +53,22 @@ typedef struct AttentionTable {
     // rows[r] (size) = [rows[r] +] factor[r] · column r of panel (size, HONE_PANEL), r < lanes.
     void (*scatter)(int64_t size, int lanes, const float *panel, const float factor[HONE_PANEL],
                     float *const rows[HONE_PANEL], bool accumulate);
+
+    // Below, S, X and dS are (keys, HONE_PANEL) with rows ld apart, T and M contiguous.
+    // S ← cap · tanh(S / cap).
+    void (*softcap)(int64_t keys, float *S, int64_t ld, float cap);
+    // dS ← dS · (1 − (T/cap)²), T the capped scores.
+    void (*softcap_gradient)(int64_t keys, float *dS, int64_t ld, const float *T, float cap);
+    // S ← S − slope · |position − key|, keys from first on.
+    void (*distance)(int64_t keys, float *S, int64_t ld, const float slope[HONE_PANEL],
+                     const float position[HONE_PANEL], int64_t first);
+    // S ← S + M, but -infinity where M is, whatever S holds; bit n of visible[key] (unless NULL):
+    // M is not.
+    void (*mask)(int64_t keys, float *S, int64_t ld, const float *M, uint16_t *visible);
+    // X ← X · factor where the bit is set, 0 elsewhere, whatever X holds.
+    void (*select)(int64_t keys, float *X, int64_t ld, const uint16_t *bits, float factor);
+    // Bit n of bits[k]: query 16·block + n keeps key first + k.
+    void (*keep)(const DropoutCounter *counter, int64_t first, int64_t keys, uint16_t *bits);
 } AttentionTable;
 
 #endif

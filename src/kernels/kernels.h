@@ -31,6 +31,10 @@ const char *hone_kernel_table_name(const KernelTable *table);
 // Names of the levels this processor has, worst first; returns how many (at most 8).
 int hone_kernel_levels(const char *names[8]);
 
+// Floating-point operations a second that all of the pool's threads reach together on registers
+// alone, measured over about a millisecond; the best of `runs`.
+double hone_kernel_peak(const KernelContext *kc, int runs);
+
 // ---- types -------------------------------------------------------------------------------------
 
 // x (count) = the stored elements as f32. count is a multiple of the type's block. Any weight type.
@@ -79,7 +83,7 @@ void hone_matmul(const KernelContext *kc, const MatmulArgs *args, void *scratch)
 // gradient 0. Element (batch b, row t, head h, c) of a tensor lies at
 // base[b · batch + t · row + h · head + c] (strides in elements).
 // lse (batch, heads, queries), natural log of Σ_j e^s_ij + e^sinks_h; -infinity for a query that
-// sees no key.
+// sees no key and has no sink.
 // Tiled so that memory is linear in length both ways; whole tiles that no query sees are skipped.
 typedef struct AttentionView {
     void *data;

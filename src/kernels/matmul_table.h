@@ -39,6 +39,9 @@ typedef struct MatmulTable {
     void (*pack_columns)(const float *x, int64_t stride, int64_t K, float *panel);
     UnpackRow unpack[HONE_DTYPE_LIMIT]; // NULL for types that are no weights
     DotRows dot[HONE_DTYPE_LIMIT];      // F32 always; NULL elsewhere: unpack, then F32's
+    // Multiply-adds on registers alone, as fast as the level's instructions go: the yardstick of
+    // every share of the peak. Returns the floating-point operations done.
+    double (*peak_work)(int64_t steps);
 } MatmulTable;
 
 // The portable unpacker of a type; NULL when it is no weight type (kernels/dequantise.c).

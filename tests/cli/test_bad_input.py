@@ -227,7 +227,7 @@ class Options(Case):
 
     def test_help(self):
         for command in ("finetune", "eval", "generate", "chat", "tokenize", "template", "inspect",
-                        "merge"):
+                        "merge", "bench"):
             done = self.hone(command, "--help")
             self.assertEqual((done.returncode, done.stderr), (0, ""))
             self.assertIn("--threads", done.stdout)
@@ -252,6 +252,30 @@ class Options(Case):
         choices = self.write("choices", "one\ntwo\n")
         self.refused(USAGE, ["answer"], "eval", "--model", TINY, "--data", texts, "--choices",
                      choices)
+
+
+class Bench(Case):
+    def test_refused(self):
+        for says, *options in ((["1,2,x", "B,H,K"], "attention", "--shape", "1,2,x"),
+                               (["M,N,K"], "matmul", "--shape", "4,4"),
+                               (["attentoin"], "attentoin"), (["of what"],),
+                               (["kv_heads", "3"], "attention", "--shape", "1,8,3,9,9,64"),
+                               (["f64"], "attention", "--dtype", "f64"),
+                               (["f99"], "matmul", "--dtype", "f99"),
+                               (["dropout"], "attention", "--dropout", "1"),
+                               (["blocks of 32"], "matmul", "--dtype", "q4_1", "--shape", "4,4,33"),
+                               (["sideways"], "attention", "--mask", "sideways")):
+            with self.subTest(options=options):
+                self.refused(USAGE, says, "bench", *options)
+
+    def test_figures(self):
+        events, _ = self.events("bench", "all", "--seconds", "0.01")
+        self.assertEqual([event["bench"] for event in events], ["attention", "matmul"])
+        options = ["--shape", "2,4,2,33,40,24", "--causal", "--window", "9", "--dtype", "bf16",
+                   "--dropout", "0.1", "--mask", "gradient"]
+        [event], _ = self.events("bench", "attention", "--seconds", "0.01", *options)
+        for key in ("fwd_gflops", "bwd_gflops", "peak_gflops", "fwd_fraction", "bwd_fraction"):
+            self.assertGreater(event[key], 0, key)
 
 
 class Adapters(Case):

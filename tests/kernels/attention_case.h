@@ -191,8 +191,15 @@ static inline Problem make_problem(Case what, uint64_t seed) {
                              .dk = p.dk.view,
                              .dv = p.dv.view};
     p.args.lse = hone_alloc((size_t)(what.queries * H + 1) * sizeof(float));
-    p.reference = (ReferenceAttention){what.queries,  what.keys,    H,         K, D, E,
-                                       (double)scale, p.args.begin, p.args.end};
+    p.reference = (ReferenceAttention){.queries = what.queries,
+                                       .keys = what.keys,
+                                       .heads = H,
+                                       .kv_heads = K,
+                                       .head_size = D,
+                                       .value_size = E,
+                                       .scale = (double)scale,
+                                       .begin = p.args.begin,
+                                       .end = p.args.end};
     return p;
 }
 

@@ -54,7 +54,13 @@ static void reference_gradients_are_the_slopes(void) {
 }
 
 static void float_reference_agrees_with_double(void) {
-    ReferenceAttention args = {3, 4, 2, 1, 2, 1, 0.5, NULL, NULL};
+    ReferenceAttention args = {.queries = 3,
+                               .keys = 4,
+                               .heads = 2,
+                               .kv_heads = 1,
+                               .head_size = 2,
+                               .value_size = 1,
+                               .scale = 0.5};
     float q[12], k[8], v[4], o[6], lse[6], row[4];
     double q2[12], k2[8], v2[4], o2[6], lse2[6], row2[4];
     for (int i = 0; i < 12; i++) q2[i] = (double)(q[i] = 0.25f * (float)(i % 5));

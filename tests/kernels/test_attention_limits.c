@@ -298,7 +298,13 @@ static void long_sequences(void) {
     CHECK_NEAR(slopes / size, 0, 0, 1e-5);
     double *row = doubles(N), *unused = doubles(N * D), o[D], lse, dq[D];
     for (int64_t i = 100; i < N; i += 4001) {
-        ReferenceAttention one = {1, i + 1, 1, 1, D, D, p.reference.scale, NULL, NULL};
+        ReferenceAttention one = {.queries = 1,
+                                  .keys = i + 1,
+                                  .heads = 1,
+                                  .kv_heads = 1,
+                                  .head_size = D,
+                                  .value_size = D,
+                                  .scale = p.reference.scale};
         memset(dq, 0, sizeof dq);
         hone_reference_f64_attention_forward(&one, p.q.dense + i * D, p.k.dense, p.v.dense, o, &lse,
                                              row);

@@ -83,8 +83,8 @@ static inline void oracle_row(const Oracle *x, int64_t b, int64_t h, int64_t i) 
     }
     for (int64_t c = 0; c < E; c++) out[c] = 0;
     x->lse[row] = (double)-INFINITY;
+    if (x->sinks && x->sinks[h] > most) most = x->sinks[h];
     bool blind = most == (double)-INFINITY;
-    if (!blind && x->sinks && x->sinks[h] > most) most = x->sinks[h];
     for (int64_t j = 0; j < o->keys; j++) sum += p[j] = blind ? 0 : exp(p[j] - most);
     if (blind) return;
     if (x->sinks) sum += exp(x->sinks[h] - most);

@@ -2,15 +2,42 @@
 #include "kernels/reference/attention.h"
 
 #include <math.h>
-#include <stdbool.h>
 
-static bool sees(const ReferenceAttention *args, int64_t query, int64_t key) {
-    return !args->begin || (args->begin[key] <= query && query < args->end[key]);
+#include "base/random.h"
+
+static int64_t mask_place(const ReferenceAttention *args, int64_t h, int64_t i, int64_t j) {
+    const AttentionMask *m = &args->mask;
+    return args->element * m->batch + h * m->head + i * m->query + j * m->key;
+}
+
+static bool sees(const ReferenceAttention *args, int64_t h, int64_t i, int64_t j) {
+    if (args->begin && (i < args->begin[j] || i >= args->end[j])) return false;
+    if (!args->mask.data) return true;
+    int64_t at = mask_place(args, h, i, j);
+    if (args->mask.boolean) return ((const uint8_t *)args->mask.data)[at] != 0;
+    return ((const float *)args->mask.data)[at] != -INFINITY;
+}
+
+static float added(const ReferenceAttention *args, int64_t h, int64_t i, int64_t j) {
+    if (!args->mask.data || args->mask.boolean) return 0;
+    return ((const float *)args->mask.data)[mask_place(args, h, i, j)];
+}
+
+// What a weight is multiplied with: a byte below dropout·256 of 16 that (key, query/16, head) draw
+// drops it.
+static double dropped(const ReferenceAttention *args, int64_t h, int64_t i, int64_t j) {
+    if (args->dropout <= 0) return 1;
+    long limit = lrint(args->dropout * 256);
+    uint32_t words[4];
+    hone_philox(args->seed, RANDOM_DROPOUT, (uint64_t)j | (uint64_t)(i / 16) << 32,
+                (uint64_t)(args->element * args->heads + h), words);
+    uint32_t byte = words[i % 16 / 4] >> (8 * (i % 4)) & 255;
+    return byte < (uint32_t)limit ? 0 : 256.0 / (double)(256 - limit);
 }
 
 #define REAL float
 #define NAME HONE_REFERENCE_ATTENTION_F32
-#define MATH(name) name##f
+#define MATH(function) function##f
 #include "kernels/reference/attention_body.h"
 #undef REAL
 #undef NAME
@@ -18,5 +45,5 @@ static bool sees(const ReferenceAttention *args, int64_t query, int64_t key) {
 
 #define REAL double
 #define NAME HONE_REFERENCE_ATTENTION_F64
-#define MATH(name) name
+#define MATH(function) function
 #include "kernels/reference/attention_body.h"

@@ -1,17 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention as its formula says it (kernels/kernels.h), in float and in double: the oracle of the
-// tests. Three plain loops, one row of scores at a time, dense tensors:
+// tests. Three plain loops, one row of scores at a time, one element of a batch, dense tensors:
 //     q, d_o's rows (queries, heads, ·), k, v (keys, kv_heads, ·), lse (heads, queries).
 #ifndef HONE_KERNELS_REFERENCE_ATTENTION_H
 #define HONE_KERNELS_REFERENCE_ATTENTION_H
 
-#include <stdint.h>
+#include "kernels/kernels.h"
 
 typedef struct ReferenceAttention {
     int64_t queries, keys;
     int heads, kv_heads, head_size, value_size;
     double scale;
     const int32_t *begin, *end; // (keys) or NULL
+    AttentionMask mask;
+    const float *slopes, *sinks; // (heads) or NULL
+    int64_t offset;
+    double softcap, dropout;
+    uint64_t seed;
+    int64_t element; // which one of the batch: where in the mask, and which dropout
+    double *d_mask;  // NULL, or with the mask's strides: added to
+    double *d_sinks; // NULL or (heads): added to
 } ReferenceAttention;
 
 // row: (keys) scratch. The gradients are added to. A pair that does not see each other is never

@@ -5,6 +5,7 @@
 #include <immintrin.h>
 
 #include "kernels/attention_math.h"
+#include "kernels/attention_score.h"
 
 enum { LANES = 8 };
 
@@ -341,4 +342,5 @@ void hone_avx2_attention(AttentionTable *table) {
         .gather = gather,
         .scatter = scatter,
     };
+    hone_score_functions(table);
 }

@@ -6,6 +6,7 @@
 #include <immintrin.h>
 
 #include "kernels/attention_math.h"
+#include "kernels/attention_score.h"
 
 enum { MOST_ROWS = 16 };
 
@@ -135,4 +136,5 @@ void hone_avx512_attention(AttentionTable *table) {
     table->exponent = exponent;
     table->gradient = gradient;
     table->rescale = rescale;
+    hone_score_functions(table);
 }

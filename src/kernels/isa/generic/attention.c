@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "kernels/attention_math.h"
+#include "kernels/attention_score.h"
 
 // Four lanes by the compilers' vector types: SSE2 or NEON where there is one, plain floats
 // elsewhere.
@@ -140,4 +141,5 @@ void hone_generic_attention(AttentionTable *table) {
         .gather = gather,
         .scatter = scatter,
     };
+    hone_score_functions(table);
 }

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+// hone bench
+#include <stdlib.h>
+#include <string.h>
+
+#include "output.h"
+
+typedef struct BenchOptions {
+    Common common;
+    const char *what, *shape, *dtype, *mask;
+    bool causal;
+    int64_t window;
+    double dropout, seconds;
+} BenchOptions;
+
+// "4,128,64" → numbers; how many there are, or -1 for what is none.
+static int read_sizes(const char *text, int64_t *sizes, int most) {
+    int count = 0;
+    while (count < most) {
+        char *end;
+        long long value = strtoll(text, &end, 10);
+        if (end == text || value < 0 || value > INT32_MAX) return -1;
+        sizes[count++] = value;
+        if (*end == '\0') return count;
+        if (*end != ',') return -1;
+        text = end + 1;
+    }
+    return -1;
+}
+
+static bool sizes_of(const BenchOptions *given, const char *usual, const char *names,
+                     int64_t *sizes, int count) {
+    const char *shape = given->shape ? given->shape : usual;
+    if (read_sizes(shape, sizes, count) == count) return true;
+    fprintf(stderr, "hone bench: --shape is \"%s\", want %s as whole numbers: %s\n", shape, names,
+            usual);
+    return false;
+}
+
+static void print_speed(const BenchOptions *given, const char *what, const HoneSpeed *speed) {
+    double peak = speed->peak_flops, forward = speed->forward_flops;
+    double backward = speed->backward_flops;
+    if (given->common.json) {
+        printf("{\"bench\":\"%s\",\"fwd_gflops\":%.2f,\"bwd_gflops\":%.2f,\"peak_gflops\":%.2f,"
+               "\"fwd_fraction\":%.4f,\"bwd_fraction\":%.4f,\"fwd_seconds\":%.9f,"
+               "\"bwd_seconds\":%.9f,\"fwd_gbytes_per_s\":%.2f,\"turns\":%lld}\n",
+               what, forward * 1e-9, backward * 1e-9, peak * 1e-9, forward / peak, backward / peak,
+               speed->forward_seconds, speed->backward_seconds, speed->forward_bytes * 1e-9,
+               (long long)speed->turns);
+        return;
+    }
+    printf("%s\n  forward   %8.1f GF/s  %5.1f %% of the peak  %10.1f us\n", what, forward * 1e-9,
+           100 * forward / peak, speed->forward_seconds * 1e6);
+    if (backward > 0)
+        printf("  backward  %8.1f GF/s  %5.1f %% of the peak  %10.1f us\n", backward * 1e-9,
+               100 * backward / peak, speed->backward_seconds * 1e6);
+    printf("  peak      %8.1f GF/s of multiply-adds on registers (medians of %lld turns)\n",
+           peak * 1e-9, (long long)speed->turns);
+}
+
+static int bench_attention(HoneContext *context, const BenchOptions *given) {
+    int64_t s[6];
+    if (!sizes_of(given, "1,8,8,1024,1024,64",
+                  "B,H,K,Nq,Nk,D (batch, heads, key/value heads, queries, keys, head size)", s, 6))
+        return EXIT_USAGE;
+    HoneAttentionOptions options = {.batch = s[0],
+                                    .heads = (int)s[1],
+                                    .kv_heads = (int)s[2],
+                                    .queries = s[3],
+                                    .keys = s[4],
+                                    .head_size = (int)s[5],
+                                    .window = given->window,
+                                    .dropout = (float)given->dropout};
+    if (given->causal) options.causal = HONE_CAUSAL_BOTTOM_RIGHT;
+    if (given->mask) {
+        bool gradient = strcmp(given->mask, "gradient") == 0;
+        options.mask = (HoneMask){.type = HONE_MASK_FLOAT,
+                                  .head = s[3] * s[4],
+                                  .query = s[4],
+                                  .key = 1,
+                                  .elements = s[1] * s[3] * s[4],
+                                  .gradient = gradient};
+        if (strcmp(given->mask, "boolean") == 0) options.mask.type = HONE_MASK_BOOLEAN;
+    }
+    if (strcmp(given->dtype, "bf16") == 0) options.element = HONE_ELEMENT_BF16;
+    HoneSpeed speed;
+    hone_status status = hone_bench_attention(context, &options, given->seconds, &speed);
+    if (status != HONE_OK) return report_failure("bench", context, status);
+    print_speed(given, "attention", &speed);
+    return EXIT_DONE;
+}
+
+static int bench_matmul(HoneContext *context, const BenchOptions *given) {
+    int64_t s[3];
+    if (!sizes_of(given, "1024,1536,576", "M,N,K", s, 3)) return EXIT_USAGE;
+    HoneSpeed speed;
+    hone_status status =
+        hone_bench_matmul(context, s[0], s[1], s[2], given->dtype, given->seconds, &speed);
+    if (status != HONE_OK) return report_failure("bench", context, status);
+    print_speed(given, "matmul", &speed);
+    return EXIT_DONE;
+}
+
+static bool known_words(const BenchOptions *given) {
+    static const char *const masks[] = {"float", "boolean", "gradient"};
+    bool fine = !given->mask;
+    for (int i = 0; i < 3 && given->mask; i++) fine = fine || strcmp(given->mask, masks[i]) == 0;
+    if (!fine)
+        fprintf(stderr, "hone bench: --mask is \"%s\", want float, boolean or gradient\n",
+                given->mask);
+    if (strcmp(given->what, "attention") == 0 && strcmp(given->dtype, "f32") != 0 &&
+        strcmp(given->dtype, "bf16") != 0) {
+        fprintf(stderr, "hone bench: --dtype is \"%s\", want f32 or bf16\n", given->dtype);
+        fine = false;
+    }
+    return fine;
+}
+
+int command_bench(int argc, char **argv) {
+    BenchOptions given = {.dtype = "f32", .seconds = 2};
+    Option options[16] = {
+        {"shape", OPTION_TEXT, &given.shape, "N,N,…",
+         "attention: B,H,K,Nq,Nk,D (1,8,8,1024,1024,64); matmul: M,N,K (1024,1536,576)"},
+        {"causal", OPTION_FLAG, &given.causal, NULL, "attention: a query sees no later key"},
+        {"window", OPTION_COUNT, &given.window, "W", "attention: the last W keys only"},
+        {"mask", OPTION_TEXT, &given.mask, "M", "attention: float, boolean, gradient"},
+        {"dropout", OPTION_REAL, &given.dropout, "X", "attention: of the weights (0)"},
+        {"dtype", OPTION_TEXT, &given.dtype, "T", "f32, bf16; matmul: a weight type, q4_1 …"},
+        {"seconds", OPTION_RATE, &given.seconds, "S", "of each measurement (2)"},
+    };
+    Command command = {.name = "bench",
+                       .summary = "Speeds beside the processor's own peak, measured in turns.",
+                       .usage = "hone bench attention|matmul|all [--shape N,…] [--json]",
+                       .options = options,
+                       .option_count = 7 + common_options(&given.common, options + 7),
+                       .positional = "what",
+                       .position = &given.what};
+    int status = parse_options(&command, argc, argv);
+    if (status >= 0) return status;
+    bool all = given.what && strcmp(given.what, "all") == 0;
+    bool attention = all || (given.what && strcmp(given.what, "attention") == 0);
+    bool matmul = all || (given.what && strcmp(given.what, "matmul") == 0);
+    if (!attention && !matmul) {
+        fprintf(stderr, "hone bench: %s%s%s (usage: %s)\n",
+                given.what ? "no benchmark \"" : "of what", given.what ? given.what : "?",
+                given.what ? "\"" : "", command.usage);
+        return EXIT_USAGE;
+    }
+    if (all && given.shape) {
+        fprintf(stderr, "hone bench: --shape belongs to attention or matmul, not to all\n");
+        return EXIT_USAGE;
+    }
+    if (!known_words(&given)) return EXIT_USAGE;
+    HoneContext *context = open_context("bench", &given.common, &status);
+    if (!context) return status;
+    status = attention ? bench_attention(context, &given) : EXIT_DONE;
+    if (matmul && status == EXIT_DONE) status = bench_matmul(context, &given);
+    hone_context_free(context);
+    return status;
+}

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// The backward pass's packed inputs: made by attention_prepare.c, used by attention_backward.c.
+#ifndef HONE_KERNELS_ATTENTION_BACKWARD_H
+#define HONE_KERNELS_ATTENTION_BACKWARD_H
+
+#include "kernels/attention_modify.h"
+
+typedef struct Backward {
+    AttentionShape shape;
+    const AttentionTable *table;
+    int64_t D, E;                  // head_size, value_size
+    int64_t D_columns, E_columns;  // panels of columns: D/16, E/16 rounded up
+    int64_t chunks, chunk_keys;    // chunks of the keys, and keys of one
+    int64_t block_keys;            // keys of a block
+    int64_t padded;                // rows of all panels
+    StripBounds *bounds;           // (strips)
+    uint8_t *infinite_rows;        // (stacks, panels): NaN or infinity in q or d_o
+    float *Q, *dO;                 // (stacks, panels, D or E, HONE_PANEL); Q · scale
+    float *Q_columns, *dO_columns; // (stacks, D_columns or E_columns, padded, HONE_PANEL)
+    float *lse, *product_sum;      // (stacks, padded): lse, and Σ_c dO · O
+    float *norm;                   // (stacks, padded): 1 but where lse is too large to be exact
+    uint8_t *normed;               // (stacks, panels): some norm is not 1
+    uint8_t *touched;              // (stacks, chunks, panels): the chunk's dQ panel was written
+    float *dQ;                     // (stacks, chunks, panels, D, HONE_PANEL)
+    float *workers;
+    int64_t worker; // floats of one worker's scratch
+    int64_t extra;  // what of it modifies scores
+    int threads;    // workers with scratch; without a pool just one, whoever it is
+    bool hides;     // some key may be hidden from some query
+    bool modifies;  // the scores are more than a product
+    // A task owns these: a gradient of the mask that is summed over one of them allows no second.
+    int64_t tasks, tasks_of_stacks;
+} Backward;
+
+// Task t of a pool, argument a Backward *: BLOCK_PANELS panels of one stack, q, d_o, lse and D
+// packed for all the products.
+void hone_attention_prepare_queries(void *argument, int64_t task, int worker);
+// Task t: one panel of one stack, after all have been prepared. Where a mask of finfo.min leaves
+// lse so large that the logarithm of the sum is lost in it, p = e^(s − lse) does not sum to 1: norm
+// is 1 over what it sums to.
+void hone_attention_normalise_panels(void *argument, int64_t task, int worker);
+
+#endif

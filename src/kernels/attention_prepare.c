@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/attention_backward.h"
+#include "kernels/attention_math.h"
+
+#include <math.h>
+#include <string.h>
+
+// ---- rows whose lse says too little -----------------------------------------------------------
+
+// A lane's scores for the keys [start, stop) of one panel, as the softmax takes them, into S.
+static void scores_again(const Backward *b, int64_t stack, int64_t panel, int64_t start,
+                         int64_t stop, float *S, float *extra) {
+    const AttentionArgs *args = b->shape.args;
+    int64_t rows = stack * b->padded + panel * HONE_PANEL;
+    PanelRange range = hone_attention_panel_range(&b->shape, panel);
+    int32_t query[HONE_PANEL];
+    hone_attention_lane_queries(&b->shape, panel, query);
+    PanelOperand K = {attention_key_row(&b->shape, args->k, stack, start), args->k.row, 1};
+    b->table->product(stop - start, b->D, K, b->Q + rows * b->D, HONE_PANEL, S, HONE_PANEL, false);
+    ScoreTile tile = {&b->shape,    b->table,    stack, panel,     start,
+                      stop - start, range.lanes, S,     HONE_PANEL};
+    hone_attention_modify(&tile, NULL, NULL, extra);
+    if (!args->begin) return;
+    float unused[HONE_PANEL];
+    for (int n = 0; n < HONE_PANEL; n++) unused[n] = -INFINITY;
+    PanelScores scores = {.S = S,
+                          .ld = HONE_PANEL,
+                          .keys = stop - start,
+                          .query = query,
+                          .begin = args->begin + start,
+                          .end = args->end + start};
+    b->table->maximum(&scores, unused);
+}
+
+static void normalise_panel(const Backward *b, int64_t stack, int64_t panel, float *S,
+                            float *extra) {
+    int64_t row = stack * b->padded + panel * HONE_PANEL, step = b->block_keys;
+    const AttentionArgs *args = b->shape.args;
+    bool large = false;
+    for (int n = 0; n < HONE_PANEL; n++) {
+        b->norm[row + n] = 1.0f;
+        large = large ||
+                (fabsf(b->lse[row + n]) >= HONE_LSE_EXACT && fabsf(b->lse[row + n]) < INFINITY);
+    }
+    b->normed[stack * b->shape.panels + panel] = large;
+    if (!large) return;
+    float sum[HONE_PANEL] = {0};
+    for (int64_t start = 0; start < args->keys; start += step) {
+        int64_t stop = start + step < args->keys ? start + step : args->keys;
+        scores_again(b, stack, panel, start, stop, S, extra);
+        for (int64_t k = 0; k < stop - start; k++)
+            for (int n = 0; n < HONE_PANEL; n++)
+                sum[n] += exp_flushed(fminf(S[k * HONE_PANEL + n] - b->lse[row + n], 0.0f));
+    }
+    float sink[HONE_PANEL];
+    hone_attention_lane_sinks(&b->shape, stack, panel, sink);
+    for (int n = 0; n < HONE_PANEL; n++) {
+        if (fabsf(b->lse[row + n]) < HONE_LSE_EXACT) continue;
+        sum[n] += exp_flushed(fminf(sink[n] - b->lse[row + n], 0.0f));
+        if (sum[n] > 0) b->norm[row + n] = 1.0f / sum[n];
+    }
+}
+
+// Task t: one panel. The scores go where a task of the main pass would keep P.
+void hone_attention_normalise_panels(void *argument, int64_t task, int worker) {
+    Backward *b = argument;
+    float *S = b->workers + worker % b->threads * b->worker;
+    normalise_panel(b, task / b->shape.panels, task % b->shape.panels, S, S + b->worker - b->extra);
+}
+
+// ---- preparation -------------------------------------------------------------------------------
+
+// Σ_c x·y in eight sums: no reassociation is left to the compiler.
+static float dot(int64_t count, const float *x, const float *y) {
+    float sums[8] = {0};
+    int64_t c = 0;
+    for (; c + 8 <= count; c += 8)
+        for (int n = 0; n < 8; n++) sums[n] += x[c + n] * y[c + n];
+    for (; c < count; c++) sums[c % 8] += x[c] * y[c];
+    return ((sums[0] + sums[4]) + (sums[1] + sums[5])) +
+           ((sums[2] + sums[6]) + (sums[3] + sums[7]));
+}
+
+// columns (count/16, padded, HONE_PANEL): row `row` of it = x (count), zeros up to a whole panel.
+static void pack_columns(const Backward *b, int64_t row, int64_t count, const float *x,
+                         float *columns) {
+    for (int64_t c = 0; c < count; c += HONE_PANEL) {
+        float *to = columns + (c / HONE_PANEL * b->padded + row) * HONE_PANEL;
+        int64_t width = count - c < HONE_PANEL ? count - c : HONE_PANEL;
+        if (width < HONE_PANEL) memset(to, 0, HONE_PANEL * sizeof *to);
+        if (x) memcpy(to, x + c, (size_t)width * sizeof *to);
+        if (!x) memset(to, 0, (size_t)width * sizeof *to);
+    }
+}
+
+// q, d_o, lse and D of one panel, packed for all the products.
+static void prepare_panel(Backward *b, int64_t stack, int64_t panel) {
+    const AttentionArgs *args = b->shape.args;
+    PanelRange range = hone_attention_panel_range(&b->shape, panel);
+    int64_t rows = stack * b->padded, row = panel * HONE_PANEL;
+    float *q[HONE_PANEL], *o[HONE_PANEL], *d_o[HONE_PANEL];
+    const float *sources[HONE_PANEL];
+    int32_t query[HONE_PANEL];
+    hone_attention_lane_queries(&b->shape, panel, query);
+    hone_attention_lane_rows(&b->shape, stack, panel, args->q, q);
+    hone_attention_lane_rows(&b->shape, stack, panel, args->o, o);
+    hone_attention_lane_rows(&b->shape, stack, panel, args->d_o, d_o);
+    for (int n = 0; n < HONE_PANEL; n++) sources[n] = q[n];
+    b->table->gather(b->D, range.lanes, sources, args->scale, b->Q + (rows + row) * b->D,
+                     HONE_PANEL);
+    for (int n = 0; n < HONE_PANEL; n++) sources[n] = d_o[n];
+    b->table->gather(b->E, range.lanes, sources, 1.0f, b->dO + (rows + row) * b->E, HONE_PANEL);
+    bool finite = true;
+    for (int n = 0; n < HONE_PANEL; n++) {
+        int64_t head = hone_attention_first_head(&b->shape, stack) + (row + n) % b->shape.group;
+        float lse = n < range.lanes ? args->lse[head * args->queries + query[n]] : 0.0f;
+        // A query that sees no key: any finite lse keeps its masked probabilities from being NaN.
+        b->lse[rows + row + n] = lse == -INFINITY ? 0.0f : lse;
+        b->product_sum[rows + row + n] = n < range.lanes ? dot(b->E, d_o[n], o[n]) : 0.0f;
+        pack_columns(b, row + n, b->D, q[n], b->Q_columns + rows * b->D_columns * HONE_PANEL);
+        pack_columns(b, row + n, b->E, d_o[n], b->dO_columns + rows * b->E_columns * HONE_PANEL);
+        if (b->infinite_rows && n < range.lanes)
+            finite = finite && hone_attention_row_finite(q[n], b->D) &&
+                     hone_attention_row_finite(d_o[n], b->E);
+    }
+    if (b->infinite_rows) b->infinite_rows[stack * b->shape.panels + panel] = !finite;
+}
+
+void hone_attention_prepare_queries(void *argument, int64_t task, int worker) {
+    (void)worker;
+    Backward *b = argument;
+    int64_t blocks = attention_ceiling(b->shape.panels, BLOCK_PANELS);
+    int64_t panel = task % blocks * BLOCK_PANELS;
+    for (int p = 0; p < BLOCK_PANELS && panel < b->shape.panels; p++, panel++)
+        prepare_panel(b, task / blocks, panel);
+}
