@@ -252,7 +252,8 @@ static hone_status check_common(const HoneAttention *plan, const HoneAttentionTe
     return check_array("sinks", t->sinks, o->sinks, err);
 }
 
-static AttentionArgs with_arrays(const HoneAttention *plan, const HoneAttentionTensors *t) {
+AttentionArgs hone_attention_args(const HoneAttention *plan, const HoneAttentionTensors *t,
+                                  bool backward) {
     AttentionArgs args = plan->args;
     args.q = readable(t->q);
     args.k = readable(t->k);
@@ -262,6 +263,14 @@ static AttentionArgs with_arrays(const HoneAttention *plan, const HoneAttentionT
     args.mask.data = t->mask;
     args.sinks = t->sinks;
     args.seed = t->seed;
+    args.weights = backward ? NULL : t->weights;
+    if (!backward) return args;
+    args.d_o = readable(t->d_o);
+    args.dq = writable(t->dq);
+    args.dk = writable(t->dk);
+    args.dv = writable(t->dv);
+    args.d_mask = t->d_mask;
+    args.d_sinks = t->d_sinks;
     return args;
 }
 
@@ -271,8 +280,7 @@ hone_status hone_attend(HoneAttention *attention, const HoneAttentionTensors *te
     if (!tensors) return hone_fail(err, HONE_ERROR_ARGUMENT, "attention: tensors is NULL");
     RETURN_IF_ERROR(check_common(attention, tensors, true, err));
     RETURN_IF_ERROR(check_array("weights", tensors->weights, attention->options.weights, err));
-    AttentionArgs args = with_arrays(attention, tensors);
-    args.weights = tensors->weights;
+    AttentionArgs args = hone_attention_args(attention, tensors, false);
     if (!is_empty(attention))
         hone_attention_forward(&attention->context->kernels, &args, attention->scratch);
     return HONE_OK;
@@ -298,13 +306,7 @@ hone_status hone_attend_backward(HoneAttention *attention, const HoneAttentionTe
     RETURN_IF_ERROR(check_array("lse", t->lse, true, err));
     RETURN_IF_ERROR(check_array("d_mask", t->d_mask, o->mask.gradient, err));
     RETURN_IF_ERROR(check_array("d_sinks", t->d_sinks, o->sinks, err));
-    AttentionArgs args = with_arrays(attention, t);
-    args.d_o = readable(t->d_o);
-    args.dq = writable(t->dq);
-    args.dk = writable(t->dk);
-    args.dv = writable(t->dv);
-    args.d_mask = t->d_mask;
-    args.d_sinks = t->d_sinks;
+    AttentionArgs args = hone_attention_args(attention, t, true);
     if (!is_empty(attention))
         hone_attention_backward(&attention->context->kernels, &args, attention->scratch);
     return HONE_OK;

@@ -23,6 +23,10 @@ struct HoneAttention {
     TextBuffer path;
 };
 
+// attention.c: the plan with the arrays of one call, which fit.
+AttentionArgs hone_attention_args(const HoneAttention *plan, const HoneAttentionTensors *t,
+                                  bool backward);
+
 // attention_options.c
 // Refuses what cannot be, and puts the defaults in place of zeros. *options is the caller's copy.
 hone_status hone_attention_complete(HoneAttentionOptions *options, HoneError *err);

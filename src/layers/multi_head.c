@@ -238,6 +238,12 @@ static hone_status build(HoneMultiHeadAttention *layer, HoneError *err) {
         size_t needed = hone_projection_scratch(kc, &layer->inputs[i]);
         if (needed > bytes) bytes = needed;
     }
+    layer->chunks = hone_chunks_of(layer);
+    if (layer->chunks > 0) {
+        layer->chunk_bytes = hone_chunk_scratch(layer);
+        size_t all = layer->chunk_bytes * (size_t)hone_pool_threads(layer->context->pool);
+        if (all > bytes) bytes = all;
+    }
     layer->scratch = hone_alloc(bytes);
     if (!layer->scratch) return hone_fail_memory(err, bytes, "the layer's scratch");
     initialise(layer);

@@ -25,6 +25,11 @@ static hone_status check_inputs(const HoneMultiHeadAttention *layer, const HoneM
     return HONE_OK;
 }
 
+// A mask or weights that the options do not have are attention's to refuse.
+static bool is_chunked(const HoneMultiHeadAttention *layer, const HoneMultiHeadTensors *t) {
+    return layer->chunks > 0 && !t->mask && !t->weights && !t->d_mask;
+}
+
 // The attention's arrays of one call: the layer's own, and the caller's.
 static HoneAttentionTensors attention_tensors(const HoneMultiHeadAttention *layer,
                                               const HoneMultiHeadTensors *t) {
@@ -50,13 +55,18 @@ hone_status hone_multi_head_attention_forward(HoneMultiHeadAttention *layer,
     if (!tensors)
         return hone_fail(err, HONE_ERROR_ARGUMENT, "multi-head attention: tensors is NULL");
     RETURN_IF_ERROR(check_inputs(layer, tensors, err));
+    HoneAttentionTensors arrays = attention_tensors(layer, tensors);
+    if (is_chunked(layer, tensors)) {
+        hone_run_chunks(layer, tensors, &arrays, false);
+        layer->ran = true;
+        return HONE_OK;
+    }
     const float *const inputs[INPUTS] = {tensors->query, tensors->key, tensors->value};
     const KernelContext *kc = &layer->context->kernels;
     for (int i = 0; i < layer->input_count; i++) {
         const Projection *p = &layer->inputs[i];
         hone_project(kc, p, inputs[p->input], p->y, layer->scratch);
     }
-    HoneAttentionTensors arrays = attention_tensors(layer, tensors);
     RETURN_IF_ERROR(hone_attend(layer->attention, &arrays));
     if (layer->projects_output)
         hone_project(kc, &layer->output, arrays.o.data, tensors->output, layer->scratch);
@@ -88,12 +98,17 @@ hone_status hone_multi_head_attention_backward(HoneMultiHeadAttention *layer,
     const KernelContext *kc = &layer->context->kernels;
     const HoneAttentionOptions *o = &layer->options.attention;
     HoneAttentionTensors arrays = attention_tensors(layer, t);
-    if (layer->projects_output) {
-        float *d_o = layer->d_o; // arrays.d_o, to be written
-        hone_fill(kc, layer->output.rows * layer->output.channels, 0, d_o);
-        hone_project_backward(kc, &layer->output, arrays.o.data, t->d_output, d_o, layer->scratch);
-    } else {
+    if (!layer->projects_output)
         arrays.d_o = hone_const_view(t->d_output, o->queries, o->heads, o->value_size);
+    if (is_chunked(layer, t)) {
+        hone_run_chunks(layer, t, &arrays, true);
+        return HONE_OK;
+    }
+    const Projection *out = &layer->output;
+    if (layer->projects_output) {
+        hone_fill(kc, out->rows * out->channels, 0, layer->d_o); // arrays.d_o
+        hone_project_to_weight(kc, out, arrays.o.data, t->d_output, layer->scratch);
+        hone_project_to_input(kc, out, t->d_output, layer->d_o, layer->scratch);
     }
     for (int i = 0; i < layer->input_count; i++) {
         const Projection *p = &layer->inputs[i];
@@ -104,7 +119,9 @@ hone_status hone_multi_head_attention_backward(HoneMultiHeadAttention *layer,
     float *const gradients[INPUTS] = {t->d_query, t->d_key, t->d_value};
     for (int i = 0; i < layer->input_count; i++) {
         const Projection *p = &layer->inputs[i];
-        hone_project_backward(kc, p, inputs[p->input], p->dy, gradients[p->input], layer->scratch);
+        hone_project_to_weight(kc, p, inputs[p->input], p->dy, layer->scratch);
+        float *dx = gradients[p->input];
+        if (dx) hone_project_to_input(kc, p, p->dy, dx, layer->scratch);
     }
     return HONE_OK;
 }

@@ -32,8 +32,10 @@ struct HoneMultiHeadAttention {
     float *activations;           // y and dy of the inputs' projections, o, d_o, lse
     HoneAttentionTensors tensors; // with the layer's own arrays
     float *d_o;                   // tensors.d_o, to be written
-    void *scratch;                // of any product
-    bool ran;                     // there is a forward that backward can follow
+    void *scratch;                // of any product, and of the chunks of all threads
+    int64_t chunks;               // 0: none
+    size_t chunk_bytes;
+    bool ran; // there is a forward that backward can follow
 };
 
 // multi_head.c
@@ -41,12 +43,23 @@ hone_status hone_projected_create(HoneContext *context,
                                   const HoneMultiHeadAttentionOptions *options,
                                   bool projects_output, HoneMultiHeadAttention **layer);
 
-// projection.c: the largest scratch of its three products, and the products themselves. x and dx
-// are the caller's; dx is added to, NULL: not wanted.
+// projection.c: the largest scratch of its three products, and the products themselves.
 size_t hone_projection_scratch(const KernelContext *kc, const Projection *p);
 void hone_project(const KernelContext *kc, const Projection *p, const float *x, float *y,
                   void *scratch);
-void hone_project_backward(const KernelContext *kc, const Projection *p, const float *x,
-                           const float *dy, float *dx, void *scratch);
+// dW += dyᵀ·x, db += Σ dy
+void hone_project_to_weight(const KernelContext *kc, const Projection *p, const float *x,
+                            const float *dy, void *scratch);
+// dx += dy·W
+void hone_project_to_input(const KernelContext *kc, const Projection *p, const float *dy, float *dx,
+                           void *scratch);
+
+// chunked.c
+// The chunks of the batch that a pass is cut into; 0: its steps are done for the whole batch.
+int64_t hone_chunks_of(const HoneMultiHeadAttention *layer);
+size_t hone_chunk_scratch(const HoneMultiHeadAttention *layer); // bytes, for each thread
+// A pass. arrays: attention's, as hone_attend would take them.
+void hone_run_chunks(HoneMultiHeadAttention *layer, const HoneMultiHeadTensors *tensors,
+                     const HoneAttentionTensors *arrays, bool backward);
 
 #endif

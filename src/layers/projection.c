@@ -68,12 +68,15 @@ void hone_project(const KernelContext *kc, const Projection *p, const float *x, 
     hone_matmul(kc, &product, scratch);
 }
 
-void hone_project_backward(const KernelContext *kc, const Projection *p, const float *x,
-                           const float *dy, float *dx, void *scratch) {
+void hone_project_to_weight(const KernelContext *kc, const Projection *p, const float *x,
+                            const float *dy, void *scratch) {
     MatmulArgs product = weight_product(p, x, dy);
     hone_matmul(kc, &product, scratch);
     if (p->bias) hone_sum_rows(kc, p->rows, p->columns, dy, p->d_bias);
-    if (!dx) return;
-    product = input_product(p, dy, dx);
+}
+
+void hone_project_to_input(const KernelContext *kc, const Projection *p, const float *dy, float *dx,
+                           void *scratch) {
+    MatmulArgs product = input_product(p, dy, dx);
     hone_matmul(kc, &product, scratch);
 }
