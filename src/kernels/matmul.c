@@ -22,6 +22,7 @@ enum {
 typedef struct BlockedProduct {
     MatmulPlan plan;
     int64_t first_row, rows; // of A: what is packed now
+    int64_t from, to;        // of K, likewise
     int64_t column_tasks;
     float *packed;
     char *workers;
@@ -75,10 +76,14 @@ static MatmulPlan make_plan(const KernelContext *kc, const MatmulArgs *args) {
     plan.packs_a = args->N >= LEAST_COLUMNS;
     plan.packs_b = args->b_type != HONE_F32 || args->b_transposed || args->M >= LEAST_ROWS;
     plan.packed_rows = args->M;
+    plan.span = K;
     if (plan.packs_a) {
-        int64_t packable = smaller(PACKED_ROWS, round_up(PACKED_FLOATS / K + 1, rows));
-        plan.packed_rows = round_up(divide_up(args->M, divide_up(args->M, packable)), rows);
-        plan.packed_bytes = (size_t)round_up(plan.packed_rows * K, ALIGNMENT) * sizeof(float);
+        // All rows that B's panels can serve come before a long K: a panel is made once for them.
+        plan.packed_rows = round_up(divide_up(args->M, divide_up(args->M, PACKED_ROWS)), rows);
+        int64_t fitting = PACKED_FLOATS / plan.packed_rows / plan.depth * plan.depth;
+        plan.span = smaller(K, fitting > plan.depth ? fitting : plan.depth);
+        plan.packed_bytes =
+            (size_t)round_up(plan.packed_rows * plan.span, ALIGNMENT) * sizeof(float);
     }
     cut_tasks(&plan, smaller(args->M, plan.packed_rows), args->N);
     int64_t floats = round_up(plan.task_columns, columns) * plan.depth +
@@ -101,7 +106,8 @@ static MatmulScratch worker_scratch(const BlockedProduct *product, int worker) {
 
 // Slabs lie in the order in which a task reads them: all of one pass over K, then the next.
 static float *packed_slab(const BlockedProduct *product, int64_t first, int64_t k, int64_t K) {
-    return product->packed + k * product->plan.packed_rows + (first - product->first_row) * K;
+    return product->packed + (k - product->from) * product->plan.packed_rows +
+           (first - product->first_row) * K;
 }
 
 static void pack_task(void *argument, int64_t task, int worker) {
@@ -109,8 +115,8 @@ static void pack_task(void *argument, int64_t task, int worker) {
     const BlockedProduct *product = argument;
     const MatmulPlan *plan = &product->plan;
     int64_t first = product->first_row + task * plan->table->rows;
-    for (int64_t k = 0; k < plan->args->K; k += plan->depth) {
-        int64_t K = smaller(plan->depth, plan->args->K - k);
+    for (int64_t k = product->from; k < product->to; k += plan->depth) {
+        int64_t K = smaller(plan->depth, product->to - k);
         hone_pack_slab(plan, first, k, K, packed_slab(product, first, k, K));
     }
 }
@@ -180,8 +186,8 @@ static void multiply_task(void *argument, int64_t task, int worker) {
     int64_t column = task % product->column_tasks * plan->task_columns;
     int64_t columns = smaller(plan->task_columns, args->N - column);
     MatmulTile tile = {.ldc = args->ldc, .alpha = args->alpha};
-    for (int64_t k = 0; k < args->K; k += plan->depth) {
-        tile.K = smaller(plan->depth, args->K - k);
+    for (int64_t k = product->from; k < product->to; k += plan->depth) {
+        tile.K = smaller(plan->depth, product->to - k);
         tile.accumulate = args->accumulate || k > 0;
         bool packs = plan->packs_b || columns % width;
         if (packs) hone_pack_panels(plan, column, columns, k, tile.K, &scratch);
@@ -222,10 +228,13 @@ void hone_matmul(const KernelContext *kc, const MatmulArgs *args, void *scratch)
     for (int64_t first = 0; first < args->M; first += plan->packed_rows) {
         product.first_row = first;
         product.rows = smaller(plan->packed_rows, args->M - first);
-        if (plan->packs_a)
-            hone_pool_run(kc->pool, divide_up(product.rows, plan->table->rows), pack_task,
-                          &product);
         int64_t row_tasks = divide_up(product.rows, plan->task_rows);
-        hone_pool_run(kc->pool, row_tasks * product.column_tasks, multiply_task, &product);
+        for (product.from = 0; product.from < args->K; product.from = product.to) {
+            product.to = smaller(product.from + plan->span, args->K);
+            if (plan->packs_a)
+                hone_pool_run(kc->pool, divide_up(product.rows, plan->table->rows), pack_task,
+                              &product);
+            hone_pool_run(kc->pool, row_tasks * product.column_tasks, multiply_task, &product);
+        }
     }
 }

@@ -19,7 +19,8 @@ typedef struct MatmulPlan {
     bool packs_a, packs_b; // else the tile reads the matrix where it lies
     int64_t depth;         // of K
     int64_t task_rows, task_columns;
-    int64_t packed_rows; // rows of A in scratch at once, as slabs (K, table->rows)
+    int64_t packed_rows; // rows of A in scratch at once, as slabs (span, table->rows)
+    int64_t span;        // of K: what of those rows is in scratch at once, a multiple of depth
     size_t packed_bytes, worker_bytes;
 } MatmulPlan;
 
