@@ -233,24 +233,30 @@ def test_full_losses(hone, tiny, tmp_path, name, schedule, warmup, decay):
     assert np.mean(theirs[-5:]) < 0.85 * np.mean(theirs[:5])
 
 
-def test_smollm2_lora_losses(hone, model, tmp_path):
-    """On chats. On plain text, which SmolLM2 sees without a first token that it knows, its loss is
-    so sharp that roundings show: at rate 1e-3 torch in f32 left torch in f64 by 15 times what is
-    allowed here (Hone 0.47 times), and at rate 5e-4 Hone left f64 by 3.8 times. Why is not proven."""
-    peer = peers.reference_model(model)
-    data = tmp_path / "chats.jsonl"
-    with open(data, "w", encoding="utf8") as file:
+def chats(path):
+    with open(path, "w", encoding="utf8") as file:
         for question, answer in QUESTIONS:
             chat = [{"role": "system", "content": "Be brief."},
                     {"role": "user", "content": question},
                     {"role": "assistant", "content": answer}]
             file.write(json.dumps({"messages": chat}) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("what, rate", [("texts", 2e-4), ("chats", 5e-4)])
+def test_smollm2_lora_losses(hone, model, tmp_path, what, rate):
+    """Beside PEFT in f32. 2e-4 is Hone's own rate. At higher rates on these texts (no first token
+    that SmolLM2 knows) training amplifies roundings until no f32 run can be followed: at 5e-4 the
+    f64 peer, its start moved by 6e-8, ends 0.2 of what is allowed from itself; torch in f32 leaves
+    it by 55 times what is allowed, Hone by 1.7. At 2e-4 these are 0.0004, 0.10 and 0.11."""
+    peer = peers.reference_model(model)
+    data = (peers.write_texts(tmp_path / "data.jsonl", LINES) if what == "texts"
+            else chats(tmp_path / "data.jsonl"))
     adapter = peers.make_adapter(peer, tmp_path / "adapter", rank=16, alpha=32, b_scale=0.01)
-    rate = 5e-4
     ours = peers.finetune(hone, model, data, tmp_path / "run", "--adapter", adapter, "--batch", 4,
                           "--steps", STEPS, "--lr", rate, "--schedule", "cosine", "--warmup", 3)
     adapted = peers.with_adapter(peer, adapter, trainable=True)
     steps = peers.steps_of(peers.examples_of(hone, model, data), 4, STEPS)
     theirs = peers.train(adapted, steps, rate, "cosine", 3)
     compare_losses(ours, theirs)
-    assert np.mean(theirs[-5:]) < 0.5 * np.mean(theirs[:5])
+    assert np.mean(theirs[-5:]) < 0.6 * np.mean(theirs[:5])
