@@ -191,8 +191,8 @@ static void panel_step(const Forward *f, int64_t stack, int64_t panel, PanelRang
     float *bits_and_extra = S + STEP_KEYS * HONE_PANEL;
     float *extra = bits_and_extra + (args->dropout > 0 ? STEP_KEYS : 0);
     hone_attention_modify(&tile, NULL, NULL, extra);
-    bool tested =
-        hone_attention_masked(args) | mask_and_maximum(f, panel, range, start, stop, S, maximum);
+    bool tested = mask_and_maximum(f, panel, range, start, stop, S, maximum);
+    tested = tested || hone_attention_masked(args);
     if (correction(state.maximum, maximum, factor)) {
         f->table->rescale(E, factor, state.O);
         f->table->rescale(1, factor, state.sum);
