@@ -22,7 +22,10 @@ typedef struct HoneMerged {
     int64_t tensors, merged; // written; of these changed by an adapter
     int64_t bytes;
 } HoneMerged;
-hone_status hone_merge(HoneModel *model, const char *type, const char *out, HoneMerged *merged);
+// Called after each tensor; return false to stop: HONE_INTERRUPTED, and no file is left.
+typedef bool (*HoneMergeSink)(void *user, int64_t done, int64_t tensors);
+hone_status hone_merge(HoneModel *model, const char *type, const char *out, HoneMergeSink sink,
+                       void *user, HoneMerged *merged);
 
 #ifdef __cplusplus
 }

@@ -80,6 +80,7 @@ typedef struct HonePlan { // strings and example are valid during the call only
     int64_t longest;
     int64_t steps, batch, batch_tokens; // batch 0: steps are filled up to batch_tokens
     int64_t accumulate;
+    double step_tokens;         // a step reads on average
     double epochs, lr, minutes; // minutes: estimated from a measured matrix product
     int64_t warmup_steps;
     int64_t memory_bytes; // resident peak expected; the parts:
@@ -123,6 +124,7 @@ typedef enum HoneEventKind {
     HONE_EVENT_PLAN,
     HONE_EVENT_STEP,
     HONE_EVENT_EVAL,
+    HONE_EVENT_PROGRESS,   // progress: held-out examples measured, of all
     HONE_EVENT_CHECKPOINT, // text: the folder
     HONE_EVENT_NOTE,       // text: something the person should know
     HONE_EVENT_DONE,
@@ -134,6 +136,9 @@ typedef struct HoneEvent {
         const HonePlan *plan;
         const HoneStep *step;
         const HoneHeldOut *eval;
+        struct {
+            int64_t done, total;
+        } progress;
         const char *text;
         const HoneDone *done;
     } as;
@@ -143,10 +148,11 @@ typedef struct HoneEvent {
 // HONE_INTERRUPTED.
 typedef bool (*HoneEventSink)(void *user, const HoneEvent *event);
 
-// Train. Nothing is written before the plan event has returned true; files appear whole or not at
-// all. out/ holds afterwards: adapter_model.safetensors, adapter_config.json, adapter.gguf (LoRA)
-// or model.gguf (full); metrics.jsonl, config.yaml, checkpoint/. HONE_ERROR_NUMERIC names the step
-// and the first tensor that is not finite; the parameters are untouched then.
+// Train. Nothing is written before the held-out loss of the model as it is has been measured and
+// its event has returned true; files appear whole or not at all. out/ holds afterwards:
+// adapter_model.safetensors, adapter_config.json, adapter.gguf (LoRA) or model.gguf (full);
+// metrics.jsonl, config.yaml, checkpoint/. HONE_ERROR_NUMERIC names the step and the first tensor
+// that is not finite; the parameters are untouched then.
 hone_status hone_finetune(HoneContext *context, const HoneFinetuneOptions *options,
                           HoneEventSink sink, void *user);
 

@@ -4,7 +4,9 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -21,7 +23,8 @@ static hone_status fail_path(HoneError *err, hone_status status, const char *pat
 
 // Open a regular file for reading; what is missing or unreadable is the user's input.
 static hone_status open_input(const char *path, int *descriptor, size_t *bytes, HoneError *err) {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    // A pipe without a writer would be waited for.
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) return fail_path(err, HONE_ERROR_INPUT, path, "open");
     struct stat info;
     if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
@@ -110,11 +113,19 @@ static void writer_release(FileWriter *writer) {
 }
 
 hone_status hone_writer_open(FileWriter *writer, const char *path, HoneError *err) {
-    size_t length = strlen(path);
     struct stat existing;
-    // The rename at the end would put a file in the place of a device or a folder.
+    *writer = (FileWriter){.descriptor = -1};
+    if (!*path) return hone_fail(err, HONE_ERROR_ARGUMENT, "the name of a file to write is empty");
+    // The rename at the end would put a file in the place of a device or a folder, or of a link to
+    // them.
     if (stat(path, &existing) == 0 && !S_ISREG(existing.st_mode))
         return hone_fail(err, HONE_ERROR_IO, "%s: cannot write: it is not a regular file", path);
+    char target[PATH_MAX];
+    if (lstat(path, &existing) == 0 && S_ISLNK(existing.st_mode)) {
+        if (!realpath(path, target)) return fail_path(err, HONE_ERROR_IO, path, "write");
+        path = target;
+    }
+    size_t length = strlen(path);
     *writer = (FileWriter){.descriptor = -1,
                            .path = hone_strdup(path),
                            .temporary = hone_alloc(length + 5),

@@ -60,12 +60,20 @@ static bool read_choices(Reporting *reporting, const char *source) {
             fprintf(stderr, "hone eval: %s: cannot open the file of choices\n", source);
             return false;
         }
-        char line[4096];
+        char *line = NULL;
+        size_t room = 0;
         bool fine = true;
-        while (fine && fgets(line, sizeof line, file)) {
-            size_t length = strcspn(line, "\n");
-            fine = add_choice(reporting, line, length);
+        for (ssize_t length; fine && (length = getline(&line, &room, file)) >= 0;) {
+            size_t used = strcspn(line, "\n"), mark = 0;
+            if ((size_t)length > used + 1) {
+                fprintf(stderr, "hone eval: %s: holds a NUL character\n", source);
+                fine = false;
+                break;
+            }
+            if (reporting->choice_count == 0 && strncmp(line, "\xef\xbb\xbf", 3) == 0) mark = 3;
+            fine = add_choice(reporting, line + mark, used - mark);
         }
+        free(line);
         fclose(file);
         if (!fine) return false;
     }

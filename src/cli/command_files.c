@@ -2,6 +2,8 @@
 // hone inspect, hone merge
 #include <string.h>
 
+#include <sys/stat.h>
+
 #include "output.h"
 
 int command_inspect(int argc, char **argv) {
@@ -76,12 +78,28 @@ static int compare_losses(HoneContext *context, HoneModel *model, const MergeOpt
     return EXIT_DONE;
 }
 
+static bool go_on(void *user, int64_t done, int64_t tensors) {
+    (void)user, (void)done, (void)tensors;
+    return !was_interrupted();
+}
+
+// The data must be readable before anything is written, and not what is written.
+static hone_status check_eval_data(HoneModel *model, const MergeOptions *options) {
+    if (!options->eval_data) return HONE_OK;
+    HoneData *data = NULL;
+    hone_status status = hone_data_read(model, options->eval_data, NULL, &data);
+    hone_data_free(data);
+    return status;
+}
+
 static int merge(HoneContext *context, const MergeOptions *options) {
     HoneModel *model = NULL;
     HoneMerged merged;
     hone_status result = hone_model_load(context, options->model, &model);
     if (result == HONE_OK) result = add_adapters(model, &options->adapters);
-    if (result == HONE_OK) result = hone_merge(model, options->type, options->out, &merged);
+    if (result == HONE_OK) result = check_eval_data(model, options);
+    if (result == HONE_OK)
+        result = hone_merge(model, options->type, options->out, go_on, NULL, &merged);
     int status = EXIT_DONE;
     if (result != HONE_OK) {
         status = report_failure("merge", context, result);
@@ -123,8 +141,15 @@ int command_merge(int argc, char **argv) {
                 command.usage);
         return EXIT_USAGE;
     }
+    struct stat out, data;
+    if (given.eval_data && stat(given.out, &out) == 0 && stat(given.eval_data, &data) == 0 &&
+        out.st_dev == data.st_dev && out.st_ino == data.st_ino) {
+        fprintf(stderr, "hone merge: --out %s is the file of --eval-data\n", given.out);
+        return EXIT_USAGE;
+    }
     HoneContext *context = open_context("merge", &given.common, &status);
     if (!context) return status;
+    watch_signals();
     status = merge(context, &given);
     hone_context_free(context);
     return status;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // hone finetune: options to the library's, events to the terminal or to JSON.
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -107,6 +108,15 @@ static bool resolve(FinetuneOptions *given, HoneDataSource *sources) {
     return true;
 }
 
+// The command line wins: what it says of the batch or the length takes the place of what a config
+// file says of the same in another way.
+static void let_the_command_line_win(int argc, char **argv, HoneFinetuneOptions *run) {
+    bool batch = is_given(argc, argv, "batch"), tokens = is_given(argc, argv, "batch-tokens");
+    if (batch && !tokens) run->batch_tokens = 0;
+    if (tokens && !batch) run->batch = 0;
+    if (is_given(argc, argv, "epochs") && !is_given(argc, argv, "steps")) run->steps = 0;
+}
+
 static void note_what_is_ignored(const Command *command, int argc, char **argv,
                                  const HoneFinetuneOptions *run) {
     if (run->method == HONE_METHOD_FULL)
@@ -115,7 +125,7 @@ static void note_what_is_ignored(const Command *command, int argc, char **argv,
     else
         note_without_effect(command, argc, argv, "type", "without --method full");
     if (run->adapter)
-        note_without_effect(command, argc, argv, "targets layers rslora", "beside --adapter");
+        note_without_effect(command, argc, argv, "targets layers", "beside --adapter");
     if (run->eval_data)
         note_without_effect(command, argc, argv, "eval-split", "beside --eval-data");
     if (run->steps > 0) note_without_effect(command, argc, argv, "epochs", "beside --steps");
@@ -142,9 +152,17 @@ int command_finetune(int argc, char **argv) {
                        .option_count = fill_table(&given, options)};
     int status = parse_options(&command, argc, argv);
     if (status >= 0) return status;
+    let_the_command_line_win(argc, argv, &given.run);
     HoneDataSource sources[LIST_LIMIT];
     if (!resolve(&given, sources)) return EXIT_USAGE;
     const char *lacking = missing(&given.run);
+    if (lacking && given.run.resume) {
+        fprintf(stderr,
+                "hone finetune: %s: is not the folder of a run to resume: it has no config.yaml "
+                "(and %s is not given)\n",
+                given.run.resume, lacking);
+        return EXIT_USAGE;
+    }
     if (lacking) {
         fprintf(stderr, "hone finetune: %s is needed (usage: %s)\n", lacking, command.usage);
         return EXIT_USAGE;
@@ -153,6 +171,7 @@ int command_finetune(int argc, char **argv) {
     HoneContext *context = open_context("finetune", &given.common, &status);
     if (!context) return status;
     watch_signals();
+    signal(SIGPIPE, SIG_IGN); // whoever read along may leave: the training goes on
     Display display = {.json = given.common.json,
                        .model = given.run.model,
                        .out = given.run.out,

@@ -75,8 +75,7 @@ static void show_plan(const Display *display, const HonePlan *plan) {
     if (plan->batch)
         fprintf(stderr, "%lld examples each", (long long)plan->batch);
     else
-        fprintf(stderr, "about %.0f tokens each",
-                (double)plan->tokens * plan->epochs / (double)plan->steps);
+        fprintf(stderr, "about %.0f tokens each", plan->step_tokens);
     if (plan->accumulate > 1)
         fprintf(stderr, " in %lld micro-batches", (long long)plan->accumulate);
     fprintf(stderr, "; rate %.3g, %lld steps of warm-up\n", plan->lr,
@@ -204,6 +203,8 @@ static void json_event(const HoneEvent *event) {
             (long long)event->as.eval->step, event->as.eval->loss, event->as.eval->perplexity,
             (long long)event->as.eval->tokens);
         break;
+    case HONE_EVENT_PROGRESS:
+        return;
     case HONE_EVENT_CHECKPOINT:
     case HONE_EVENT_NOTE:
         printf("{\"event\":\"%s\",\"text\":",
@@ -238,6 +239,14 @@ bool display_event(void *user, const HoneEvent *event) {
         break;
     case HONE_EVENT_DONE:
         if (!display->json) show_done(display, event->as.done);
+        break;
+    case HONE_EVENT_PROGRESS:
+        if (stderr_is_terminal() && !display->json) {
+            fprintf(stderr, "\r\033[Kheld out: %lld/%lld examples",
+                    (long long)event->as.progress.done, (long long)event->as.progress.total);
+            if (event->as.progress.done == event->as.progress.total) fputs("\r\033[K", stderr);
+            display->line_open = event->as.progress.done < event->as.progress.total;
+        }
         break;
     case HONE_EVENT_CHECKPOINT:
         break;

@@ -116,7 +116,8 @@ static bool set_integer(const Command *command, const Option *option, const char
     const char *want = option->kind == OPTION_SIZE    ? "a size such as 4096, 512M or 4G"
                        : option->kind == OPTION_COUNT ? "a whole number, 1 or more"
                                                       : "a whole number";
-    bool fits = end != value && !*end && !errno && unit && llabs(number) <= INT64_MAX / unit;
+    bool fits = end != value && !*end && !errno && unit && number <= INT64_MAX / unit &&
+                number >= -(INT64_MAX / unit);
     if (!fits || (option->kind != OPTION_INTEGER && number < 1))
         return wrong_value(command, option, value, want);
     *(int64_t *)option->target = number * unit;
@@ -260,6 +261,15 @@ int parse_options(const Command *command, int argc, char **argv) {
         }
     }
     return -1;
+}
+
+bool is_given(int argc, char **argv, const char *name) {
+    size_t length = strlen(name);
+    for (int i = 1; i < argc; i++)
+        if (strncmp(argv[i], "--", 2) == 0 && strncmp(argv[i] + 2, name, length) == 0 &&
+            (argv[i][2 + length] == '\0' || argv[i][2 + length] == '='))
+            return true;
+    return false;
 }
 
 void note_without_effect(const Command *command, int argc, char **argv, const char *names,

@@ -61,6 +61,8 @@ int parse_options(const Command *command, int argc, char **argv);
 // Set one option from text; prints the error and returns false when it does not fit.
 bool set_option(const Command *command, const Option *option, const char *value);
 const Option *find_option(const Command *command, const char *name);
+// Is --name on the command line?
+bool is_given(int argc, char **argv, const char *name);
 // Say which of the options `names` ("rank alpha") are on the command line though they change
 // nothing, and why.
 void note_without_effect(const Command *command, int argc, char **argv, const char *names,

@@ -65,6 +65,9 @@ static hone_status read_record(Reader *reader, const json_t *value, int line) {
     return add_example(reader, &example);
 }
 
+// No number here needs 64 bits, and one with more digits is no error.
+#define JSON_FLAGS (JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL)
+
 // ---- files -------------------------------------------------------------------------------------
 
 static bool is_space(char c) {
@@ -101,9 +104,7 @@ static hone_status read_lines(Reader *reader, const char *text, size_t length) {
         while (from < to && is_space(text[from])) from++;
         while (to > from && is_space(text[to - 1])) to--;
         json_error_t problem;
-        json_t *value = from < to ? json_loadb(text + from, to - from,
-                                               JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &problem)
-                                  : NULL;
+        json_t *value = from < to ? json_loadb(text + from, to - from, JSON_FLAGS, &problem) : NULL;
         if (value) {
             hone_status status = read_record(reader, value, line);
             json_decref(value);
@@ -134,8 +135,7 @@ static hone_status read_array(Reader *reader, const char *text, size_t length, s
         if (!first) at = skip_space(text, length, at + 1, &line);
         json_error_t problem;
         json_t *value =
-            json_loadb(text + at, length - at,
-                       JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_DISABLE_EOF_CHECK, &problem);
+            json_loadb(text + at, length - at, JSON_FLAGS | JSON_DISABLE_EOF_CHECK, &problem);
         if (!value) {
             int before = problem.line == 1 ? column_of(text, at) - 1 : 0;
             not_json(reader->err, &problem, problem.column + before);

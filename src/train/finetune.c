@@ -124,10 +124,27 @@ static void fingerprint(Run *run) {
                         (double)options->shuffle,
                         (double)run->parameters.count};
     uint64_t hash = hone_hash_bytes(numbers, sizeof numbers);
-    const FileMap *map = &run->model->file.map;
-    size_t head = map->bytes < (1 << 16) ? map->bytes : (1 << 16);
-    hash = hash * 31 + hone_hash_bytes(map->data, head);
-    hash = hash * 31 + map->bytes;
+    // The model: the file's first bytes and length, and the beginning of every tensor.
+    enum { HEAD = 1 << 16, SAMPLE = 4096 };
+    const GgufFile *file = &run->model->file;
+    size_t head = file->map.bytes < HEAD ? file->map.bytes : HEAD;
+    hash = hash * 31 + hone_hash_bytes(file->map.data, head);
+    hash = hash * 31 + file->map.bytes;
+    for (int64_t i = 0; i < file->tensor_count; i++) {
+        const GgufTensor *tensor = &file->tensors[i];
+        size_t bytes = tensor->bytes < SAMPLE ? tensor->bytes : SAMPLE;
+        hash = hash * 31 + hone_hash_bytes(tensor->data, bytes);
+    }
+    // What is trained, and at which scale.
+    for (int64_t i = 0; i < run->parameters.item_count; i++) {
+        const Trainable *item = &run->parameters.items[i];
+        const Weight *weight = item->slot->weight;
+        hash = hash * 31 + hone_hash_bytes(item->name, strlen(item->name));
+        hash = hash * 31 + hone_hash_bytes(item->tensor->shape, sizeof item->tensor->shape);
+        if (options->method == HONE_METHOD_LORA)
+            hash = hash * 31 + hone_hash_bytes(&weight->adapters[item->slot->adapters - 1].scale,
+                                               sizeof(float));
+    }
     for (int64_t s = 0; s < options->data_count; s++)
         hash = hash * 31 + hone_hash_bytes(&options->data[s].weight, sizeof(double));
     for (int64_t i = 0; i < run->train_count; i++) {
@@ -156,16 +173,23 @@ static hone_status log_step(Run *run, const HoneStep *step) {
     return hone_log_line(&run->metrics, line, run->err);
 }
 
-static hone_status held_out(Run *run, int64_t step, double *loss) {
-    if (run->held_out_count == 0) return HONE_OK;
-    HoneHeldOut result;
-    RETURN_IF_ERROR(hone_run_held_out(run, step, &result));
-    *loss = result.loss;
+static hone_status log_held_out(Run *run, const HoneHeldOut *result) {
     char line[256];
     snprintf(line, sizeof line,
              "{\"event\":\"eval\",\"step\":%lld,\"loss\":%.9g,\"perplexity\":%.9g,\"tokens\":%lld}",
-             (long long)step, result.loss, result.perplexity, (long long)result.tokens);
-    RETURN_IF_ERROR(hone_log_line(&run->metrics, line, run->err));
+             (long long)result->step, result->loss, result->perplexity, (long long)result->tokens);
+    return hone_log_line(&run->metrics, line, run->err);
+}
+
+// Stopped on the way: no loss, and run->stop is set.
+static hone_status held_out(Run *run, int64_t step, double *loss) {
+    if (run->held_out_count == 0) return HONE_OK;
+    HoneHeldOut result;
+    hone_status status = hone_run_held_out(run, step, &result);
+    if (status == HONE_INTERRUPTED) return HONE_OK;
+    RETURN_IF_ERROR(status);
+    *loss = result.loss;
+    RETURN_IF_ERROR(log_held_out(run, &result));
     send(run, (HoneEvent){.kind = HONE_EVENT_EVAL, .as.eval = &result});
     return HONE_OK;
 }
@@ -175,7 +199,7 @@ static hone_status held_out(Run *run, int64_t step, double *loss) {
 static hone_status prepare(Run *run) {
     HoneFinetuneOptions *options = &run->options;
     RETURN_IF_ERROR(checkpoint_interval(run));
-    if (options->out) RETURN_IF_ERROR(hone_directory_check(options->out, run->err));
+    if (options->out && !options->dry_run) RETURN_IF_ERROR(hone_place_check(run));
     if (options->resume) RETURN_IF_ERROR(hone_checkpoint_check(run));
     RETURN_IF_ERROR(hone_model_load(run->context, options->model, &run->model));
     if (options->template_path)
@@ -213,22 +237,29 @@ static hone_status check_memory(Run *run, const HonePlan *plan) {
                      (long long)growth >> 20, (long long)available >> 20);
 }
 
-// A run that stands in the folder already is replaced: two hours of somebody's work, perhaps.
-static void note_replaced(Run *run) {
-    char *config = hone_path_join(run->options.out, "config.yaml");
-    TextBuffer text = {0};
-    hone_text_printf(&text, "%s holds a run already, which this one replaces", run->options.out);
-    if (config && hone_is_file(config) && !text.failed)
-        send(run, (HoneEvent){.kind = HONE_EVENT_NOTE, .as.text = text.data});
-    hone_text_free(&text);
-    hone_free(config);
-}
-
 static hone_status open_outputs(Run *run, int64_t done) {
     RETURN_IF_ERROR(hone_directory_make(run->options.out, run->err));
     if (!run->options.resume) hone_checkpoint_clear(run);
     RETURN_IF_ERROR(hone_config_write(run));
     return hone_metrics_open(run, done);
+}
+
+// Before the first step: the loss as it is, and only then the folder.
+static hone_status begin(Run *run) {
+    HoneHeldOut before;
+    bool measured = run->held_out_count > 0;
+    if (measured) {
+        hone_status status = hone_run_held_out(run, 0, &before);
+        if (status != HONE_INTERRUPTED) RETURN_IF_ERROR(status);
+        if (status == HONE_OK) send(run, (HoneEvent){.kind = HONE_EVENT_EVAL, .as.eval = &before});
+    }
+    if (run->stop)
+        return hone_fail(run->err, HONE_INTERRUPTED,
+                         "stopped before the first step; nothing was written");
+    RETURN_IF_ERROR(open_outputs(run, 0));
+    if (!measured) return HONE_OK;
+    run->loss_first = before.loss;
+    return log_held_out(run, &before);
 }
 
 static bool checkpoint_due(const Run *run, int64_t done) {
@@ -299,7 +330,7 @@ static hone_status finish(Run *run, int64_t done) {
     if (interrupted)
         return hone_fail(
             run->err, HONE_INTERRUPTED,
-            "stopped after step %lld of %lld; the adapter as it is and a checkpoint are "
+            "stopped after step %lld of %lld; the weights as they are and a checkpoint are "
             "in %s; hone finetune --resume %s goes on",
             (long long)done, (long long)run->step_count, run->options.out, run->options.out);
     return HONE_OK;
@@ -319,14 +350,15 @@ static hone_status execute(Run *run) {
     }
     send(run, (HoneEvent){.kind = HONE_EVENT_PLAN, .as.plan = &plan});
     if (run->options.dry_run) return HONE_OK;
-    if (!run->options.resume) note_replaced(run);
-    if (run->stop)
-        return hone_fail(run->err, HONE_INTERRUPTED,
-                         "stopped before the first step; nothing was "
-                         "written");
-    if (!run->options.resume) RETURN_IF_ERROR(hone_parameters_allocate_state(run));
-    RETURN_IF_ERROR(open_outputs(run, done));
-    if (!run->options.resume) RETURN_IF_ERROR(held_out(run, 0, &run->loss_first));
+    if (!run->options.resume) hone_place_note(run);
+    if (run->options.resume) {
+        RETURN_IF_ERROR(open_outputs(run, done));
+        double unused;
+        if (run->eval_pending) RETURN_IF_ERROR(held_out(run, done, &unused));
+    } else {
+        RETURN_IF_ERROR(hone_parameters_allocate_state(run));
+        RETURN_IF_ERROR(begin(run));
+    }
     RETURN_IF_ERROR(train(run, &done));
     return finish(run, done);
 }

@@ -176,9 +176,8 @@ hone_status hone_generate_tokens(HoneGenerator *generator, const int32_t *tokens
         return hone_fail(err, HONE_ERROR_ARGUMENT,
                          "the prompt has %lld tokens, the model's context is %lld",
                          (long long)count, (long long)context);
-    int64_t want = sampling->max_tokens > 0 ? sampling->max_tokens : 256;
-    RETURN_IF_ERROR(
-        hone_generator_reserve(generator, count + want < context ? count + want : context, err));
+    int64_t want = sampling->max_tokens > 0 ? sampling->max_tokens : 256, room = context - count;
+    RETURN_IF_ERROR(hone_generator_reserve(generator, count + (want < room ? want : room), err));
     TextBuffer text = {0};
     hone_text_append(&text, "", 0);
     double start = hone_seconds();

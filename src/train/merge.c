@@ -81,7 +81,7 @@ static hone_status write_tensor(HoneModel *model, GgufWriter *writer, const Gguf
 }
 
 static hone_status write_all(HoneModel *model, GgufWriter *writer, int dtype, const char *path,
-                             HoneMerged *merged, HoneError *err) {
+                             HoneMergeSink sink, void *user, HoneMerged *merged, HoneError *err) {
     const GgufFile *file = &model->file;
     for (int64_t i = 0; i < file->key_count; i++) {
         const GgufKey *key = &file->keys[i];
@@ -97,17 +97,21 @@ static hone_status write_all(HoneModel *model, GgufWriter *writer, int dtype, co
                              stored->shape);
     }
     RETURN_IF_ERROR(hone_gguf_writer_begin(writer, path, err));
-    for (int64_t i = 0; i < file->tensor_count; i++)
+    for (int64_t i = 0; i < file->tensor_count; i++) {
         RETURN_IF_ERROR(write_tensor(model, writer, &file->tensors[i], dtype, merged, err));
+        if (sink && !sink(user, i + 1, file->tensor_count))
+            return hone_fail(err, HONE_INTERRUPTED, "stopped; %s was not written", path);
+    }
     return hone_gguf_writer_commit(writer, err);
 }
 
-hone_status hone_model_write(HoneModel *model, int dtype, const char *path, HoneMerged *merged) {
+hone_status hone_model_write(HoneModel *model, int dtype, const char *path, HoneMergeSink sink,
+                             void *user, HoneMerged *merged) {
     HoneError *err = &model->context->error;
     *merged = (HoneMerged){0};
     GgufWriter *writer = NULL;
     RETURN_IF_ERROR(hone_gguf_writer_create(&writer, err));
-    hone_status status = write_all(model, writer, dtype, path, merged, err);
+    hone_status status = write_all(model, writer, dtype, path, sink, user, merged, err);
     hone_gguf_writer_free(writer);
     return status;
 }
@@ -128,7 +132,8 @@ static bool is_an_input(const HoneModel *model, const char *out) {
     return found;
 }
 
-hone_status hone_merge(HoneModel *model, const char *type, const char *out, HoneMerged *merged) {
+hone_status hone_merge(HoneModel *model, const char *type, const char *out, HoneMergeSink sink,
+                       void *user, HoneMerged *merged) {
     HoneError *err = hone_begin(model->context);
     int dtype = hone_dtype_from_name(type);
     if (dtype != HONE_F32 && dtype != HONE_F16 && dtype != HONE_BF16)
@@ -141,5 +146,7 @@ hone_status hone_merge(HoneModel *model, const char *type, const char *out, Hone
         return hone_fail(err, HONE_ERROR_ARGUMENT,
                          "%s: is one of the files that would be merged; give --out another name",
                          out);
-    return hone_model_write(model, dtype, out, merged);
+    if (!*out)
+        return hone_fail(err, HONE_ERROR_ARGUMENT, "--out is empty: name the GGUF file to write");
+    return hone_model_write(model, dtype, out, sink, user, merged);
 }

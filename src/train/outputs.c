@@ -3,6 +3,7 @@
 #include "train/run.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 hone_status hone_run_add_file(Run *run, const char *name) {
@@ -45,13 +46,28 @@ static hone_status write_adapter(Run *run) {
     return hone_run_add_file(run, "adapter.gguf");
 }
 
+// What the replaced run left and this one does not write would look like this one's.
+static void remove_stale(Run *run) {
+    static const char *const adapter[] = {"adapter_model.safetensors", "adapter_config.json",
+                                          "adapter.gguf"};
+    static const char *const model[] = {"model.gguf"};
+    bool lora = run->options.method == HONE_METHOD_LORA;
+    const char *const *names = lora ? model : adapter;
+    for (int i = 0; i < (lora ? 1 : 3); i++) {
+        char *path = hone_path_join(run->options.out, names[i]);
+        if (path && !hone_same_file(path, run->options.model)) hone_file_remove(path);
+        hone_free(path);
+    }
+}
+
 hone_status hone_outputs_write(Run *run) {
+    if (run->replaces) remove_stale(run);
     if (run->options.method == HONE_METHOD_LORA) return write_adapter(run);
     char *path = hone_path_join(run->options.out, "model.gguf");
     if (!path) return hone_fail_memory(run->err, 0, "a path");
     HoneMerged merged;
-    hone_status status =
-        hone_model_write(run->model, hone_dtype_from_name(run->options.type), path, &merged);
+    hone_status status = hone_model_write(run->model, hone_dtype_from_name(run->options.type), path,
+                                          NULL, NULL, &merged);
     hone_free(path);
     RETURN_IF_ERROR(status);
     return hone_run_add_file(run, "model.gguf");
@@ -59,28 +75,59 @@ hone_status hone_outputs_write(Run *run) {
 
 // ---- metrics.jsonl -----------------------------------------------------------------------------
 
-// Bytes of the lines up to steps_done: a process that was killed has written steps that no
-// checkpoint holds, and perhaps half a line.
-static int64_t bytes_of_steps(const char *text, int64_t steps_done) {
+// The number after "step": in a line of length bytes; -1 without one.
+static int64_t step_in(const char *line, size_t length) {
+    static const char key[] = "\"step\"";
+    for (size_t i = 0; i + sizeof key <= length; i++) {
+        if (memcmp(line + i, key, sizeof key - 1) != 0) continue;
+        const char *value = line + i + sizeof key - 1;
+        value += strspn(value, " ");
+        if (*value == ':') return strtoll(value + 1, NULL, 10);
+    }
+    return -1;
+}
+
+// What of an earlier run's lines stays: a process that was killed has written steps that no
+// checkpoint holds, and perhaps half a line; a run that was whole measures its last loss again.
+static int64_t bytes_to_keep(const Run *run, const char *text, int64_t steps_done, bool *measured) {
     const char *line = text;
+    *measured = false;
     for (const char *end; (end = strchr(line, '\n')); line = end + 1) {
-        long long step;
-        if (sscanf(line, "{\"event\":\"%*[a-z]\",\"step\":%lld", &step) != 1 || step > steps_done)
-            break;
+        size_t length = (size_t)(end - line);
+        int64_t step = step_in(line, length);
+        const char *eval = strstr(line, "\"eval\"");
+        bool is_eval = eval && eval < end;
+        if (step > steps_done || (is_eval && step == run->step_count)) break;
+        *measured = *measured || (is_eval && step == steps_done);
     }
     return line - text;
 }
 
+// The lines of the run that is resumed, in the file that goes on.
+static hone_status keep_lines(Run *run, const char *path, int64_t steps_done, int64_t *keep) {
+    char *from = hone_path_join(run->options.resume, "metrics.jsonl"), *text = NULL;
+    if (!from) return hone_fail_memory(run->err, 0, "a path");
+    bool measured = false;
+    hone_status status = HONE_OK;
+    if (hone_is_file(from)) status = hone_file_read(from, &text, NULL, run->err);
+    if (status == HONE_OK && text) {
+        *keep = bytes_to_keep(run, text, steps_done, &measured);
+        if (!hone_same_file(from, path))
+            status = hone_file_write(path, text, (size_t)*keep, run->err);
+    }
+    run->eval_pending = !measured && steps_done > 0 && steps_done < run->step_count &&
+                        steps_done % run->options.eval_every == 0;
+    hone_free(text);
+    hone_free(from);
+    return status;
+}
+
 hone_status hone_metrics_open(Run *run, int64_t steps_done) {
-    char *path = hone_path_join(run->options.out, "metrics.jsonl"), *text = NULL;
+    char *path = hone_path_join(run->options.out, "metrics.jsonl");
     if (!path) return hone_fail_memory(run->err, 0, "a path");
     hone_status status = HONE_OK;
     int64_t keep = 0;
-    if (run->options.resume && hone_is_file(path)) {
-        status = hone_file_read(path, &text, NULL, run->err);
-        if (status == HONE_OK) keep = bytes_of_steps(text, steps_done);
-        hone_free(text);
-    }
+    if (run->options.resume) status = keep_lines(run, path, steps_done, &keep);
     if (status == HONE_OK) status = hone_log_open(&run->metrics, path, keep, run->err);
     hone_free(path);
     RETURN_IF_ERROR(status);
@@ -137,7 +184,7 @@ static void put_schedule(TextBuffer *text, const HoneFinetuneOptions *options) {
     put_real(text, "beta2", options->beta2);
     put_real(text, "eps", options->eps);
     put_text(text, "shuffle", options->shuffle ? "on" : "off");
-    hone_text_printf(text, "seed: %llu\n", (unsigned long long)options->seed);
+    put_integer(text, "seed", (int64_t)options->seed);
     put_integer(text, "eval-every", options->eval_every);
     put_text(text, "checkpoint-every", options->checkpoint_every);
 }

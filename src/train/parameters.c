@@ -156,7 +156,8 @@ static hone_status fresh_adapters(Run *run) {
 // What was asked for beside an adapter must be what the adapter has.
 static hone_status check_agrees(const Run *run, const AdapterPair *pair) {
     const HoneFinetuneOptions *options = &run->options;
-    double alpha = (double)pair->scale * pair->rank;
+    double root = options->rslora ? sqrt((double)pair->rank) : (double)pair->rank;
+    double alpha = (double)pair->scale * root;
     if (options->rank > 0 && options->rank != pair->rank)
         return hone_fail(run->err, HONE_ERROR_ARGUMENT,
                          "%s: has rank %d, --rank is %d: an adapter keeps its rank",

@@ -201,6 +201,8 @@ hone_status hone_run_plan(Run *run, HonePlan *plan) {
                        .threads = hone_context_threads(run->context),
                        .targets_text = targets_text(run)};
     count_data(run, plan);
+    for (int64_t s = 0; s < run->step_count; s++)
+        plan->step_tokens += (double)run->steps[s].tokens / (double)run->step_count;
     RETURN_IF_ERROR(activation_bytes(run, &plan->activation_bytes));
     int64_t weights = 0;
     for (int64_t i = 0; i < run->model->slot_count; i++)

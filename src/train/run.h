@@ -54,6 +54,8 @@ typedef struct Run {
     Arena batch_memory;
     LogFile metrics;
     bool metrics_open, stop;
+    bool replaces;     // the folder holds another run
+    bool eval_pending; // resumed where a held-out loss is due that metrics.jsonl does not hold
     double started, checkpoint_last, checkpoint_seconds;
     int64_t checkpoint_steps;
     uint64_t fingerprint; // of data, model and options: a resumed run must agree
@@ -87,7 +89,8 @@ typedef struct StepResult {
 } StepResult;
 hone_status hone_run_step(Run *run, int64_t step, StepResult *result); // step from 0
 double hone_run_learning_rate(const Run *run, int64_t step);
-// Mean loss of examples on a gradient-free tape.
+// Mean loss of examples on a gradient-free tape. HONE_INTERRUPTED, without a message, when the sink
+// stopped it.
 hone_status hone_run_held_out(Run *run, int64_t step, HoneHeldOut *result);
 // Record the forward pass and loss of a batch; weights are 1/targets. Used with a dry tape too.
 hone_status hone_batch_loss(Model *model, Tape *tape, Arena *memory, const Example *const *examples,
@@ -99,6 +102,10 @@ void hone_checkpoint_clear(const Run *run);
 hone_status hone_checkpoint_write(Run *run, int64_t steps_done);
 hone_status hone_checkpoint_resume(Run *run, int64_t *steps_done);
 
+// place.c
+hone_status hone_place_check(Run *run); // fail where the run's files could not be written
+void hone_place_note(Run *run);         // say which run will be replaced
+
 // outputs.c
 hone_status hone_outputs_write(Run *run);
 hone_status hone_config_write(Run *run);
@@ -107,6 +114,7 @@ hone_status hone_metrics_open(Run *run, int64_t steps_done);
 hone_status hone_run_add_file(Run *run, const char *name);
 
 // merge.c: the model as one GGUF file, matrices as dtype.
-hone_status hone_model_write(HoneModel *model, int dtype, const char *path, HoneMerged *merged);
+hone_status hone_model_write(HoneModel *model, int dtype, const char *path, HoneMergeSink sink,
+                             void *user, HoneMerged *merged);
 
 #endif

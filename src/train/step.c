@@ -162,6 +162,10 @@ hone_status hone_run_held_out(Run *run, int64_t step, HoneHeldOut *result) {
                                         run->held_out + first, count, 1.0, &head, run->err));
         total += head.loss;
         first += count;
+        HoneEvent event = {.kind = HONE_EVENT_PROGRESS,
+                           .as.progress = {first, run->held_out_count}};
+        if (run->sink && !run->sink(run->user, &event)) run->stop = true;
+        if (run->stop && first < run->held_out_count) return HONE_INTERRUPTED;
     }
     double loss = total / (double)targets;
     if (!isfinite(loss))

@@ -241,6 +241,27 @@ class Options(Case):
                 self.refuse([says], "--config", self.write("config.yaml", text))
         self.refuse(["nothing.yaml"], "--config", self.folder / "nothing.yaml")
 
+    def test_choices_with_a_byte_order_mark(self):
+        data = self.write("data.jsonl", CHAT)
+        plain = self.write("plain", "yes\nno\n")
+        marked = self.write("marked", b"\xef\xbb\xbfyes\r\nno\r\n")
+        results = [self.events("eval", "--model", TINY, "--data", data, "--choices", choices)[0]
+                   for choices in (plain, marked)]
+        for a, b in zip(*results):
+            self.assertEqual(a.get("choice"), b.get("choice"))
+        cut = self.write("cut", b"ye\0s\nno\n")
+        self.refused(USAGE, [cut, "NUL"], "eval", "--model", TINY, "--data", data, "--choices", cut)
+
+    def test_endless_answers_end(self):
+        done = self.hone("generate", "--model", TINY, "--prompt", "hi", "--max-tokens", 2**63 - 1,
+                         "--json")
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_pipes_are_no_data(self):
+        fifo = self.folder / "fifo"
+        os.mkfifo(fifo)
+        self.refused(USAGE, [fifo, "regular"], "eval", "--model", TINY, "--data", fifo, timeout=20)
+
     def test_choices(self):
         data = self.write("data.jsonl", CHAT)
         one = self.write("choices", "only\n")
@@ -310,6 +331,44 @@ class Adapters(Case):
         self.refused(USAGE, [run / "checkpoint"], *command, "--json", "--resume", run)
 
 
+class Resume(Case):
+    """A run is resumed as what it was, or not at all."""
+
+    def setUp(self):
+        super().setUp()
+        self.data, self.run_folder = self.write("data.jsonl", CHAT), self.folder / "run"
+        self.command = ["finetune", "--model", TINY, "--data", self.data, "--steps", 4]
+        self.events(*self.command, "--targets", "q", "--out", self.run_folder)
+
+    def test_other_targets_scale_and_model(self):
+        for options in (["--targets", "o"], ["--targets", "q", "--rslora"]):
+            self.refused(USAGE, [self.run_folder, "other options"], "finetune", "--resume",
+                         self.run_folder, *options)
+        other = self.folder / "other.gguf"
+        model = bytearray(TINY.read_bytes())
+        model[-4096:] = bytes(4096)
+        other.write_bytes(model)
+        self.refused(USAGE, [self.run_folder, "another model"], "finetune", "--resume",
+                     self.run_folder, "--model", other)
+
+    def test_into_another_run(self):
+        other = self.folder / "other"
+        self.events(*self.command, "--out", other)
+        before = (other / "adapter.gguf").read_bytes()
+        self.refused(USAGE, [other, self.run_folder], "finetune", "--resume", self.run_folder,
+                     "--out", other)
+        self.assertEqual((other / "adapter.gguf").read_bytes(), before)
+
+    def test_into_a_new_folder(self):
+        new = self.folder / "new"
+        self.events("finetune", "--resume", self.run_folder, "--out", new)
+        self.assertEqual((new / "metrics.jsonl").read_text().count('"event":"step"'), 4)
+
+    def test_no_run(self):
+        for folder in (self.folder / "none", self.folder, self.data):
+            self.refused(USAGE, [folder, "not the folder of a run"], "finetune", "--resume", folder)
+
+
 def small_disk(folder):
     """Mount a file system of 64 KiB on the folder; false where this process may not."""
     return subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)],
@@ -341,6 +400,42 @@ class Places(Case):
         closed = self.folder / "closed"
         closed.mkdir(mode=0o500)
         self.refused(WORK, [closed], *self.command, "--json", "--out", closed / "out")
+
+    def test_folders_where_files_belong(self):
+        """Said before the training, not after it."""
+        for name in ("adapter.gguf", "adapter_config.json", "metrics.jsonl"):
+            out = self.folder / f"with-{name}"
+            (out / name).mkdir(parents=True)
+            self.refused(WORK, [out / name, "is a folder"], *self.command, "--out", out)
+        out = self.folder / "with-checkpoint"
+        out.mkdir()
+        (out / "checkpoint").write_text("")
+        self.refused(WORK, [out / "checkpoint", "is a file"], *self.command, "--out", out)
+
+    def test_model_that_would_replace_itself(self):
+        out = self.folder / "own"
+        out.mkdir()
+        model = out / "model.gguf"
+        model.write_bytes(TINY.read_bytes())
+        self.refused(USAGE, [model, "--out"], "finetune", "--model", model, "--data", self.data,
+                     "--method", "full", "--out", out)
+        self.assertEqual(model.read_bytes(), TINY.read_bytes())
+
+    def test_links_are_followed(self):
+        run, target, link = self.folder / "run", self.folder / "target.gguf", self.folder / "link"
+        self.events(*self.command, "--out", run)
+        target.write_text("old")
+        link.symlink_to(target)
+        merge = ["merge", "--model", TINY, "--adapter", run]
+        self.events(*merge, "--out", link)
+        self.assertTrue(link.is_symlink() and target.read_bytes().startswith(b"GGUF"))
+        dangling = self.folder / "dangling"
+        dangling.symlink_to(self.folder / "nowhere")
+        self.refused(WORK, [dangling], *merge, "--out", dangling)
+        self.refused(USAGE, ["--out is empty"], *merge, "--out", "")
+        self.refused(USAGE, ["--eval-data"], *merge, "--out", self.data, "--eval-data", self.data)
+        self.refused(USAGE, [TINY], *merge, "--out", self.folder / "m.gguf", "--eval-data", TINY)
+        self.assertFalse((self.folder / "m.gguf").exists())
 
     def test_unwritable_merge(self):
         run = self.folder / "run"

@@ -177,6 +177,30 @@ class Finetune(Case):
         self.assertEqual((first / "config.yaml").read_text(),
                          (self.folder / "second" / "config.yaml").read_text())
 
+    def test_any_seed_and_either_batch_are_repeated(self):
+        first, _, _ = self.run_to("first", "--steps", 3, "--seed", "-1", "--batch", "3")
+        config = ["finetune", "--config", first / "config.yaml", "--out"]
+        self.events(*config, self.folder / "second")
+        self.same_adapter(first, self.folder / "second")
+        events, _ = self.events(*config, self.folder / "third", "--batch-tokens", "100")
+        self.assertEqual((events[0]["batch"], events[0]["batch_tokens"]), (0, 100))
+        events, _ = self.events(*config, self.folder / "fourth", "--epochs", "3")
+        self.assertGreater(events[0]["steps"], 3)
+
+    def test_rslora_goes_on_by_its_own_options(self):
+        options = ["--rank", 3, "--alpha", 10, "--rslora", "--steps", 2]
+        first, _, _ = self.run_to("first", *options)
+        self.run_to("second", *options, "--adapter", first)
+        self.events("finetune", "--config", first / "config.yaml", "--adapter", first, "--out",
+                    self.folder / "third")
+
+    def test_the_other_methods_files_go(self):
+        out, _, _ = self.run_to("run", "--steps", 1)
+        self.run_to("run", "--steps", 1, "--method", "full")
+        self.assertEqual([name for name in ADAPTER if (out / name).exists()], [])
+        self.run_to("run", "--steps", 1)
+        self.assertFalse((out / "model.gguf").exists())
+
     def test_command_line_wins_over_config(self):
         first, _, _ = self.run_to("first", "--steps", 3)
         events, _ = self.events("finetune", "--config", first / "config.yaml", "--steps", 5,
@@ -216,6 +240,40 @@ class Finetune(Case):
             rest, said = process.communicate(timeout=300)
         self.assertNotIn(f'"step":{LONG},', rest)
         return process.returncode, said
+
+    def test_interrupted_before_the_first_step(self):
+        """Nothing of the run that stands there is touched, and no checkpoint is claimed."""
+        out, _, _ = self.run_to("run", "--steps", 3)
+        before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+        many = self.write("many.jsonl", CHAT * 2000)
+        command = [HONE, *map(str, self.command), "--eval-data", str(many), "--json", "--out",
+                   str(out)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              universal_newlines=True) as process:
+            self.assertIn('"plan"', process.stdout.readline())
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=300)
+        self.assertEqual(process.returncode, INTERRUPTED, said)
+        self.assertIn("before the first step", said)
+        self.assertEqual({path: path.read_bytes() for path in out.rglob("*") if path.is_file()},
+                         before)
+
+    def test_held_out_losses_are_there_once(self):
+        """However often the run is resumed, finished or not."""
+        options = ["--eval-split", "2", "--eval-every", "2", "--steps", "8", "--checkpoint-every",
+                   "2"]
+        out, _, _ = self.run_to("run", *options)
+        # As if the process had been stopped in step 6: its checkpoint is the last, its held-out
+        # loss was not measured.
+        (out / "checkpoint" / "step-000008.safetensors").unlink()
+        lines = (out / "metrics.jsonl").read_text().splitlines(keepends=True)
+        last = next(i for i, line in enumerate(lines) if '"eval","step":6' in line)
+        (out / "metrics.jsonl").write_text("".join(lines[:last]))
+        self.events(*self.command, *options, "--resume", out)
+        self.events(*self.command, *options, "--resume", out)
+        evals = [line for line in (out / "metrics.jsonl").read_text().splitlines()
+                 if '"eval"' in line]
+        self.assertEqual([json.loads(line)["step"] for line in evals], [0, 2, 4, 6, 8])
 
     def test_interrupted_and_resumed_is_uninterrupted(self):
         whole, _, _ = self.run_to("whole", "--steps", LONG, "--eval-split", "0")
