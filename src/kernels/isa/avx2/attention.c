@@ -270,6 +270,72 @@ static void rescale(int64_t rows, const float factor[HONE_PANEL], float *X) {
     }
 }
 
+// ---- dropout -----------------------------------------------------------------------------------
+
+static void select_kept(int64_t keys, float *X, int64_t ld, const uint16_t *bits, float factor) {
+    const __m256 scale = _mm256_set1_ps(factor);
+    const __m256i low = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+    const __m256i high = _mm256_slli_epi32(low, LANES);
+    for (int64_t k = 0; k < keys; k++, X += ld) {
+        const __m256i row = _mm256_set1_epi32(bits[k]);
+        __m256i first = _mm256_cmpeq_epi32(_mm256_and_si256(row, low), low);
+        __m256i second = _mm256_cmpeq_epi32(_mm256_and_si256(row, high), high);
+        __m256 x = _mm256_mul_ps(_mm256_loadu_ps(X), scale);
+        __m256 y = _mm256_mul_ps(_mm256_loadu_ps(X + LANES), scale);
+        _mm256_storeu_ps(X, _mm256_and_ps(x, _mm256_castsi256_ps(first)));
+        _mm256_storeu_ps(X + LANES, _mm256_and_ps(y, _mm256_castsi256_ps(second)));
+    }
+}
+
+// The low and the high halves of factor · x, lane by lane.
+static inline void multiply_wide(__m256i factor, __m256i x, __m256i *low, __m256i *high) {
+    __m256i even = _mm256_mul_epu32(x, factor);
+    __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64(x, 32), factor);
+    *low = _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xaa);
+    *high = _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
+}
+
+// Philox 4×32-10 (base/random.h) of eight keys at once; a key's sixteen bytes are then compared as
+// one vector.
+static void keep(const DropoutCounter *counter, int64_t first, int64_t keys, uint16_t *bits) {
+    const __m256i m0 = _mm256_set1_epi32((int32_t)0xD2511F53u);
+    const __m256i m1 = _mm256_set1_epi32((int32_t)0xCD9E8D57u);
+    const __m256i threshold = _mm256_set1_epi8((char)counter->threshold);
+    for (int64_t k = 0; k < keys; k += LANES) {
+        uint32_t k0 = (uint32_t)counter->key, k1 = (uint32_t)(counter->key >> 32);
+        __m256i c0 = _mm256_add_epi32(_mm256_set1_epi32((int32_t)(uint32_t)(first + k)),
+                                      _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+        __m256i c1 = _mm256_set1_epi32((int32_t)counter->block);
+        __m256i c2 = _mm256_set1_epi32((int32_t)(uint32_t)counter->head);
+        __m256i c3 = _mm256_set1_epi32((int32_t)(uint32_t)(counter->head >> 32));
+        for (int round = 0; round < 10; round++) {
+            __m256i low0, high0, low1, high1;
+            multiply_wide(m0, c0, &low0, &high0);
+            multiply_wide(m1, c2, &low1, &high1);
+            c0 = _mm256_xor_si256(_mm256_xor_si256(high1, c1), _mm256_set1_epi32((int32_t)k0));
+            c2 = _mm256_xor_si256(_mm256_xor_si256(high0, c3), _mm256_set1_epi32((int32_t)k1));
+            c1 = low1;
+            c3 = low0;
+            k0 += 0x9E3779B9u;
+            k1 += 0xBB67AE85u;
+        }
+        // Four words of eight keys to sixteen bytes a key: keys n and n + 4 in the halves of one.
+        __m256i low01 = _mm256_unpacklo_epi32(c0, c1), high01 = _mm256_unpackhi_epi32(c0, c1);
+        __m256i low23 = _mm256_unpacklo_epi32(c2, c3), high23 = _mm256_unpackhi_epi32(c2, c3);
+        const __m256i pairs[4] = {
+            _mm256_unpacklo_epi64(low01, low23), _mm256_unpackhi_epi64(low01, low23),
+            _mm256_unpacklo_epi64(high01, high23), _mm256_unpackhi_epi64(high01, high23)};
+        uint16_t rows[LANES];
+        for (int n = 0; n < 4; n++) {
+            __m256i kept = _mm256_cmpeq_epi8(_mm256_max_epu8(pairs[n], threshold), pairs[n]);
+            uint32_t mask = (uint32_t)_mm256_movemask_epi8(kept);
+            rows[n] = (uint16_t)mask;
+            rows[n + 4] = (uint16_t)(mask >> 16);
+        }
+        for (int n = 0; n < LANES && k + n < keys; n++) bits[k + n] = rows[n];
+    }
+}
+
 // ---- rows to panels and back -------------------------------------------------------------------
 
 // y[c][r] = x[r][c]
@@ -343,4 +409,6 @@ void hone_avx2_attention(AttentionTable *table) {
         .scatter = scatter,
     };
     hone_score_functions(table);
+    table->select = select_kept;
+    table->keep = keep;
 }

@@ -130,11 +130,20 @@ static void rescale(int64_t rows, const float factor[HONE_PANEL], float *X) {
         _mm512_storeu_ps(X, _mm512_mul_ps(_mm512_loadu_ps(X), scale));
 }
 
+static void select_kept(int64_t keys, float *X, int64_t ld, const uint16_t *bits, float factor) {
+    const __m512 scale = _mm512_set1_ps(factor);
+    for (int64_t k = 0; k < keys; k++, X += ld)
+        _mm512_storeu_ps(X, _mm512_maskz_mul_ps(bits[k], _mm512_loadu_ps(X), scale));
+}
+
 void hone_avx512_attention(AttentionTable *table) {
     table->product = product;
     table->maximum = maximum;
     table->exponent = exponent;
     table->gradient = gradient;
     table->rescale = rescale;
+    void (*keep)(const DropoutCounter *, int64_t, int64_t, uint16_t *) = table->keep;
     hone_score_functions(table);
+    table->keep = keep; // AVX2's: bytes are compared and counted there
+    table->select = select_kept;
 }
