@@ -127,7 +127,10 @@ static void pack_keys(const Backward *b, KeyBlock *block) {
 static void finish_scores(const Backward *b, const KeyBlock *block, const ScoreTile *tile, float *P,
                           float *dS) {
     const AttentionArgs *args = b->shape.args;
-    if (args->mask.data) {
+    bool hides = false;
+    for (int64_t k = 0; args->mask.data && k < tile->keys; k++)
+        hides = hides || block->visible[k] != 0xffff;
+    if (hides) {
         b->table->select(tile->keys, P, SCORES_LD, block->visible, 1.0f);
         b->table->select(tile->keys, dS, SCORES_LD, block->visible, 1.0f);
     }

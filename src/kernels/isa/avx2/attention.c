@@ -270,6 +270,25 @@ static void rescale(int64_t rows, const float factor[HONE_PANEL], float *X) {
     }
 }
 
+// ---- masks
+// ---------------------------------------------------------------------------------------
+
+// Eight lanes of S + M; returns the bits of those that M hides.
+static inline int add_mask(float *S, const float *M) {
+    const __m256 lowest = _mm256_set1_ps(-INFINITY);
+    __m256 x = _mm256_loadu_ps(M), hidden = _mm256_cmp_ps(x, lowest, _CMP_EQ_OQ);
+    __m256 sum = _mm256_add_ps(_mm256_loadu_ps(S), x);
+    _mm256_storeu_ps(S, _mm256_blendv_ps(sum, lowest, hidden));
+    return _mm256_movemask_ps(hidden);
+}
+
+static void mask_scores(int64_t keys, float *S, int64_t ld, const float *M, uint16_t *visible) {
+    for (int64_t k = 0; k < keys; k++, S += ld, M += HONE_PANEL) {
+        int hidden = add_mask(S, M) | add_mask(S + LANES, M + LANES) << LANES;
+        if (visible) visible[k] = (uint16_t)~hidden;
+    }
+}
+
 // ---- dropout -----------------------------------------------------------------------------------
 
 static void select_kept(int64_t keys, float *X, int64_t ld, const uint16_t *bits, float factor) {
@@ -409,6 +428,7 @@ void hone_avx2_attention(AttentionTable *table) {
         .scatter = scatter,
     };
     hone_score_functions(table);
+    table->mask = mask_scores;
     table->select = select_kept;
     table->keep = keep;
 }

@@ -142,8 +142,9 @@ void hone_avx512_attention(AttentionTable *table) {
     table->exponent = exponent;
     table->gradient = gradient;
     table->rescale = rescale;
-    void (*keep)(const DropoutCounter *, int64_t, int64_t, uint16_t *) = table->keep;
+    const AttentionTable below = *table; // AVX2 compares and counts bytes and floats well
     hone_score_functions(table);
-    table->keep = keep; // AVX2's: bytes are compared and counted there
+    table->keep = below.keep;
+    table->mask = below.mask;
     table->select = select_kept;
 }
