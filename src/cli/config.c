@@ -29,7 +29,12 @@ static bool set_from(Reading *reading, const Option *option, const yaml_event_t 
     const char *value =
         keep_text((const char *)event->data.scalar.value, event->data.scalar.length);
     if (!value) return complain(reading, event->start_mark.line, "out of memory", NULL);
-    return set_option(reading->command, option, value);
+    char place[4200];
+    snprintf(place, sizeof place, "%s:%zu", reading->path, event->start_mark.line + 1);
+    set_place_of_values(place);
+    bool fine = set_option(reading->command, option, value);
+    set_place_of_values(NULL);
+    return fine;
 }
 
 static bool read_list(Reading *reading, const Option *option) {

@@ -95,9 +95,18 @@ void unknown_option(const Command *command, const char *name) {
 
 // ---- values ------------------------------------------------------------------------------------
 
+// "FILE:LINE" while a config file is read, NULL for the command line.
+static const char *place_of_values;
+
+void set_place_of_values(const char *place) {
+    place_of_values = place;
+}
+
 static bool wrong_value(const Command *command, const Option *option, const char *value,
                         const char *want) {
-    fprintf(stderr, "hone %s: --%s is \"%s\", want %s\n", command->name, option->name, value, want);
+    fprintf(stderr, "hone %s: %s%s%s is \"%s\", want %s\n", command->name,
+            place_of_values ? place_of_values : "", place_of_values ? ": " : "--", option->name,
+            value, want);
     return false;
 }
 

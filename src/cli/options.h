@@ -58,6 +58,9 @@ const char *keep_text(const char *text, size_t length);
 
 // Parse argv[1…]. Returns -1 to go on, else the exit status (help was printed, or an error).
 int parse_options(const Command *command, int argc, char **argv);
+// Where the values that set_option gets stand ("FILE:LINE"), for its errors. NULL: the command
+// line.
+void set_place_of_values(const char *place);
 // Set one option from text; prints the error and returns false when it does not fit.
 bool set_option(const Command *command, const Option *option, const char *value);
 const Option *find_option(const Command *command, const char *name);

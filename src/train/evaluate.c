@@ -110,8 +110,13 @@ static hone_status report_example(Evaluating *evaluating, int64_t index, const f
     if ((options->generate || options->choice_count > 0) && example->answer) {
         evaluating->answered++;
         report.prompt = prompt_text(evaluating, example);
-        if (options->choice_count > 0) RETURN_IF_ERROR(rank(evaluating, example, &report));
-        if (options->generate) RETURN_IF_ERROR(answer(evaluating, example, &report));
+        hone_status status = HONE_OK;
+        if (options->choice_count > 0) status = rank(evaluating, example, &report);
+        if (status == HONE_OK && options->generate) status = answer(evaluating, example, &report);
+        if (status != HONE_OK) {
+            hone_fail_in(evaluating->err, "the example of line %d", example->line);
+            return status;
+        }
     }
     if (evaluating->sink && !evaluating->sink(evaluating->user, &report))
         return hone_fail(evaluating->err, HONE_INTERRUPTED, "stopped after %lld of %lld examples",

@@ -233,7 +233,8 @@ class Options(Case):
             self.assertIn("--threads", done.stdout)
 
     def test_config_file(self):
-        for text, says in (("ranke: 4\n", ":1"), ("rank: 4\nlr: fast\n", "lr"),
+        for text, says in (("ranke: 4\n", ":1"),
+                           ("rank: 4\nlr: fast\n", "config.yaml:2: lr is \"fast\""),
                            ("rank: \"4\n", "YAML"),
                            ("rank: [1\n", "rank"), ("just words\n", "option: value"),
                            ("rank:\n  deep: 4\n", ":")):
