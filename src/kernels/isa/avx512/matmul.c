@@ -3,6 +3,7 @@
 #include <immintrin.h>
 
 #include "kernels/table.h"
+#include "kernels/peak_work.h"
 
 enum { ROWS = 12, COLUMNS = 32 };
 
@@ -84,23 +85,7 @@ static void pack_32_columns(const float *x, int64_t stride, int64_t K, float *pa
     transpose(x, stride, K, COLUMNS, panel);
 }
 
-// Twelve independent sums, enough to hide the latency.
-static double peak_work(int64_t steps) {
-    int64_t left = steps;
-    // clang-format off
-#define SUM(n) "vfmadd231ps %%zmm15, %%zmm15, %%zmm" n "\n\t"
-    __asm__ volatile("vzeroall\n1:\n\t"
-                     SUM("0") SUM("1") SUM("2") SUM("3") SUM("4") SUM("5")
-                     SUM("6") SUM("7") SUM("8") SUM("9") SUM("10") SUM("11")
-                     "dec %0\n\tjnz 1b\n\tvzeroupper"
-                     : "+r"(left)
-                     :
-                     : "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",
-                       "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
-#undef SUM
-    // clang-format on
-    return (double)steps * 12 * 16 * 2;
-}
+HONE_PEAK_WORK(peak_work, "zmm", 16)
 
 void hone_avx512_matmul(MatmulTable *table) {
     table->rows = ROWS;
