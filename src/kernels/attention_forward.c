@@ -9,7 +9,7 @@
 
 enum {
     PACKED_PANELS = 12, // from this many panels on, each key is read often enough to be packed
-    PART_KEYS = 1024,  // keys of one part where few queries meet many keys (decoding)
+    PART_KEYS = 1024,   // keys of one part where few queries meet many keys (decoding)
     MOST_PARTS = 32,
     WINDOW_KEYS = 512,   // keys and values of a window stay in L2 for all panels of a block
     STEP_KEYS = 128,     // scores of a step stay in L1
