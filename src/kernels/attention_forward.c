@@ -233,19 +233,14 @@ static void finish_panel(const Forward *f, int64_t stack, int64_t panel, PanelSt
     const AttentionArgs *args = f->shape.args;
     PanelRange range = hone_attention_panel_range(&f->shape, panel);
     float lse[HONE_PANEL], factor[HONE_PANEL], *rows[HONE_PANEL];
-    int32_t query[HONE_PANEL];
     hone_attention_lane_rows(&f->shape, stack, panel, args->o, rows);
-    hone_attention_lane_queries(&f->shape, panel, query);
     for (int n = 0; n < HONE_PANEL; n++) {
         bool empty = state.sum[n] == 0.0f;
         factor[n] = empty ? 0.0f : 1.0f / state.sum[n];
         lse[n] = empty ? -INFINITY : state.maximum[n] + log_positive(state.sum[n]);
     }
-    for (int n = 0; n < range.lanes; n++) {
-        int64_t head =
-            hone_attention_first_head(&f->shape, stack) + (panel * HONE_PANEL + n) % f->shape.group;
-        args->lse[head * args->queries + query[n]] = lse[n];
-    }
+    for (int n = 0; n < range.lanes; n++)
+        args->lse[attention_lane_place(&f->shape, stack, panel, n).row] = lse[n];
     f->table->scatter(args->value_size, range.lanes, state.O, factor, rows, false);
 }
 
@@ -340,9 +335,8 @@ static void weights_step(const Forward *f, const ScoreTile *tile, const float *Q
     PanelScores scores = {.S = tile->S, .ld = HONE_PANEL, .keys = tile->keys};
     f->table->exponent(&scores, lse, sum);
     for (int n = 0; n < range.lanes; n++) {
-        int64_t row = tile->panel * HONE_PANEL + n, group = f->shape.group;
-        int64_t head = hone_attention_first_head(&f->shape, tile->stack) + row % group;
-        rows[n] = args->weights + (head * args->queries + row / group) * args->keys + tile->start;
+        int64_t row = attention_lane_place(&f->shape, tile->stack, tile->panel, n).row;
+        rows[n] = args->weights + row * args->keys + tile->start;
     }
     f->table->scatter(tile->keys, range.lanes, tile->S, ones, rows, false);
 }
@@ -358,9 +352,8 @@ static void write_weights(void *argument, int64_t task, int worker) {
     float lse[HONE_PANEL] = {0}, sum[HONE_PANEL] = {0}, sink[HONE_PANEL];
     gather_queries(f, stack, panel, lanes, Q);
     for (int n = 0; n < lanes; n++) {
-        int64_t row = panel * HONE_PANEL + n, group = f->shape.group;
-        int64_t head = hone_attention_first_head(&f->shape, stack) + row % group;
-        lse[n] = args->lse[head * args->queries + row / group];
+        int64_t row = attention_lane_place(&f->shape, stack, panel, n).row;
+        lse[n] = args->lse[row];
         if (lse[n] == -INFINITY) lse[n] = 0.0f; // sees no key: every score is -infinity
     }
     for (int64_t start = 0; start < args->keys; start += STEP_KEYS) {
@@ -372,9 +365,8 @@ static void write_weights(void *argument, int64_t task, int worker) {
     hone_attention_lane_sinks(&f->shape, stack, panel, sink);
     for (int n = 0; n < lanes; n++) {
         if (sum[n] == 0.0f) continue;
-        int64_t row = panel * HONE_PANEL + n, group = f->shape.group;
-        int64_t head = hone_attention_first_head(&f->shape, stack) + row % group;
-        float *weights = args->weights + (head * args->queries + row / group) * args->keys;
+        int64_t row = attention_lane_place(&f->shape, stack, panel, n).row;
+        float *weights = args->weights + row * args->keys;
         float factor = 1.0f / (sum[n] + exp_flushed(fminf(sink[n] - lse[n], 0.0f)));
         for (int64_t k = 0; k < args->keys; k++) weights[k] *= factor;
     }

@@ -15,22 +15,11 @@ bool hone_attention_masked(const AttentionArgs *args) {
     return args->mask.data != NULL;
 }
 
-// The query and the head (of the whole batch) of a lane.
-typedef struct LanePlace {
-    int64_t query, head;
-} LanePlace;
-
-static LanePlace lane_place(const ScoreTile *tile, int lane) {
-    int64_t row = tile->panel * HONE_PANEL + lane, group = tile->shape->group;
-    return (LanePlace){row / group,
-                       hone_attention_first_head(tile->shape, tile->stack) + row % group};
-}
-
 // Where a lane's part of the mask begins, in elements.
 static int64_t mask_place(const ScoreTile *tile, int lane) {
     const AttentionArgs *args = tile->shape->args;
     const AttentionMask *mask = &args->mask;
-    LanePlace place = lane_place(tile, lane);
+    LanePlace place = attention_lane_place(tile->shape, tile->stack, tile->panel, lane);
     return place.head / args->heads * mask->batch + place.head % args->heads * mask->head +
            place.query * mask->query + tile->start * mask->key;
 }
@@ -65,7 +54,7 @@ static void add_distance(const ScoreTile *tile) {
     const AttentionArgs *args = tile->shape->args;
     float slope[HONE_PANEL] = {0}, position[HONE_PANEL] = {0};
     for (int n = 0; n < tile->lanes; n++) {
-        LanePlace place = lane_place(tile, n);
+        LanePlace place = attention_lane_place(tile->shape, tile->stack, tile->panel, n);
         slope[n] = args->slopes[place.head % args->heads];
         position[n] = (float)(place.query + args->offset);
     }
@@ -91,11 +80,11 @@ void hone_attention_modify(const ScoreTile *tile, float *capped, uint16_t *visib
 void hone_attention_lane_sinks(const AttentionShape *shape, int64_t stack, int64_t panel,
                                float sink[HONE_PANEL]) {
     const AttentionArgs *args = shape->args;
-    ScoreTile tile = {.shape = shape, .stack = stack, .panel = panel};
     int lanes = hone_attention_panel_range(shape, panel).lanes;
     for (int n = 0; n < HONE_PANEL; n++)
-        sink[n] = args->sinks && n < lanes ? args->sinks[lane_place(&tile, n).head % args->heads]
-                                           : -INFINITY;
+        sink[n] = args->sinks && n < lanes
+                      ? args->sinks[attention_lane_place(shape, stack, panel, n).head % args->heads]
+                      : -INFINITY;
 }
 
 // ---- dropout -----------------------------------------------------------------------------------
@@ -114,7 +103,8 @@ float hone_attention_keep_factor(const AttentionArgs *args) {
 void hone_attention_keep(const ScoreTile *tile, uint16_t *bits, uint16_t *scratch) {
     const AttentionArgs *args = tile->shape->args;
     LanePlace places[HONE_PANEL];
-    for (int n = 0; n < tile->lanes; n++) places[n] = lane_place(tile, n);
+    for (int n = 0; n < tile->lanes; n++)
+        places[n] = attention_lane_place(tile->shape, tile->stack, tile->panel, n);
     bool taken[HONE_PANEL] = {false};
     memset(bits, 0, (size_t)tile->keys * sizeof *bits);
     for (int first = 0; first < tile->lanes; first++) {

@@ -73,10 +73,6 @@ void hone_attention_lane_queries(const AttentionShape *shape, int64_t panel,
     }
 }
 
-int64_t hone_attention_first_head(const AttentionShape *shape, int64_t stack) {
-    return stack * shape->group; // heads = kv_heads · group
-}
-
 void hone_attention_lane_rows(const AttentionShape *shape, int64_t stack, int64_t panel,
                               AttentionView view, float *rows[HONE_PANEL]) {
     int64_t i = panel * HONE_PANEL / shape->group;

@@ -66,8 +66,6 @@ void hone_attention_lane_queries(const AttentionShape *shape, int64_t panel,
 // Addresses of a panel's rows in a view of query heads; lanes past the last row get NULL.
 void hone_attention_lane_rows(const AttentionShape *shape, int64_t stack, int64_t panel,
                               AttentionView view, float *rows[HONE_PANEL]);
-// The query head of row 0 of a stack, counted over the whole batch: head 0 of batch 1 is `heads`.
-int64_t hone_attention_first_head(const AttentionShape *shape, int64_t stack);
 StripState hone_attention_strip_state(const AttentionShape *shape, int64_t strip, PanelRange range);
 // The next keys [*start, *stop) at or after *start and before end that a panel may see: no dead
 // strip among them, and the first and the last one seen. false: no more.
@@ -84,6 +82,19 @@ bool hone_attention_row_finite(const float *x, int64_t size);
 // exactly 0. Slow: for tiles that hold NaN or infinity and are not wholly visible.
 void hone_attention_sparse_product(int64_t M, int64_t K, PanelOperand A, const float *B,
                                    int64_t ldb, float *C, int64_t ldc, bool accumulate, bool left);
+
+// The query of a panel's lane and its head, counted over the whole batch: head 0 of batch 1 is
+// `heads`. row: its place among rows (batch, heads, queries).
+typedef struct LanePlace {
+    int64_t query, head, row;
+} LanePlace;
+
+static inline LanePlace attention_lane_place(const AttentionShape *shape, int64_t stack,
+                                             int64_t panel, int lane) {
+    int64_t row = panel * HONE_PANEL + lane, query = row / shape->group;
+    int64_t head = stack * shape->group + row % shape->group; // heads = kv_heads · group
+    return (LanePlace){query, head, head * shape->args->queries + query};
+}
 
 // The address of key `key` of a stack in a view of key/value heads.
 static inline float *attention_key_row(const AttentionShape *shape, AttentionView view,

@@ -100,8 +100,6 @@ static void prepare_panel(Backward *b, int64_t stack, int64_t panel) {
     int64_t rows = stack * b->padded, row = panel * HONE_PANEL;
     float *q[HONE_PANEL], *o[HONE_PANEL], *d_o[HONE_PANEL];
     const float *sources[HONE_PANEL];
-    int32_t query[HONE_PANEL];
-    hone_attention_lane_queries(&b->shape, panel, query);
     hone_attention_lane_rows(&b->shape, stack, panel, args->q, q);
     hone_attention_lane_rows(&b->shape, stack, panel, args->o, o);
     hone_attention_lane_rows(&b->shape, stack, panel, args->d_o, d_o);
@@ -112,8 +110,8 @@ static void prepare_panel(Backward *b, int64_t stack, int64_t panel) {
     b->table->gather(b->E, range.lanes, sources, 1.0f, b->dO + (rows + row) * b->E, HONE_PANEL);
     bool finite = true;
     for (int n = 0; n < HONE_PANEL; n++) {
-        int64_t head = hone_attention_first_head(&b->shape, stack) + (row + n) % b->shape.group;
-        float lse = n < range.lanes ? args->lse[head * args->queries + query[n]] : 0.0f;
+        int64_t line = attention_lane_place(&b->shape, stack, panel, n).row;
+        float lse = n < range.lanes ? args->lse[line] : 0.0f;
         // A query that sees no key: any finite lse keeps its masked probabilities from being NaN.
         b->lse[rows + row + n] = lse == -INFINITY ? 0.0f : lse;
         b->product_sum[rows + row + n] = n < range.lanes ? dot(b->E, d_o[n], o[n]) : 0.0f;
