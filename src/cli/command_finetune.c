@@ -70,28 +70,14 @@ static int fill_table(FinetuneOptions *given, Option *options) {
     return count + common_options(&given->common, options + count);
 }
 
-static bool one_of(const char *option, const char *word, const char *const *known, int count,
-                   int *index) {
-    for (int i = 0; i < count; i++)
-        if (strcmp(word, known[i]) == 0) {
-            *index = i;
-            return true;
-        }
-    fprintf(stderr, "hone finetune: --%s is \"%s\", want ", option, word);
-    for (int i = 0; i < count; i++) fprintf(stderr, "%s%s", i ? ", " : "", known[i]);
-    fputc('\n', stderr);
-    return false;
-}
-
 // What the table cannot say by itself.
 static bool resolve(FinetuneOptions *given, HoneDataSource *sources) {
     static const char *const methods[] = {"lora", "full"};
     static const char *const schedules[] = {"cosine", "linear", "constant"};
     HoneFinetuneOptions *run = &given->run;
-    int method, schedule;
-    if (!one_of("method", given->method, methods, 2, &method) ||
-        !one_of("schedule", given->schedule, schedules, 3, &schedule) ||
-        !parse_loss_on("finetune", given->loss_on, &run->examples.loss_on) ||
+    int method = choose("finetune", "method", given->method, methods, 2);
+    int schedule = method < 0 ? -1 : choose("finetune", "schedule", given->schedule, schedules, 3);
+    if (schedule < 0 || !parse_loss_on("finetune", given->loss_on, &run->examples.loss_on) ||
         !parse_on_bad("finetune", given->on_bad, &run->examples.skip_bad))
         return false;
     run->method = (HoneMethod)method;

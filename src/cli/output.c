@@ -192,9 +192,8 @@ hone_status add_adapters(HoneModel *model, const TextList *adapters) {
     return HONE_OK;
 }
 
-// The index of word among the known ones; -1 after printing the error.
-static int choose(const char *command, const char *option, const char *word,
-                  const char *const *known, int count) {
+int choose(const char *command, const char *option, const char *word, const char *const *known,
+           int count) {
     for (int i = 0; i < count; i++)
         if (strcmp(word, known[i]) == 0) return i;
     fprintf(stderr, "hone %s: --%s is \"%s\", want ", command, option, word);

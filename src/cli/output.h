@@ -39,6 +39,9 @@ hone_status add_adapters(HoneModel *model, const TextList *adapters);
 // Split "PATH:NUMBER"; without a number, or when a file of the whole name exists, the weight is 1.
 // The path lives as long as the process.
 const char *split_weight(const char *text, double *weight);
+// The index of the option's word among the known ones; -1 after printing the error.
+int choose(const char *command, const char *option, const char *word, const char *const *known,
+           int count);
 // --loss-on; prints the error and returns false for another word.
 bool parse_loss_on(const char *command, const char *word, HoneLossOn *loss_on);
 // --on-bad-example.

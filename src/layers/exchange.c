@@ -13,21 +13,15 @@ typedef struct Exchange {
     bool transposed; // (in, out) where ours is (out, in)
 } Exchange;
 
-static const HoneParameter *find(const HoneMultiHeadAttention *layer, const char *name) {
-    for (int i = 0; i < layer->parameter_count; i++)
-        if (strcmp(layer->parameters[i].name, name) == 0) return &layer->parameters[i];
-    return NULL;
-}
-
 // All arrays are there before any is written.
 static hone_status check_all(const HoneMultiHeadAttention *layer, const char *library,
                              const Exchange *exchanges, int count, HoneError *err) {
-    if (find(layer, "sinks"))
+    if (hone_layer_parameter(layer, "sinks"))
         return hone_fail(err, HONE_ERROR_UNSUPPORTED, "%s: the layer has sinks, which it has not",
                          library);
     for (int i = 0; i < count; i++) {
         const Exchange *e = &exchanges[i];
-        bool ours = find(layer, e->ours) != NULL;
+        bool ours = hone_layer_parameter(layer, e->ours) != NULL;
         if (ours != (e->array != NULL))
             return hone_fail(err, HONE_ERROR_ARGUMENT,
                              ours ? "%s: %s is NULL, and the layer has %s"
@@ -59,7 +53,7 @@ static hone_status exchange(HoneMultiHeadAttention *layer, const char *library, 
                          (int)which);
     RETURN_IF_ERROR(check_all(layer, library, exchanges, count, err));
     for (int i = 0; i < count; i++) {
-        const HoneParameter *p = find(layer, exchanges[i].ours);
+        const HoneParameter *p = hone_layer_parameter(layer, exchanges[i].ours);
         if (p) copy(p, which, &exchanges[i], to_layer);
     }
     return HONE_OK;

@@ -125,7 +125,7 @@ static int64_t lay_out_parameters(HoneMultiHeadAttention *layer) {
     return cursor.used;
 }
 
-static const HoneParameter *find(const HoneMultiHeadAttention *layer, const char *name) {
+const HoneParameter *hone_layer_parameter(const HoneMultiHeadAttention *layer, const char *name) {
     for (int i = 0; i < layer->parameter_count; i++)
         if (strcmp(layer->parameters[i].name, name) == 0) return &layer->parameters[i];
     return NULL;
@@ -153,7 +153,8 @@ static void group_inputs(HoneMultiHeadAttention *layer) {
                               .d_bias = bias ? bias->gradient : NULL};
         p->columns += weight->shape[0];
     }
-    const HoneParameter *weight = find(layer, "output_weight"), *bias = find(layer, "output_bias");
+    const HoneParameter *weight = hone_layer_parameter(layer, "output_weight"),
+                        *bias = hone_layer_parameter(layer, "output_bias");
     if (weight)
         layer->output = (Projection){.rows = o->attention.batch * o->attention.queries,
                                      .channels = weight->shape[1],

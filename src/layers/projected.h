@@ -39,6 +39,8 @@ struct HoneMultiHeadAttention {
 };
 
 // multi_head.c
+// The parameter of that name; NULL: the layer has none.
+const HoneParameter *hone_layer_parameter(const HoneMultiHeadAttention *layer, const char *name);
 hone_status hone_projected_create(HoneContext *context,
                                   const HoneMultiHeadAttentionOptions *options,
                                   bool projects_output, HoneMultiHeadAttention **layer);
