@@ -7,26 +7,20 @@
 
 #include "kernels/attention_math.h"
 #include "kernels/attention_table.h"
+#include "kernels/element_math.h"
 
-// tanh x = x + x³·polynomial(x²) for |x| < 0.6 (minimax by the relative error, 2.8e-9), else
-// ±(1 − e)/(1 + e), e = e^(−2|x|).
-#define TANH_C0 -0x1.55553ep-2f
-#define TANH_C1 0x1.1109aep-3f
-#define TANH_C2 -0x1.b898dep-5f
-#define TANH_C3 0x1.54b89ep-6f
-#define TANH_C4 -0x1.82584cp-8f
-
+// tanh as element_math.h has it, with this pass's e^x.
 static inline float score_tanh(float x) {
     float size = fabsf(x), square = x * x;
-    float near = TANH_C4;
-    near = near * square + TANH_C3;
-    near = near * square + TANH_C2;
-    near = near * square + TANH_C1;
-    near = near * square + TANH_C0;
+    float near = HONE_TANH_C4;
+    near = near * square + HONE_TANH_C3;
+    near = near * square + HONE_TANH_C2;
+    near = near * square + HONE_TANH_C1;
+    near = near * square + HONE_TANH_C0;
     near = near * square * x + x;
     float e = exp_flushed(-2.0f * size);
     float far = copysignf((1.0f - e) / (1.0f + e), x);
-    return size < 0.6f ? near : far;
+    return size < HONE_TANH_NEAR ? near : far;
 }
 
 static void score_softcap(int64_t keys, float *S, int64_t ld, float cap) {
