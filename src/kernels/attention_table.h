@@ -10,7 +10,8 @@
 
 enum { HONE_PANEL = 16 };
 
-// The left side A (M,K) of a product; element (m,k) = data[m · row + k · column].
+// The left side A (M,K) of a product; element (m,k) = data[m · row + k · column], where row or
+// column is 1.
 typedef struct PanelOperand {
     const float *data;
     int64_t row, column;

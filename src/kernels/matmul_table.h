@@ -17,7 +17,8 @@ typedef void (*DotRows)(const void *stored, size_t row_bytes, int64_t rows, cons
                         int64_t K, float *y);
 
 // C (rows,columns) = [C +] alpha · A (rows,K) · B (K,columns), K ≥ 1.
-// A's element (r,k) lies at A[r·a_row + k·a_step], B's (k,c) at B[k·b_step + c].
+// A's element (r,k) lies at A[r·a_row + k·a_step] with a_row or a_step 1, B's (k,c) at
+// B[k·b_step + c].
 typedef struct MatmulTile {
     int64_t K;
     const float *A;

@@ -6,113 +6,56 @@
 
 #include "kernels/attention_math.h"
 #include "kernels/attention_score.h"
+#include "kernels/isa/avx2/tile.h"
 
 enum { LANES = 8 };
 
 // ---- product -----------------------------------------------------------------------------------
 
-// C (rows, 16) = [C +] A (rows,K) · B (K, 16) for six rows, and four: two sums a row, two vectors
-// of B and two broadcasts fill the registers. Twelve sums keep two multiply-add units busy, eight
-// not quite. Registers and order are written out because compilers spill a sum or move operands
-// about, at up to a third of the speed.
-//
-// In bytes: a walks along the columns of A, with row, 3·row and 5·row between its rows; b walks
-// down B, out down C; from is where the sums begin, C or NULL for zeros.
-
+// C (rows, 16) = [C +] A (rows,K) · B (K, 16) for six rows, and four; from is where the sums
+// begin, C or NULL for zeros.
 // clang-format off
-#define TWO_SUMS(BROADCAST, LOW, HIGH)                                                             \
-    "vfmadd231ps %%ymm12, %%ymm" BROADCAST ", %%ymm" LOW "\n\t"                                    \
-    "vfmadd231ps %%ymm13, %%ymm" BROADCAST ", %%ymm" HIGH "\n\t"
-
-#define FOUR_ROWS(B_LOW, B_HIGH)                                                                   \
-    "vmovups " B_LOW ", %%ymm12\n\t"                                                               \
-    "vmovups " B_HIGH ", %%ymm13\n\t"                                                              \
-    "vbroadcastss (%[a]), %%ymm14\n\t"                                                             \
-    "vbroadcastss (%[a],%[row]), %%ymm15\n\t"                                                      \
-    TWO_SUMS("14", "0", "1")                                                                       \
-    "vbroadcastss (%[a],%[row],2), %%ymm14\n\t"                                                    \
-    TWO_SUMS("15", "2", "3")                                                                       \
-    "vbroadcastss (%[a],%[row3]), %%ymm15\n\t"                                                     \
-    TWO_SUMS("14", "4", "5")
-
-#define STEP_4(B_LOW, B_HIGH)                                                                      \
-    FOUR_ROWS(B_LOW, B_HIGH)                                                                       \
-    "add %[column], %[a]\n\t"                                                                      \
-    TWO_SUMS("15", "6", "7")
-
-#define STEP_6(B_LOW, B_HIGH)                                                                      \
-    FOUR_ROWS(B_LOW, B_HIGH)                                                                       \
-    "vbroadcastss (%[a],%[row],4), %%ymm14\n\t"                                                    \
-    TWO_SUMS("15", "6", "7")                                                                       \
-    "vbroadcastss (%[a],%[row5]), %%ymm15\n\t"                                                     \
-    TWO_SUMS("14", "8", "9")                                                                       \
-    "add %[column], %[a]\n\t"                                                                      \
-    TWO_SUMS("15", "10", "11")
-
-#define LOAD_ROW(LOW, HIGH)                                                                        \
-    "vmovups (%[from]), %%ymm" LOW "\n\t"                                                          \
-    "vmovups 32(%[from]), %%ymm" HIGH "\n\t"                                                       \
+#define LOAD_ROW(low, high)                                                                        \
+    "vmovups (%[from]), %%ymm" low "\n\t"                                                          \
+    "vmovups 32(%[from]), %%ymm" high "\n\t"                                                       \
     "add %[ldc], %[from]\n\t"
 
-#define CLEAR_ROW(LOW, HIGH)                                                                       \
-    "vxorps %%xmm" LOW ", %%xmm" LOW ", %%xmm" LOW "\n\t"                                          \
-    "vxorps %%xmm" HIGH ", %%xmm" HIGH ", %%xmm" HIGH "\n\t"
-
-#define STORE_ROW(LOW, HIGH)                                                                       \
-    "vmovups %%ymm" LOW ", (%[out])\n\t"                                                           \
-    "vmovups %%ymm" HIGH ", 32(%[out])\n\t"                                                        \
+#define STORE_ROW(low, high)                                                                       \
+    "vmovups %%ymm" low ", (%[out])\n\t"                                                           \
+    "vmovups %%ymm" high ", 32(%[out])\n\t"                                                        \
     "add %[ldc], %[out]\n\t"
 
-#define ROWS_4(DO) DO("0", "1") DO("2", "3") DO("4", "5") DO("6", "7")
-#define ROWS_6(DO) ROWS_4(DO) DO("8", "9") DO("10", "11")
-
-// Two columns of A a turn, and the odd one after.
-#define TILE(ROWS, STEP)                                                                           \
+#define TILE(ROWS, STEP, A_IN, WAYS, way)                                                          \
     __asm__ volatile(                                                                              \
         "test %[from], %[from]\n\t"                                                                \
         "jz 1f\n\t"                                                                                \
         ROWS(LOAD_ROW)                                                                             \
         "jmp 2f\n"                                                                                 \
         "1:\n\t"                                                                                   \
-        ROWS(CLEAR_ROW)                                                                            \
+        ROWS(TILE_CLEAR)                                                                           \
         "2:\n\t"                                                                                   \
-        "test %[pairs], %[pairs]\n\t"                                                              \
-        "jz 4f\n"                                                                                  \
-        "3:\n\t"                                                                                   \
-        STEP("(%[b])", "32(%[b])")                                                                 \
-        STEP("(%[b],%[ldb])", "32(%[b],%[ldb])")                                                   \
-        "lea (%[b],%[ldb],2), %[b]\n\t"                                                            \
-        "dec %[pairs]\n\t"                                                                         \
-        "jnz 3b\n"                                                                                 \
-        "4:\n\t"                                                                                   \
-        "cmpq $0, %[odd]\n\t"                                                                      \
-        "je 5f\n\t"                                                                                \
-        STEP("(%[b])", "32(%[b])")                                                                 \
-        "5:\n\t"                                                                                   \
+        TILE_LOOP(STEP, A_IN, A_IN##_ADVANCE)                                                      \
         ROWS(STORE_ROW)                                                                            \
-        : [a] "+r"(a), [b] "+r"(b), [from] "+r"(from), [out] "+r"(out), [pairs] "+r"(pairs)        \
-        : [row] "r"(row), [row3] "r"(3 * row), [row5] "r"(5 * row), [column] "rm"(column),         \
-          [ldb] "r"(ldb_bytes), [ldc] "rm"(ldc_bytes), [odd] "rm"(odd)                             \
-        : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",          \
-          "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "cc", "memory")
+        : [a] "+r"(a), [b] "+r"(b), [from] "+r"(from), [out] "+r"(C), [fours] "+r"(fours),         \
+          [ones] "+r"(ones)                                                                        \
+        : WAYS(way), TILE_B_WAYS(ldb * bytes), [ldc] "m"(ldc_bytes)                                \
+        : TILE_CLOBBERS)
 // clang-format on
 
-static void tile6(int64_t K, const float *a, PanelOperand A, const float *b, int64_t ldb, float *C,
-                  int64_t ldc, bool accumulate) {
+static inline __attribute__((always_inline)) void tile(int rows, int64_t K, const float *a,
+                                                       PanelOperand A, const float *b, int64_t ldb,
+                                                       float *C, int64_t ldc, bool accumulate) {
     const int64_t bytes = sizeof(float);
-    int64_t pairs = K / 2, odd = K % 2, row = A.row * bytes, column = A.column * bytes;
-    int64_t ldb_bytes = ldb * bytes, ldc_bytes = ldc * bytes;
-    float *out = C, *from = accumulate ? C : NULL;
-    TILE(ROWS_6, STEP_6);
-}
-
-static void tile4(int64_t K, const float *a, PanelOperand A, const float *b, int64_t ldb, float *C,
-                  int64_t ldc, bool accumulate) {
-    const int64_t bytes = sizeof(float);
-    int64_t pairs = K / 2, odd = K % 2, row = A.row * bytes, column = A.column * bytes;
-    int64_t ldb_bytes = ldb * bytes, ldc_bytes = ldc * bytes;
-    float *out = C, *from = accumulate ? C : NULL;
-    TILE(ROWS_4, STEP_4);
+    int64_t fours = K / 4, ones = K % 4, ldc_bytes = ldc * bytes;
+    float *from = accumulate ? C : NULL;
+    if (A.row == 1 && rows == 6)
+        TILE(TILE_ROWS_6, TILE_STEP_6, A_IN_STEPS, A_IN_STEPS_WAYS, A.column * bytes);
+    else if (A.row == 1)
+        TILE(TILE_ROWS_4, TILE_STEP_4, A_IN_STEPS, A_IN_STEPS_WAYS, A.column * bytes);
+    else if (rows == 6)
+        TILE(TILE_ROWS_6, TILE_STEP_6, A_IN_ROWS, A_IN_ROWS_WAYS, A.row * bytes);
+    else
+        TILE(TILE_ROWS_4, TILE_STEP_4, A_IN_ROWS, A_IN_ROWS_WAYS, A.row * bytes);
 }
 
 // The last one to three rows of A.
@@ -141,8 +84,9 @@ static void product(int64_t M, int64_t K, PanelOperand A, const float *B, int64_
     const float *a = A.data;
     // Eight rows go as twice four: six and two would leave the units idle for two rows.
     for (; M >= 6 && M != 8; M -= 6, a += 6 * A.row, C += 6 * ldc)
-        tile6(K, a, A, B, ldb, C, ldc, accumulate);
-    for (; M >= 4; M -= 4, a += 4 * A.row, C += 4 * ldc) tile4(K, a, A, B, ldb, C, ldc, accumulate);
+        tile(6, K, a, A, B, ldb, C, ldc, accumulate);
+    for (; M >= 4; M -= 4, a += 4 * A.row, C += 4 * ldc)
+        tile(4, K, a, A, B, ldb, C, ldc, accumulate);
     switch (M) {
     case 1:
         tile_rest(1, K, a, A, B, ldb, C, ldc, accumulate);

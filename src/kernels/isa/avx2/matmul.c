@@ -3,77 +3,58 @@
 #include <immintrin.h>
 
 #include "kernels/isa/avx2/matmul_unpack.h"
+#include "kernels/isa/avx2/tile.h"
 #include "kernels/peak_work.h"
 #include "kernels/table.h"
 
 enum { ROWS = 6, COLUMNS = 16 };
 
-static inline void update(float *c, __m256 sum, __m256 alpha, bool accumulate) {
-    if (accumulate)
-        _mm256_storeu_ps(c, _mm256_fmadd_ps(alpha, sum, _mm256_loadu_ps(c)));
-    else
-        _mm256_storeu_ps(c, _mm256_mul_ps(alpha, sum));
-}
+// C = [C +] alpha · the sums, a row at a time.
+// clang-format off
+#define ADD_ROW(low, high)                                                                         \
+    "vfmadd213ps (%[c]), %%ymm12, %%ymm" low "\n\t"                                                \
+    "vfmadd213ps 32(%[c]), %%ymm12, %%ymm" high "\n\t"                                             \
+    STORE_ROW(low, high)
+#define SCALE_ROW(low, high)                                                                       \
+    "vmulps %%ymm12, %%ymm" low ", %%ymm" low "\n\t"                                               \
+    "vmulps %%ymm12, %%ymm" high ", %%ymm" high "\n\t"                                             \
+    STORE_ROW(low, high)
+#define STORE_ROW(low, high)                                                                       \
+    "vmovups %%ymm" low ", (%[c])\n\t"                                                             \
+    "vmovups %%ymm" high ", 32(%[c])\n\t"                                                          \
+    "add %[ldc], %[c]\n\t"
 
-#define CLEAR(register) "vxorps %[" #register "], %[" #register "], %[" #register "]\n\t"
-#define ROW(address, left, right)                                                                  \
-    "vbroadcastss " address ", %[t]\n\t"                                                           \
-    "vfmadd231ps %[b0], %[t], %[" #left "]\n\t"                                                    \
-    "vfmadd231ps %[b1], %[t], %[" #right "]\n\t"
+#define TILE(A, WAYS, way)                                                                         \
+    __asm__ volatile(                                                                              \
+        TILE_ROWS_6(TILE_CLEAR)                                                                    \
+        TILE_LOOP(TILE_STEP_6, A, A##_ADVANCE)                                                     \
+        "vbroadcastss %[alpha], %%ymm12\n\t"                                                       \
+        "cmpb $0, %[accumulate]\n\t"                                                               \
+        "je 7f\n\t"                                                                                \
+        TILE_ROWS_6(ADD_ROW)                                                                       \
+        "jmp 8f\n"                                                                                 \
+        "7:\n\t"                                                                                   \
+        TILE_ROWS_6(SCALE_ROW)                                                                     \
+        "8:\n\t"                                                                                   \
+        : [a] "+r"(a), [b] "+r"(b), [c] "+r"(c), [fours] "+r"(fours), [ones] "+r"(ones)            \
+        : WAYS(way), TILE_B_WAYS(tile->b_step * bytes), [ldc] "rm"(tile->ldc * bytes),             \
+          [alpha] "m"(tile->alpha), [accumulate] "m"(tile->accumulate)                             \
+        : TILE_CLOBBERS)
+// clang-format on
 
-// 12 sums, 2 of B and 1 of A: 15 of the 16 registers. In assembly because the speed hangs on the
-// order of the instructions, and compilers reload, move and spill in such a loop.
 static void tile_6x16(const MatmulTile *tile) {
-    const char *a = (const char *)tile->A, *b = (const char *)tile->B;
-    const int64_t row = tile->a_row * 4, a_step = tile->a_step * 4, b_step = tile->b_step * 4;
-    const char *d = a + 3 * row; // row 3
-    int64_t k = tile->K, ldc = tile->ldc;
+    const int64_t bytes = sizeof(float);
+    const float *a = tile->A, *b = tile->B;
     float *c = tile->C;
+    int64_t fours = tile->K / 4, ones = tile->K % 4;
     for (int r = 0; r < ROWS; r++) {
-        _mm_prefetch((const char *)(c + r * ldc), _MM_HINT_T0);
-        _mm_prefetch((const char *)(c + r * ldc + COLUMNS - 1), _MM_HINT_T0);
+        _mm_prefetch((const char *)(c + r * tile->ldc), _MM_HINT_T0);
+        _mm_prefetch((const char *)(c + r * tile->ldc + COLUMNS - 1), _MM_HINT_T0);
     }
-    __m256 c00, c01, c10, c11, c20, c21, c30, c31, c40, c41, c50, c51, b0, b1, t;
-    // clang-format off
-    __asm__ volatile(
-        CLEAR(c00) CLEAR(c01) CLEAR(c10) CLEAR(c11) CLEAR(c20) CLEAR(c21)
-        CLEAR(c30) CLEAR(c31) CLEAR(c40) CLEAR(c41) CLEAR(c50) CLEAR(c51)
-        ".p2align 5\n"
-        "1:\n\t"
-        "vmovups (%[b]), %[b0]\n\t"
-        "vmovups 32(%[b]), %[b1]\n\t"
-        ROW("(%[a])", c00, c01)
-        ROW("(%[a],%[row])", c10, c11)
-        ROW("(%[a],%[row],2)", c20, c21)
-        "add %[a_step], %[a]\n\t"
-        "add %[b_step], %[b]\n\t"
-        ROW("(%[d])", c30, c31)
-        ROW("(%[d],%[row])", c40, c41)
-        ROW("(%[d],%[row],2)", c50, c51)
-        "add %[a_step], %[d]\n\t"
-        "dec %[k]\n\t"
-        "jnz 1b\n\t"
-        : [a] "+r"(a), [d] "+r"(d), [b] "+r"(b), [k] "+r"(k), [c00] "=&x"(c00), [c01] "=&x"(c01),
-          [c10] "=&x"(c10), [c11] "=&x"(c11), [c20] "=&x"(c20), [c21] "=&x"(c21), [c30] "=&x"(c30),
-          [c31] "=&x"(c31), [c40] "=&x"(c40), [c41] "=&x"(c41), [c50] "=&x"(c50), [c51] "=&x"(c51),
-          [b0] "=&x"(b0), [b1] "=&x"(b1), [t] "=&x"(t)
-        : [row] "r"(row), [a_step] "r"(a_step), [b_step] "r"(b_step)
-        : "memory", "cc");
-    // clang-format on
-    const __m256 alpha = _mm256_set1_ps(tile->alpha);
-    const bool accumulate = tile->accumulate;
-    update(c, c00, alpha, accumulate);
-    update(c + 8, c01, alpha, accumulate);
-    update(c + ldc, c10, alpha, accumulate);
-    update(c + ldc + 8, c11, alpha, accumulate);
-    update(c + 2 * ldc, c20, alpha, accumulate);
-    update(c + 2 * ldc + 8, c21, alpha, accumulate);
-    update(c + 3 * ldc, c30, alpha, accumulate);
-    update(c + 3 * ldc + 8, c31, alpha, accumulate);
-    update(c + 4 * ldc, c40, alpha, accumulate);
-    update(c + 4 * ldc + 8, c41, alpha, accumulate);
-    update(c + 5 * ldc, c50, alpha, accumulate);
-    update(c + 5 * ldc + 8, c51, alpha, accumulate);
+    if (tile->a_row == 1)
+        TILE(A_IN_STEPS, A_IN_STEPS_WAYS, tile->a_step * bytes);
+    else
+        TILE(A_IN_ROWS, A_IN_ROWS_WAYS, tile->a_row * bytes);
 }
 
 // y[i] holds element i of each of the eight x.
