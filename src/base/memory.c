@@ -6,16 +6,24 @@
 
 #include "base/system.h"
 
-enum { ALIGNMENT = 64 };
+enum {
+    ALIGNMENT = 64,
+    // Blocks from this size on begin on a huge page: rows that lie far apart, as those of one head
+    // among many, would else cost an address translation each.
+    HUGE_PAGE = 1 << 21,
+};
 
 bool hone_size_product(size_t a, size_t b, size_t *product) {
     return !__builtin_mul_overflow(a, b, product);
 }
 
 void *hone_alloc(size_t bytes) {
-    if (bytes > SIZE_MAX - ALIGNMENT) return NULL;
-    size_t rounded = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    return aligned_alloc(ALIGNMENT, rounded ? rounded : ALIGNMENT);
+    size_t alignment = bytes >= HUGE_PAGE ? HUGE_PAGE : ALIGNMENT;
+    if (bytes > SIZE_MAX - alignment) return NULL;
+    size_t rounded = (bytes + alignment - 1) / alignment * alignment;
+    void *block = aligned_alloc(alignment, rounded ? rounded : alignment);
+    if (block && alignment == HUGE_PAGE) hone_pages_advise(block, rounded);
+    return block;
 }
 
 void *hone_calloc(size_t count, size_t size) {

@@ -27,10 +27,16 @@ void *hone_pages_alloc(size_t bytes, bool reserve) {
     int flags = MAP_PRIVATE | MAP_ANONYMOUS | (reserve ? MAP_NORESERVE : 0);
     void *pages = mmap(NULL, bytes, protection, flags, -1, 0);
     if (pages == MAP_FAILED) return NULL;
-#ifdef MADV_HUGEPAGE
-    if (!reserve) madvise(pages, bytes, MADV_HUGEPAGE);
-#endif
+    if (!reserve) hone_pages_advise(pages, bytes);
     return pages;
+}
+
+void hone_pages_advise(void *pages, size_t bytes) {
+#ifdef MADV_HUGEPAGE
+    madvise(pages, bytes, MADV_HUGEPAGE);
+#else
+    (void)pages, (void)bytes;
+#endif
 }
 
 void hone_pages_free(void *pages, size_t bytes, bool reserve) {

@@ -9,6 +9,8 @@
 
 // Pages from the kernel, zeroed, huge pages asked for. reserve: address space only, never touched.
 void *hone_pages_alloc(size_t bytes, bool reserve);
+// Ask for huge pages in a block that begins on a page; a system without them does nothing.
+void hone_pages_advise(void *pages, size_t bytes);
 void hone_pages_free(void *pages, size_t bytes, bool reserve);
 
 // Tell AddressSanitizer that memory may not (or may) be touched; nothing in other builds.

@@ -22,7 +22,7 @@ enum {
 
 // One block of keys at work: what a task packs and sums before it goes on to the next.
 typedef struct KeyBlock {
-    int64_t stack, chunk;
+    int64_t stack, slot, chunk;
     int64_t start, keys;
     float *K, *V;                     // (keys, D), (keys, E)
     float *Kt;                        // (D, KEYS_LD): the left side of dQ
@@ -71,13 +71,16 @@ static size_t lay_out(Backward *b, const KernelContext *kc, const AttentionArgs 
     b->tasks_of_stacks = sums_over_stacks(args) ? 1 : stacks;
     b->tasks = args->d_mask && args->mask.key == 0 ? 1 : b->chunks;
     b->threads = hone_pool_threads(kc->pool);
+    // The sinks' gradients read what was packed of all stacks.
+    b->whole_stacks = b->chunks == 1 && b->tasks_of_stacks == stacks && !args->d_sinks;
+    b->slots = b->whole_stacks && b->threads < stacks ? b->threads : stacks;
 
     ScratchCursor cursor = {scratch, 0};
     if (args->begin)
         b->bounds = hone_attention_take(&cursor, (size_t)shape->strips, sizeof *b->bounds);
     if (b->hides)
-        b->infinite_rows = hone_attention_take(&cursor, (size_t)(stacks * shape->panels), 1);
-    size_t rows = (size_t)(stacks * b->padded), floats = sizeof(float);
+        b->infinite_rows = hone_attention_take(&cursor, (size_t)(b->slots * shape->panels), 1);
+    size_t rows = (size_t)(b->slots * b->padded), floats = sizeof(float);
     b->Q = hone_attention_take(&cursor, rows * (size_t)b->D, floats);
     b->dO = hone_attention_take(&cursor, rows * (size_t)b->E, floats);
     b->Q_columns = hone_attention_take(&cursor, rows * (size_t)b->D_columns * HONE_PANEL, floats);
@@ -86,9 +89,9 @@ static size_t lay_out(Backward *b, const KernelContext *kc, const AttentionArgs 
     b->product_sum = hone_attention_take(&cursor, rows, floats);
     if (b->modifies) {
         b->norm = hone_attention_take(&cursor, rows, floats);
-        b->normed = hone_attention_take(&cursor, (size_t)(stacks * shape->panels), 1);
+        b->normed = hone_attention_take(&cursor, (size_t)(b->slots * shape->panels), 1);
     }
-    b->touched = hone_attention_take(&cursor, (size_t)(stacks * b->chunks * shape->panels), 1);
+    b->touched = hone_attention_take(&cursor, (size_t)(b->slots * b->chunks * shape->panels), 1);
     b->dQ = hone_attention_take(&cursor, rows * (size_t)(b->chunks * b->D), floats);
     b->worker = b->D * KEYS_LD + b->block_keys * (b->D + b->E + 2 * SCORES_LD +
                                                   (b->D_columns + b->E_columns) * HONE_PANEL);
@@ -134,8 +137,8 @@ static void finish_scores(const Backward *b, const KeyBlock *block, const ScoreT
         b->table->select(tile->keys, P, SCORES_LD, block->visible, 1.0f);
         b->table->select(tile->keys, dS, SCORES_LD, block->visible, 1.0f);
     }
-    if (b->normed[tile->stack * b->shape.panels + tile->panel]) {
-        const float *norm = b->norm + tile->stack * b->padded + tile->panel * HONE_PANEL;
+    if (b->normed[block->slot * b->shape.panels + tile->panel]) {
+        const float *norm = b->norm + block->slot * b->padded + tile->panel * HONE_PANEL;
         for (int64_t k = 0; k < tile->keys; k++)
             for (int n = 0; n < HONE_PANEL; n++) {
                 P[k * SCORES_LD + n] *= norm[n];
@@ -155,13 +158,13 @@ static void finish_scores(const Backward *b, const KeyBlock *block, const ScoreT
 static void panel_scores(const Backward *b, const KeyBlock *block, int64_t panel,
                          const PanelPart *part, int column) {
     const AttentionArgs *args = b->shape.args;
-    int64_t rows = block->stack * b->padded + panel * HONE_PANEL, keys = part->stop - part->start;
+    int64_t rows = block->slot * b->padded + panel * HONE_PANEL, keys = part->stop - part->start;
     float *P = block->P + part->start * SCORES_LD + column * HONE_PANEL;
     float *dS = block->dS + part->start * SCORES_LD + column * HONE_PANEL;
     PanelOperand K = {block->K + part->start * b->D, b->D, 1};
     PanelOperand V = {block->V + part->start * b->E, b->E, 1};
-    b->table->product(keys, b->D, K, b->Q + rows * b->D, HONE_PANEL, P, SCORES_LD, false);
-    b->table->product(keys, b->E, V, b->dO + rows * b->E, HONE_PANEL, dS, SCORES_LD, false);
+    b->table->product(keys, b->D, K, b->Q + rows * b->D, HONE_PANEL, P, SCORES_LD, false, NULL);
+    b->table->product(keys, b->E, V, b->dO + rows * b->E, HONE_PANEL, dS, SCORES_LD, false, NULL);
     ScoreTile tile = {.shape = &b->shape,
                       .table = b->table,
                       .stack = block->stack,
@@ -206,7 +209,7 @@ static void add_product(const Backward *b, bool sparse, int64_t M, int64_t K, Pa
             hone_attention_sparse_product(M, K, A, panel, HONE_PANEL, C + c * HONE_PANEL, ldc, true,
                                           true);
         else
-            b->table->product(M, K, A, panel, HONE_PANEL, C + c * HONE_PANEL, ldc, true);
+            b->table->product(M, K, A, panel, HONE_PANEL, C + c * HONE_PANEL, ldc, true, NULL);
     }
 }
 
@@ -238,8 +241,8 @@ static void zero_unseen(const KeyBlock *block, const PanelPart *parts, int from,
 // panels.
 static void add_key_gradients(const Backward *b, KeyBlock *block, int64_t panel,
                               const PanelPart *parts, int panels, bool sparse) {
-    const float *Q = b->Q_columns + block->stack * b->padded * b->D_columns * HONE_PANEL;
-    const float *dO = b->dO_columns + block->stack * b->padded * b->E_columns * HONE_PANEL;
+    const float *Q = b->Q_columns + block->slot * b->padded * b->D_columns * HONE_PANEL;
+    const float *dO = b->dO_columns + block->slot * b->padded * b->E_columns * HONE_PANEL;
     for (int64_t key = 0, next; key < block->keys; key = next) {
         int from, to, next_from, next_to;
         key_panels(parts, panels, key, key + 4, &from, &to);
@@ -264,7 +267,7 @@ static void add_key_gradients(const Backward *b, KeyBlock *block, int64_t panel,
 // dQ of one panel += Kᵀ·dS over the keys it sees.
 static void add_query_gradient(const Backward *b, const KeyBlock *block, int64_t panel,
                                const PanelPart *part, int column, bool sparse) {
-    int64_t place = (block->stack * b->chunks + block->chunk) * b->shape.panels + panel;
+    int64_t place = (block->slot * b->chunks + block->chunk) * b->shape.panels + panel;
     int64_t keys = part->stop - part->start;
     const float *dS = block->dS + part->start * SCORES_LD + column * HONE_PANEL;
     float *dQ = b->dQ + place * b->D * HONE_PANEL;
@@ -275,7 +278,7 @@ static void add_query_gradient(const Backward *b, const KeyBlock *block, int64_t
         hone_attention_sparse_product(b->D, keys, Kt, dS, SCORES_LD, dQ, HONE_PANEL, accumulate,
                                       false);
     else
-        b->table->product(b->D, keys, Kt, dS, SCORES_LD, dQ, HONE_PANEL, accumulate);
+        b->table->product(b->D, keys, Kt, dS, SCORES_LD, dQ, HONE_PANEL, accumulate, NULL);
 }
 
 static void panel_keys(const Backward *b, const KeyBlock *block, PanelPart *part) {
@@ -297,7 +300,7 @@ static void block_pair(const Backward *b, KeyBlock *block, int64_t panel, int pa
         parts[p] = (PanelPart){.range = range};
         panel_keys(b, block, &parts[p]);
         if (parts[p].stop == parts[p].start) continue;
-        if (b->hides && b->infinite_rows[block->stack * b->shape.panels + panel + p]) sparse = true;
+        if (b->hides && b->infinite_rows[block->slot * b->shape.panels + panel + p]) sparse = true;
         panel_scores(b, block, panel + p, &parts[p], p);
     }
     add_key_gradients(b, block, panel, parts, panels, sparse);
@@ -356,10 +359,12 @@ static KeyBlock block_of(const Backward *b, int worker) {
     return block;
 }
 
-static void chunk_of_stack(const Backward *b, KeyBlock *block, int64_t stack, int64_t chunk) {
+static void chunk_of_stack(const Backward *b, KeyBlock *block, int64_t stack, int64_t slot,
+                           int64_t chunk) {
     block->stack = stack;
+    block->slot = slot;
     block->chunk = chunk;
-    memset(b->touched + (stack * b->chunks + chunk) * b->shape.panels, 0, (size_t)b->shape.panels);
+    memset(b->touched + (slot * b->chunks + chunk) * b->shape.panels, 0, (size_t)b->shape.panels);
     int64_t end = (chunk + 1) * b->chunk_keys, most = b->block_keys;
     if (end > b->shape.args->keys) end = b->shape.args->keys;
     for (block->start = chunk * b->chunk_keys; block->start < end; block->start += most) {
@@ -384,18 +389,15 @@ static void backward_chunk(void *argument, int64_t task, int worker) {
     int64_t stacks_end = b->tasks_of_stacks == 1 ? b->shape.stacks : stack + 1;
     int64_t chunks_end = b->tasks == 1 ? b->chunks : chunk + 1;
     for (int64_t s = stack; s < stacks_end; s++)
-        for (int64_t c = chunk; c < chunks_end; c++) chunk_of_stack(b, &block, s, c);
+        for (int64_t c = chunk; c < chunks_end; c++) chunk_of_stack(b, &block, s, s, c);
 }
 
-// dq += scale · Σ_chunks dQ, chunks in order. Task t: one panel of one key/value head.
-static void add_query_chunks(void *argument, int64_t task, int worker) {
-    (void)worker;
-    Backward *b = argument;
-    int64_t stack = task / b->shape.panels, panel = task % b->shape.panels;
+// dq of one panel += scale · Σ_chunks dQ, chunks in order.
+static void add_panel_chunks(const Backward *b, int64_t stack, int64_t slot, int64_t panel) {
     int64_t size = b->D * HONE_PANEL;
     float *total = NULL;
     for (int64_t chunk = 0; chunk < b->chunks; chunk++) {
-        int64_t place = (stack * b->chunks + chunk) * b->shape.panels + panel;
+        int64_t place = (slot * b->chunks + chunk) * b->shape.panels + panel;
         if (!b->touched[place]) continue;
         float *dQ = b->dQ + place * size;
         if (total)
@@ -409,6 +411,25 @@ static void add_query_chunks(void *argument, int64_t task, int worker) {
     hone_attention_lane_rows(&b->shape, stack, panel, b->shape.args->dq, rows);
     int lanes = hone_attention_panel_range(&b->shape, panel).lanes;
     b->table->scatter(b->D, lanes, total, factor, rows, true);
+}
+
+// Task t: one panel of one key/value head.
+static void add_query_chunks(void *argument, int64_t task, int worker) {
+    (void)worker;
+    const Backward *b = argument;
+    int64_t stack = task / b->shape.panels;
+    add_panel_chunks(b, stack, stack, task % b->shape.panels);
+}
+
+// Task t: all of one stack.
+static void backward_stack(void *argument, int64_t task, int worker) {
+    Backward *b = argument;
+    KeyBlock block = block_of(b, worker);
+    int64_t slot = b->slots < b->shape.stacks ? worker % b->threads : task;
+    hone_attention_prepare_stack(b, task, slot, worker);
+    chunk_of_stack(b, &block, task, slot, 0);
+    for (int64_t panel = 0; panel < b->shape.panels; panel++)
+        add_panel_chunks(b, task, slot, panel);
 }
 
 // d_sinks_h −= Σ_i D_i · e^(sink_h − lse_i), over the batch and the queries in order. Task t: head
@@ -442,6 +463,10 @@ void hone_attention_f32_backward(const KernelContext *kc, const AttentionArgs *a
     ThreadPool *pool = hone_attention_pool(kc, &b.shape);
     for (int64_t strip = 0; b.bounds && strip < b.shape.strips; strip++)
         hone_attention_bounds(&b.shape, strip, &b.bounds[strip]);
+    if (b.whole_stacks) {
+        hone_pool_run(pool, b.shape.stacks, backward_stack, &b);
+        return;
+    }
     hone_pool_run(pool, b.shape.stacks * attention_ceiling(b.shape.panels, BLOCK_PANELS),
                   hone_attention_prepare_queries, &b);
     if (b.modifies)

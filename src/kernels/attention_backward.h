@@ -8,20 +8,23 @@
 typedef struct Backward {
     AttentionShape shape;
     const AttentionTable *table;
-    int64_t D, E;                  // head_size, value_size
-    int64_t D_columns, E_columns;  // panels of columns: D/16, E/16 rounded up
-    int64_t chunks, chunk_keys;    // chunks of the keys, and keys of one
-    int64_t block_keys;            // keys of a block
-    int64_t padded;                // rows of all panels
+    int64_t D, E;                 // head_size, value_size
+    int64_t D_columns, E_columns; // panels of columns: D/16, E/16 rounded up
+    int64_t chunks, chunk_keys;   // chunks of the keys, and keys of one
+    int64_t block_keys;           // keys of a block
+    int64_t padded;               // rows of all panels
+    // A task does all of its stack, so that what it packs stays in its own cache.
+    bool whole_stacks;
+    int64_t slots;                 // packed at once: each stack's, or each worker's when whole
     StripBounds *bounds;           // (strips)
-    uint8_t *infinite_rows;        // (stacks, panels): NaN or infinity in q or d_o
-    float *Q, *dO;                 // (stacks, panels, D or E, HONE_PANEL); Q · scale
-    float *Q_columns, *dO_columns; // (stacks, D_columns or E_columns, padded, HONE_PANEL)
-    float *lse, *product_sum;      // (stacks, padded): lse, and Σ_c dO · O
-    float *norm;                   // (stacks, padded): 1 but where lse is too large to be exact
-    uint8_t *normed;               // (stacks, panels): some norm is not 1
-    uint8_t *touched;              // (stacks, chunks, panels): the chunk's dQ panel was written
-    float *dQ;                     // (stacks, chunks, panels, D, HONE_PANEL)
+    uint8_t *infinite_rows;        // (slots, panels): NaN or infinity in q or d_o
+    float *Q, *dO;                 // (slots, panels, D or E, HONE_PANEL); Q · scale
+    float *Q_columns, *dO_columns; // (slots, D_columns or E_columns, padded, HONE_PANEL)
+    float *lse, *product_sum;      // (slots, padded): lse, and Σ_c dO · O
+    float *norm;                   // (slots, padded): 1 but where lse is too large to be exact
+    uint8_t *normed;               // (slots, panels): some norm is not 1
+    uint8_t *touched;              // (slots, chunks, panels): the chunk's dQ panel was written
+    float *dQ;                     // (slots, chunks, panels, D, HONE_PANEL)
     float *workers;
     int64_t worker; // floats of one worker's scratch
     int64_t extra;  // what of it modifies scores
@@ -35,6 +38,8 @@ typedef struct Backward {
 // Task t of a pool, argument a Backward *: BLOCK_PANELS panels of one stack, q, d_o, lse and D
 // packed for all the products.
 void hone_attention_prepare_queries(void *argument, int64_t task, int worker);
+// The same for all panels of a stack, into a slot, normalised as below where b->modifies.
+void hone_attention_prepare_stack(Backward *b, int64_t stack, int64_t slot, int worker);
 // Task t: one panel of one stack, after all have been prepared. Where a mask of finfo.min leaves
 // lse so large that the logarithm of the sum is lost in it, p = e^(s − lse) does not sum to 1: norm
 // is 1 over what it sums to.

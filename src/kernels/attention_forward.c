@@ -8,14 +8,21 @@
 #include <string.h>
 
 enum {
-    PACKED_PANELS = 12, // from this many panels on, each key is read often enough to be packed
-    PART_KEYS = 1024,   // keys of one part where few queries meet many keys (decoding)
+    PACKED_PANELS = 2, // from this many panels on, each key is read often enough to be packed
+    PART_KEYS = 1024,  // keys of one part where few queries meet many keys (decoding)
     MOST_PARTS = 32,
     WINDOW_KEYS = 512,   // keys and values of a window stay in L2 for all panels of a block
-    STEP_KEYS = 128,     // scores of a step stay in L1
+    STEP_KEYS = 132,     // scores of a step stay in L1; whole register tiles of six keys
     PREPARED_KEYS = 128, // keys of one task of preparation
     VALUES_PAD = 16,     // floats: keeps rows of a power-of-two length out of each other's way
 };
+
+// Where the left sides of both products lie from key `origin` on, packed or not: K (keys, D) and
+// Vᵀ (E, keys).
+typedef struct KeySource {
+    PanelOperand K, Vt;
+    int64_t origin;
+} KeySource;
 
 // Running softmax of one panel: O (value_size, HONE_PANEL) is not yet divided by the sum.
 typedef struct PanelState {
@@ -25,16 +32,17 @@ typedef struct PanelState {
 typedef struct Forward {
     AttentionShape shape;
     const AttentionTable *table;
-    int64_t blocks; // of BLOCK_PANELS panels, for each key/value head
-    int64_t parts;  // the keys are cut into; above 1 there is one block
-    bool packed;
+    int64_t blocks;           // of BLOCK_PANELS panels, for each key/value head
+    int64_t parts;            // the keys are cut into; above 1 there is one block
+    bool packed;              // all keys of a stack, for all its blocks
+    bool packs_windows;       // a task packs what it reads: there is one block
     StripBounds *bounds;      // (strips)
     uint8_t *infinite_values; // (stacks, strips): some value is NaN or infinite
     float *K;                 // (stacks, keys, head_size) when packed
     float *Vt;                // (stacks, value_size, values_ld) when packed
-    int64_t values_ld;
-    float *partial; // (stacks, parts, panels, state) when parts > 1
-    int64_t state;  // floats of one PanelState
+    int64_t values_ld;        // of a window when packs_windows
+    float *partial;           // (stacks, parts, panels, state) when parts > 1
+    int64_t state;            // floats of one PanelState
     float *workers;
     int64_t worker, extra; // floats of one worker's scratch, and what of it modifies scores
     bool hides;            // some key may be hidden from some query
@@ -47,17 +55,22 @@ static size_t lay_out(Forward *f, const KernelContext *kc, const AttentionArgs *
     const AttentionShape *shape = &f->shape;
     int64_t D = args->head_size, E = args->value_size, stacks = shape->stacks;
     f->blocks = attention_ceiling(shape->panels, BLOCK_PANELS);
-    f->packed = shape->panels >= PACKED_PANELS;
+    f->packed = f->blocks > 1;
+    f->packs_windows = !f->packed && shape->panels >= PACKED_PANELS;
     f->parts = 1;
-    if (f->blocks == 1 && !f->packed) f->parts = attention_ceiling(args->keys, PART_KEYS);
+    if (f->blocks == 1) f->parts = attention_ceiling(args->keys, PART_KEYS);
     if (f->parts > MOST_PARTS) f->parts = MOST_PARTS;
     if (f->parts < 1) f->parts = 1;
-    f->values_ld = attention_ceiling(args->keys, HONE_PANEL) * HONE_PANEL + VALUES_PAD;
+    int64_t window = args->keys < WINDOW_KEYS ? args->keys : WINDOW_KEYS;
+    int64_t columns = f->packs_windows ? window : args->keys;
+    f->values_ld = attention_ceiling(columns, HONE_PANEL) * HONE_PANEL + VALUES_PAD;
     f->state = (2 + E) * HONE_PANEL;
     f->extra = hone_attention_modify_floats(args, STEP_KEYS);
     // One step's scores, what modifies them, and twice a bit a score of what dropout keeps.
     f->worker = BLOCK_PANELS * (D * HONE_PANEL + f->state) + STEP_KEYS * HONE_PANEL + f->extra +
                 (args->dropout > 0 ? STEP_KEYS : 0);
+    if (f->packs_windows) f->worker += window * D + E * f->values_ld;
+    f->worker = attention_ceiling(f->worker, HONE_PANEL) * HONE_PANEL;
     f->hides = args->begin || hone_attention_masked(args);
     f->threads = hone_pool_threads(kc->pool);
 
@@ -82,21 +95,20 @@ static PanelState state_at(float *floats) {
     return (PanelState){floats, floats + HONE_PANEL, floats + 2 * HONE_PANEL};
 }
 
-// Keys as they lie and values transposed, so that the left side of both products runs along its
-// rows.
-static void pack_keys(const Forward *f, int64_t stack, int64_t start, int64_t stop) {
+// K (…, head_size) ← the keys [start, stop) as they lie; Vt (value_size, values_ld) ← their values
+// transposed: the left side of both products runs along its rows.
+static void pack_keys(const Forward *f, int64_t stack, int64_t start, int64_t stop, float *K,
+                      float *Vt) {
     const AttentionArgs *args = f->shape.args;
-    int64_t D = args->head_size, E = args->value_size;
-    for (int64_t key = start; key < stop; key++)
-        memcpy(f->K + (stack * args->keys + key) * D,
-               attention_key_row(&f->shape, args->k, stack, key), (size_t)D * sizeof *f->K);
-    for (int64_t key = start; key < stop; key += HONE_PANEL) {
+    int64_t D = args->head_size;
+    for (int64_t key = start; key < stop; key++, K += D)
+        memcpy(K, attention_key_row(&f->shape, args->k, stack, key), (size_t)D * sizeof *K);
+    for (int64_t key = start; key < stop; key += HONE_PANEL, Vt += HONE_PANEL) {
         int lanes = (int)(stop - key < HONE_PANEL ? stop - key : HONE_PANEL);
         const float *rows[HONE_PANEL];
         for (int n = 0; n < lanes; n++)
             rows[n] = attention_key_row(&f->shape, args->v, stack, key + n);
-        f->table->gather(E, lanes, rows, 1.0f, f->Vt + stack * E * f->values_ld + key,
-                         f->values_ld);
+        f->table->gather(args->value_size, lanes, rows, 1.0f, Vt, f->values_ld);
     }
 }
 
@@ -108,7 +120,9 @@ static void prepare_keys(void *argument, int64_t task, int worker) {
     int64_t tasks = attention_ceiling(args->keys, PREPARED_KEYS), stack = task / tasks;
     int64_t start = task % tasks * PREPARED_KEYS, stop = start + PREPARED_KEYS;
     if (stop > args->keys) stop = args->keys;
-    if (f->packed) pack_keys(f, stack, start, stop);
+    if (f->packed)
+        pack_keys(f, stack, start, stop, f->K + (stack * args->keys + start) * args->head_size,
+                  f->Vt + stack * args->value_size * f->values_ld + start);
     if (!f->hides) return;
     for (int64_t strip = start / STRIP; strip * STRIP < stop; strip++) {
         if (f->bounds && stack == 0) hone_attention_bounds(&f->shape, strip, &f->bounds[strip]);
@@ -122,31 +136,57 @@ static void prepare_keys(void *argument, int64_t task, int worker) {
     }
 }
 
-static PanelOperand keys_operand(const Forward *f, int64_t stack, int64_t key) {
+// All keys of a stack, packed beforehand or where the caller has them.
+static KeySource keys_of(const Forward *f, int64_t stack) {
     const AttentionArgs *args = f->shape.args;
-    int64_t D = args->head_size;
-    if (f->packed) return (PanelOperand){f->K + (stack * args->keys + key) * D, D, 1};
-    return (PanelOperand){attention_key_row(&f->shape, args->k, stack, key), args->k.row, 1};
-}
-
-// Vᵀ from key on.
-static PanelOperand values_operand(const Forward *f, int64_t stack, int64_t key) {
-    const AttentionArgs *args = f->shape.args;
+    int64_t D = args->head_size, E = args->value_size;
     if (f->packed)
-        return (PanelOperand){f->Vt + stack * args->value_size * f->values_ld + key, f->values_ld,
-                              1};
-    return (PanelOperand){attention_key_row(&f->shape, args->v, stack, key), 1, args->v.row};
+        return (KeySource){.K = {f->K + stack * args->keys * D, D, 1},
+                           .Vt = {f->Vt + stack * E * f->values_ld, f->values_ld, 1}};
+    return (KeySource){.K = {attention_key_row(&f->shape, args->k, stack, 0), args->k.row, 1},
+                       .Vt = {attention_key_row(&f->shape, args->v, stack, 0), 1, args->v.row}};
 }
 
-// factor = e^(old − new); false when no lane that has seen a key has a new maximum.
-static bool correction(const float old[HONE_PANEL], const float new[HONE_PANEL],
+// The keys of a window, packed into a worker's scratch.
+static KeySource packed_window(const Forward *f, int64_t stack, int64_t start, int64_t stop,
+                               float *scratch) {
+    int64_t D = f->shape.args->head_size;
+    float *K = scratch, *Vt = scratch + (stop - start) * D;
+    pack_keys(f, stack, start, stop, K, Vt);
+    return (KeySource){{K, D, 1}, {Vt, f->values_ld, 1}, start};
+}
+
+static PanelOperand keys_from(const KeySource *source, int64_t key) {
+    const PanelOperand *K = &source->K;
+    return (PanelOperand){K->data + (key - source->origin) * K->row, K->row, K->column};
+}
+
+static PanelOperand values_from(const KeySource *source, int64_t key) {
+    const PanelOperand *Vt = &source->Vt;
+    return (PanelOperand){Vt->data + (key - source->origin) * Vt->column, Vt->row, Vt->column};
+}
+
+// What a lane's scores are shifted by: any finite number where it has seen no key yet keeps
+// -infinity - shift from being NaN.
+static void shift_of(const float maximum[HONE_PANEL], float shift[HONE_PANEL]) {
+    for (int n = 0; n < HONE_PANEL; n++) shift[n] = maximum[n] == -INFINITY ? 0.0f : maximum[n];
+}
+
+// factor = e^(old − new), 0 for a lane that had seen no key.
+static void correction(const Forward *f, const float old[HONE_PANEL], const float new[HONE_PANEL],
                        float factor[HONE_PANEL]) {
-    bool grew = false;
-    for (int n = 0; n < HONE_PANEL; n++) {
-        factor[n] = old[n] == new[n] ? 1.0f : exp_flushed(old[n] - new[n]);
-        grew |= (old[n] != new[n]) & (old[n] != -INFINITY);
-    }
-    return grew;
+    float shift[HONE_PANEL], unused[HONE_PANEL] = {0};
+    PanelScores scores = {.S = factor, .ld = HONE_PANEL, .keys = 1};
+    memcpy(factor, old, HONE_PANEL * sizeof *factor);
+    shift_of(new, shift);
+    f->table->exponent(&scores, shift, unused);
+}
+
+// Does a lane that has seen a key have a new maximum?
+static bool grew(const float old[HONE_PANEL], const float new[HONE_PANEL]) {
+    bool some = false;
+    for (int n = 0; n < HONE_PANEL; n++) some |= (old[n] != new[n]) & (old[n] != -INFINITY);
+    return some;
 }
 
 // maximum ← max(maximum, visible scores of keys [start, stop)), -infinity written over the others.
@@ -171,6 +211,14 @@ static bool mask_and_maximum(const Forward *f, int64_t panel, PanelRange range, 
     return tested;
 }
 
+// Are the scores of a panel and the keys [start, stop) what the softmax takes, all of them?
+static bool plain_scores(const Forward *f, PanelRange range, int64_t start, int64_t stop) {
+    const AttentionArgs *args = f->shape.args;
+    if (args->softcap > 0 || args->slopes || args->mask.data) return false;
+    bool test;
+    return hone_attention_test_run(&f->shape, range, start, stop, &test) == stop && !test;
+}
+
 static bool values_finite(const Forward *f, int64_t stack, int64_t start, int64_t stop) {
     const uint8_t *infinite = f->infinite_values + stack * f->shape.strips;
     for (int64_t strip = start / STRIP; strip * STRIP < stop; strip++)
@@ -179,27 +227,32 @@ static bool values_finite(const Forward *f, int64_t stack, int64_t start, int64_
 }
 
 // One panel meets the keys [start, stop), at most STEP_KEYS. S is scratch.
-static void panel_step(const Forward *f, int64_t stack, int64_t panel, PanelRange range,
-                       int64_t start, int64_t stop, const float *Q, PanelState state, float *S) {
+static void panel_step(const Forward *f, const KeySource *source, int64_t stack, int64_t panel,
+                       PanelRange range, int64_t start, int64_t stop, const float *Q,
+                       PanelState state, float *S) {
     const AttentionArgs *args = f->shape.args;
     int64_t D = args->head_size, E = args->value_size, keys = stop - start;
-    f->table->product(keys, D, keys_operand(f, stack, start), Q, HONE_PANEL, S, HONE_PANEL, false);
-
+    PanelOperand K = keys_from(source, start);
     float maximum[HONE_PANEL], factor[HONE_PANEL], shift[HONE_PANEL];
     memcpy(maximum, state.maximum, sizeof maximum);
     ScoreTile tile = {&f->shape, f->table, stack, panel, start, keys, range.lanes, S, HONE_PANEL};
     float *bits_and_extra = S + STEP_KEYS * HONE_PANEL;
-    float *extra = bits_and_extra + (args->dropout > 0 ? STEP_KEYS : 0);
-    hone_attention_modify(&tile, NULL, NULL, extra);
-    bool tested = mask_and_maximum(f, panel, range, start, stop, S, maximum);
-    tested = tested || hone_attention_masked(args);
-    if (correction(state.maximum, maximum, factor)) {
+    bool tested = hone_attention_masked(args);
+    if (plain_scores(f, range, start, stop)) {
+        f->table->product(keys, D, K, Q, HONE_PANEL, S, HONE_PANEL, false, maximum);
+    } else {
+        f->table->product(keys, D, K, Q, HONE_PANEL, S, HONE_PANEL, false, NULL);
+        hone_attention_modify(&tile, NULL, NULL,
+                              bits_and_extra + (args->dropout > 0 ? STEP_KEYS : 0));
+        if (mask_and_maximum(f, panel, range, start, stop, S, maximum)) tested = true;
+    }
+    if (grew(state.maximum, maximum)) {
+        correction(f, state.maximum, maximum, factor);
         f->table->rescale(E, factor, state.O);
         f->table->rescale(1, factor, state.sum);
     }
     memcpy(state.maximum, maximum, sizeof maximum);
-    // A lane that has seen no key yet: any finite shift keeps -infinity - shift from being NaN.
-    for (int n = 0; n < HONE_PANEL; n++) shift[n] = maximum[n] == -INFINITY ? 0.0f : maximum[n];
+    shift_of(maximum, shift);
     PanelScores scores = {.S = S, .ld = HONE_PANEL, .keys = keys};
     f->table->exponent(&scores, shift, state.sum);
     if (args->dropout > 0) {
@@ -207,23 +260,24 @@ static void panel_step(const Forward *f, int64_t stack, int64_t panel, PanelRang
         hone_attention_keep(&tile, bits, bits + STEP_KEYS);
         f->table->select(keys, S, HONE_PANEL, bits, hone_attention_keep_factor(args));
     }
-    PanelOperand V = values_operand(f, stack, start);
+    PanelOperand V = values_from(source, start);
     if (tested && !values_finite(f, stack, start, stop))
         hone_attention_sparse_product(E, keys, V, S, HONE_PANEL, state.O, HONE_PANEL, true, false);
     else
-        f->table->product(E, keys, V, S, HONE_PANEL, state.O, HONE_PANEL, true);
+        f->table->product(E, keys, V, S, HONE_PANEL, state.O, HONE_PANEL, true, NULL);
 }
 
 // One panel meets the keys of a window, in steps of about the same length.
-static void panel_window(const Forward *f, int64_t stack, int64_t panel, PanelRange range,
-                         int64_t start, int64_t end, const float *Q, PanelState state, float *S) {
+static void panel_window(const Forward *f, const KeySource *source, int64_t stack, int64_t panel,
+                         PanelRange range, int64_t start, int64_t end, const float *Q,
+                         PanelState state, float *S) {
     for (int64_t stop; hone_attention_next_keys(&f->shape, range, end, &start, &stop);
          start = stop) {
         int64_t steps = attention_ceiling(stop - start, STEP_KEYS);
-        int64_t step = attention_ceiling(attention_ceiling(stop - start, steps), 4) * 4;
+        int64_t step = attention_ceiling(attention_ceiling(stop - start, steps), 12) * 12;
         for (int64_t next; start < stop; start = next) {
             next = start + step < stop ? start + step : stop;
-            panel_step(f, stack, panel, range, start, next, Q, state, S);
+            panel_step(f, source, stack, panel, range, start, next, Q, state, S);
         }
     }
 }
@@ -267,6 +321,8 @@ static void forward_block(void *argument, int64_t task, int worker) {
 
     float *Q = f->workers + worker % f->threads * f->worker;
     float *states = Q + BLOCK_PANELS * D * HONE_PANEL, *S = states + BLOCK_PANELS * f->state;
+    float *window = S + STEP_KEYS * HONE_PANEL + f->extra + (args->dropout > 0 ? STEP_KEYS : 0);
+    KeySource source = keys_of(f, stack);
     if (f->parts > 1) states = f->partial + (stack * f->parts + part) * f->shape.panels * f->state;
     PanelRange range[BLOCK_PANELS];
     for (int64_t p = 0; p < panels; p++) {
@@ -286,9 +342,10 @@ static void forward_block(void *argument, int64_t task, int worker) {
     PanelRange all = {range[0].first, range[panels - 1].last, 0};
     for (int64_t stop; hone_attention_next_keys(&f->shape, all, end, &start, &stop); start = stop) {
         if (stop > start + WINDOW_KEYS) stop = start + WINDOW_KEYS;
+        if (f->packs_windows) source = packed_window(f, stack, start, stop, window);
         for (int64_t p = 0; p < panels; p++)
-            panel_window(f, stack, panel + p, range[p], start, stop, Q + p * D * HONE_PANEL,
-                         state_at(states + p * f->state), S);
+            panel_window(f, &source, stack, panel + p, range[p], start, stop,
+                         Q + p * D * HONE_PANEL, state_at(states + p * f->state), S);
     }
     for (int64_t p = 0; f->parts == 1 && p < panels; p++)
         finish_panel(f, stack, panel + p, state_at(states + p * f->state));
@@ -306,8 +363,8 @@ static void join_parts(void *argument, int64_t task, int worker) {
         PanelState other = state_at(first + part * panels * f->state);
         float maximum[HONE_PANEL], kept[HONE_PANEL], added[HONE_PANEL];
         for (int n = 0; n < HONE_PANEL; n++) maximum[n] = fmaxf(total.maximum[n], other.maximum[n]);
-        correction(total.maximum, maximum, kept);
-        correction(other.maximum, maximum, added);
+        correction(f, total.maximum, maximum, kept);
+        correction(f, other.maximum, maximum, added);
         for (int n = 0; n < HONE_PANEL; n++) {
             total.sum[n] = total.sum[n] * kept[n] + other.sum[n] * added[n];
             total.maximum[n] = maximum[n];
@@ -327,8 +384,9 @@ static void weights_step(const Forward *f, const ScoreTile *tile, const float *Q
     PanelRange range = hone_attention_panel_range(&f->shape, tile->panel);
     float unused[HONE_PANEL], ones[HONE_PANEL], *rows[HONE_PANEL];
     int64_t stop = tile->start + tile->keys;
-    f->table->product(tile->keys, args->head_size, keys_operand(f, tile->stack, tile->start), Q,
-                      HONE_PANEL, tile->S, HONE_PANEL, false);
+    KeySource source = keys_of(f, tile->stack);
+    f->table->product(tile->keys, args->head_size, keys_from(&source, tile->start), Q, HONE_PANEL,
+                      tile->S, HONE_PANEL, false, NULL);
     hone_attention_modify(tile, NULL, NULL, extra);
     for (int n = 0; n < HONE_PANEL; n++) unused[n] = -INFINITY, ones[n] = 1.0f;
     mask_and_maximum(f, tile->panel, range, tile->start, stop, tile->S, unused);

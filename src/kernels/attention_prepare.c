@@ -8,15 +8,16 @@
 // ---- rows whose lse says too little -----------------------------------------------------------
 
 // A lane's scores for the keys [start, stop) of one panel, as the softmax takes them, into S.
-static void scores_again(const Backward *b, int64_t stack, int64_t panel, int64_t start,
-                         int64_t stop, float *S, float *extra) {
+static void scores_again(const Backward *b, int64_t stack, int64_t slot, int64_t panel,
+                         int64_t start, int64_t stop, float *S, float *extra) {
     const AttentionArgs *args = b->shape.args;
-    int64_t rows = stack * b->padded + panel * HONE_PANEL;
+    int64_t rows = slot * b->padded + panel * HONE_PANEL;
     PanelRange range = hone_attention_panel_range(&b->shape, panel);
     int32_t query[HONE_PANEL];
     hone_attention_lane_queries(&b->shape, panel, query);
     PanelOperand K = {attention_key_row(&b->shape, args->k, stack, start), args->k.row, 1};
-    b->table->product(stop - start, b->D, K, b->Q + rows * b->D, HONE_PANEL, S, HONE_PANEL, false);
+    b->table->product(stop - start, b->D, K, b->Q + rows * b->D, HONE_PANEL, S, HONE_PANEL, false,
+                      NULL);
     ScoreTile tile = {&b->shape,    b->table,    stack, panel,     start,
                       stop - start, range.lanes, S,     HONE_PANEL};
     hone_attention_modify(&tile, NULL, NULL, extra);
@@ -32,9 +33,9 @@ static void scores_again(const Backward *b, int64_t stack, int64_t panel, int64_
     b->table->maximum(&scores, unused);
 }
 
-static void normalise_panel(const Backward *b, int64_t stack, int64_t panel, float *S,
+static void normalise_panel(const Backward *b, int64_t stack, int64_t slot, int64_t panel, float *S,
                             float *extra) {
-    int64_t row = stack * b->padded + panel * HONE_PANEL, step = b->block_keys;
+    int64_t row = slot * b->padded + panel * HONE_PANEL, step = b->block_keys;
     const AttentionArgs *args = b->shape.args;
     bool large = false;
     for (int n = 0; n < HONE_PANEL; n++) {
@@ -42,12 +43,12 @@ static void normalise_panel(const Backward *b, int64_t stack, int64_t panel, flo
         large = large ||
                 (fabsf(b->lse[row + n]) >= HONE_LSE_EXACT && fabsf(b->lse[row + n]) < INFINITY);
     }
-    b->normed[stack * b->shape.panels + panel] = large;
+    b->normed[slot * b->shape.panels + panel] = large;
     if (!large) return;
     float sum[HONE_PANEL] = {0};
     for (int64_t start = 0; start < args->keys; start += step) {
         int64_t stop = start + step < args->keys ? start + step : args->keys;
-        scores_again(b, stack, panel, start, stop, S, extra);
+        scores_again(b, stack, slot, panel, start, stop, S, extra);
         for (int64_t k = 0; k < stop - start; k++)
             for (int n = 0; n < HONE_PANEL; n++)
                 sum[n] += exp_flushed(fminf(S[k * HONE_PANEL + n] - b->lse[row + n], 0.0f));
@@ -61,11 +62,17 @@ static void normalise_panel(const Backward *b, int64_t stack, int64_t panel, flo
     }
 }
 
-// Task t: one panel. The scores go where a task of the main pass would keep P.
-void hone_attention_normalise_panels(void *argument, int64_t task, int worker) {
-    Backward *b = argument;
+// The scores go where a task of the main pass would keep P.
+static void normalise_with(const Backward *b, int64_t stack, int64_t slot, int64_t panel,
+                           int worker) {
     float *S = b->workers + worker % b->threads * b->worker;
-    normalise_panel(b, task / b->shape.panels, task % b->shape.panels, S, S + b->worker - b->extra);
+    normalise_panel(b, stack, slot, panel, S, S + b->worker - b->extra);
+}
+
+void hone_attention_normalise_panels(void *argument, int64_t task, int worker) {
+    const Backward *b = argument;
+    int64_t stack = task / b->shape.panels;
+    normalise_with(b, stack, stack, task % b->shape.panels, worker);
 }
 
 // ---- preparation -------------------------------------------------------------------------------
@@ -94,10 +101,10 @@ static void pack_columns(const Backward *b, int64_t row, int64_t count, const fl
 }
 
 // q, d_o, lse and D of one panel, packed for all the products.
-static void prepare_panel(Backward *b, int64_t stack, int64_t panel) {
+static void prepare_panel(Backward *b, int64_t stack, int64_t slot, int64_t panel) {
     const AttentionArgs *args = b->shape.args;
     PanelRange range = hone_attention_panel_range(&b->shape, panel);
-    int64_t rows = stack * b->padded, row = panel * HONE_PANEL;
+    int64_t rows = slot * b->padded, row = panel * HONE_PANEL;
     float *q[HONE_PANEL], *o[HONE_PANEL], *d_o[HONE_PANEL];
     const float *sources[HONE_PANEL];
     hone_attention_lane_rows(&b->shape, stack, panel, args->q, q);
@@ -121,7 +128,7 @@ static void prepare_panel(Backward *b, int64_t stack, int64_t panel) {
             finite = finite && hone_attention_row_finite(q[n], b->D) &&
                      hone_attention_row_finite(d_o[n], b->E);
     }
-    if (b->infinite_rows) b->infinite_rows[stack * b->shape.panels + panel] = !finite;
+    if (b->infinite_rows) b->infinite_rows[slot * b->shape.panels + panel] = !finite;
 }
 
 void hone_attention_prepare_queries(void *argument, int64_t task, int worker) {
@@ -130,5 +137,11 @@ void hone_attention_prepare_queries(void *argument, int64_t task, int worker) {
     int64_t blocks = attention_ceiling(b->shape.panels, BLOCK_PANELS);
     int64_t panel = task % blocks * BLOCK_PANELS;
     for (int p = 0; p < BLOCK_PANELS && panel < b->shape.panels; p++, panel++)
-        prepare_panel(b, task / blocks, panel);
+        prepare_panel(b, task / blocks, task / blocks, panel);
+}
+
+void hone_attention_prepare_stack(Backward *b, int64_t stack, int64_t slot, int worker) {
+    for (int64_t panel = 0; panel < b->shape.panels; panel++) prepare_panel(b, stack, slot, panel);
+    for (int64_t panel = 0; b->modifies && panel < b->shape.panels; panel++)
+        normalise_with(b, stack, slot, panel, worker);
 }

@@ -35,8 +35,9 @@ typedef struct DropoutCounter {
 
 typedef struct AttentionTable {
     // C (M, HONE_PANEL) = [C +] A (M,K) · B (K, HONE_PANEL); rows of B and C are ldb and ldc apart.
+    // highest (HONE_PANEL) or NULL: highest ← max(highest, C), in which NaN is no maximum.
     void (*product)(int64_t M, int64_t K, PanelOperand A, const float *B, int64_t ldb, float *C,
-                    int64_t ldc, bool accumulate);
+                    int64_t ldc, bool accumulate, float *highest);
     // S ← -infinity where unseen; maximum ← max(maximum, S). A NaN in S stays and is no maximum.
     void (*maximum)(const PanelScores *scores, float maximum[HONE_PANEL]);
     // S ← e^(S − shift), a true zero for -infinity; sum += Σ_keys S. S ≤ shift or NaN.

@@ -13,7 +13,8 @@ enum { LANES = 8 };
 // ---- product -----------------------------------------------------------------------------------
 
 // C (rows, 16) = [C +] A (rows,K) · B (K, 16) for six rows, and four; from is where the sums
-// begin, C or NULL for zeros.
+// begin, C or NULL for zeros. highest ← max(highest, C) unless it is NULL; a sum that is NaN is no
+// maximum, by the order of the operands.
 // clang-format off
 #define LOAD_ROW(low, high)                                                                        \
     "vmovups (%[from]), %%ymm" low "\n\t"                                                          \
@@ -24,6 +25,10 @@ enum { LANES = 8 };
     "vmovups %%ymm" low ", (%[out])\n\t"                                                           \
     "vmovups %%ymm" high ", 32(%[out])\n\t"                                                        \
     "add %[ldc], %[out]\n\t"
+
+#define HIGHEST_ROW(low, high)                                                                     \
+    "vmaxps %%ymm12, %%ymm" low ", %%ymm12\n\t"                                                    \
+    "vmaxps %%ymm13, %%ymm" high ", %%ymm13\n\t"
 
 #define TILE(ROWS, STEP, A_IN, WAYS, way)                                                          \
     __asm__ volatile(                                                                              \
@@ -36,15 +41,26 @@ enum { LANES = 8 };
         "2:\n\t"                                                                                   \
         TILE_LOOP(STEP, A_IN, A_IN##_ADVANCE)                                                      \
         ROWS(STORE_ROW)                                                                            \
+        "mov %[highest], %[out]\n\t"                                                               \
+        "test %[out], %[out]\n\t"                                                                  \
+        "jz 7f\n\t"                                                                                \
+        "vmovups (%[out]), %%ymm12\n\t"                                                            \
+        "vmovups 32(%[out]), %%ymm13\n\t"                                                          \
+        ROWS(HIGHEST_ROW)                                                                          \
+        "vmovups %%ymm12, (%[out])\n\t"                                                            \
+        "vmovups %%ymm13, 32(%[out])\n"                                                            \
+        "7:\n\t"                                                                                   \
         : [a] "+r"(a), [b] "+r"(b), [from] "+r"(from), [out] "+r"(C), [fours] "+r"(fours),         \
           [ones] "+r"(ones)                                                                        \
-        : WAYS(way), TILE_B_WAYS(ldb * bytes), [ldc] "m"(ldc_bytes)                                \
+        : WAYS(way), TILE_B_WAYS(ldb * bytes), [ldc] "m"(ldc_bytes),                               \
+          [highest] "m"(highest)                                                                   \
         : TILE_CLOBBERS)
 // clang-format on
 
 static inline __attribute__((always_inline)) void tile(int rows, int64_t K, const float *a,
                                                        PanelOperand A, const float *b, int64_t ldb,
-                                                       float *C, int64_t ldc, bool accumulate) {
+                                                       float *C, int64_t ldc, bool accumulate,
+                                                       float *highest) {
     const int64_t bytes = sizeof(float);
     int64_t fours = K / 4, ones = K % 4, ldc_bytes = ldc * bytes;
     float *from = accumulate ? C : NULL;
@@ -62,7 +78,7 @@ static inline __attribute__((always_inline)) void tile(int rows, int64_t K, cons
 static inline __attribute__((always_inline)) void tile_rest(int rows, int64_t K, const float *a,
                                                             PanelOperand A, const float *b,
                                                             int64_t ldb, float *C, int64_t ldc,
-                                                            bool accumulate) {
+                                                            bool accumulate, float *highest) {
     __m256 s[3][2];
     for (int m = 0; m < rows; m++)
         for (int n = 0; n < 2; n++)
@@ -76,26 +92,31 @@ static inline __attribute__((always_inline)) void tile_rest(int rows, int64_t K,
         }
     }
     for (int m = 0; m < rows; m++)
-        for (int n = 0; n < 2; n++) _mm256_storeu_ps(C + m * ldc + n * LANES, s[m][n]);
+        for (int n = 0; n < 2; n++) {
+            _mm256_storeu_ps(C + m * ldc + n * LANES, s[m][n]);
+            if (!highest) continue;
+            __m256 most = _mm256_loadu_ps(highest + n * LANES);
+            _mm256_storeu_ps(highest + n * LANES, _mm256_max_ps(s[m][n], most));
+        }
 }
 
 static void product(int64_t M, int64_t K, PanelOperand A, const float *B, int64_t ldb, float *C,
-                    int64_t ldc, bool accumulate) {
+                    int64_t ldc, bool accumulate, float *highest) {
     const float *a = A.data;
     // Eight rows go as twice four: six and two would leave the units idle for two rows.
     for (; M >= 6 && M != 8; M -= 6, a += 6 * A.row, C += 6 * ldc)
-        tile(6, K, a, A, B, ldb, C, ldc, accumulate);
+        tile(6, K, a, A, B, ldb, C, ldc, accumulate, highest);
     for (; M >= 4; M -= 4, a += 4 * A.row, C += 4 * ldc)
-        tile(4, K, a, A, B, ldb, C, ldc, accumulate);
+        tile(4, K, a, A, B, ldb, C, ldc, accumulate, highest);
     switch (M) {
     case 1:
-        tile_rest(1, K, a, A, B, ldb, C, ldc, accumulate);
+        tile_rest(1, K, a, A, B, ldb, C, ldc, accumulate, highest);
         break;
     case 2:
-        tile_rest(2, K, a, A, B, ldb, C, ldc, accumulate);
+        tile_rest(2, K, a, A, B, ldb, C, ldc, accumulate, highest);
         break;
     case 3:
-        tile_rest(3, K, a, A, B, ldb, C, ldc, accumulate);
+        tile_rest(3, K, a, A, B, ldb, C, ldc, accumulate, highest);
         break;
     default:
         break;

@@ -11,10 +11,11 @@
 enum { MOST_ROWS = 16 };
 
 // C (rows, 16) = [C +] A · B: a sum for each row, and a broadcast straight from memory. rows is a
-// constant at each call.
+// constant at each call. highest ← max(highest, C) unless it is NULL; NaN is no maximum.
 static inline __attribute__((always_inline)) void tile(int rows, int64_t K, const float *a,
                                                        PanelOperand A, const float *B, int64_t ldb,
-                                                       float *C, int64_t ldc, bool accumulate) {
+                                                       float *C, int64_t ldc, bool accumulate,
+                                                       float *highest) {
     __m512 sums[MOST_ROWS];
     const float *fours[MOST_ROWS / 4]; // every fourth row: the three after it are a short way off
     for (int m = 0; m < rows; m++)
@@ -28,26 +29,30 @@ static inline __attribute__((always_inline)) void tile(int rows, int64_t K, cons
         for (int m = 0; m < rows; m += 4) fours[m / 4] += A.column;
     }
     for (int m = 0; m < rows; m++) _mm512_storeu_ps(C + m * ldc, sums[m]);
+    if (!highest) return;
+    __m512 most = _mm512_loadu_ps(highest);
+    for (int m = 0; m < rows; m++) most = _mm512_max_ps(sums[m], most);
+    _mm512_storeu_ps(highest, most);
 }
 
 static void product(int64_t M, int64_t K, PanelOperand A, const float *B, int64_t ldb, float *C,
-                    int64_t ldc, bool accumulate) {
+                    int64_t ldc, bool accumulate, float *highest) {
     const float *a = A.data;
     for (; M >= 16; M -= 16, a += 16 * A.row, C += 16 * ldc)
-        tile(16, K, a, A, B, ldb, C, ldc, accumulate);
+        tile(16, K, a, A, B, ldb, C, ldc, accumulate, highest);
     for (; M >= 8; M -= 8, a += 8 * A.row, C += 8 * ldc)
-        tile(8, K, a, A, B, ldb, C, ldc, accumulate);
+        tile(8, K, a, A, B, ldb, C, ldc, accumulate, highest);
     for (; M >= 4; M -= 4, a += 4 * A.row, C += 4 * ldc)
-        tile(4, K, a, A, B, ldb, C, ldc, accumulate);
+        tile(4, K, a, A, B, ldb, C, ldc, accumulate, highest);
     switch (M) {
     case 1:
-        tile(1, K, a, A, B, ldb, C, ldc, accumulate);
+        tile(1, K, a, A, B, ldb, C, ldc, accumulate, highest);
         break;
     case 2:
-        tile(2, K, a, A, B, ldb, C, ldc, accumulate);
+        tile(2, K, a, A, B, ldb, C, ldc, accumulate, highest);
         break;
     case 3:
-        tile(3, K, a, A, B, ldb, C, ldc, accumulate);
+        tile(3, K, a, A, B, ldb, C, ldc, accumulate, highest);
         break;
     default:
         break;

@@ -41,8 +41,22 @@ static inline __attribute__((always_inline)) void tile(int rows, int64_t K, cons
         for (int n = 0; n < 2; n++) store(C + m * ldc + n * LANES, sum[m][n]);
 }
 
+static void maximum(const PanelScores *scores, float highest[HONE_PANEL]) {
+    for (int64_t k = 0; k < scores->keys; k++) {
+        float *S = scores->S + k * scores->ld;
+        if (scores->begin) {
+            int32_t begin = scores->begin[k], end = scores->end[k];
+            for (int n = 0; n < HONE_PANEL; n++) {
+                bool seen = scores->query[n] >= begin && scores->query[n] < end;
+                S[n] = seen ? S[n] : -INFINITY;
+            }
+        }
+        for (int n = 0; n < HONE_PANEL; n++) highest[n] = S[n] > highest[n] ? S[n] : highest[n];
+    }
+}
+
 static void product(int64_t M, int64_t K, PanelOperand A, const float *B, int64_t ldb, float *C,
-                    int64_t ldc, bool accumulate) {
+                    int64_t ldc, bool accumulate, float *highest) {
     for (int64_t m = 0; m < M; m += 4) {
         const float *a = A.data + m * A.row;
         for (int n = 0; n < HONE_PANEL; n += HALF) {
@@ -63,20 +77,9 @@ static void product(int64_t M, int64_t K, PanelOperand A, const float *B, int64_
             }
         }
     }
-}
-
-static void maximum(const PanelScores *scores, float highest[HONE_PANEL]) {
-    for (int64_t k = 0; k < scores->keys; k++) {
-        float *S = scores->S + k * scores->ld;
-        if (scores->begin) {
-            int32_t begin = scores->begin[k], end = scores->end[k];
-            for (int n = 0; n < HONE_PANEL; n++) {
-                bool seen = scores->query[n] >= begin && scores->query[n] < end;
-                S[n] = seen ? S[n] : -INFINITY;
-            }
-        }
-        for (int n = 0; n < HONE_PANEL; n++) highest[n] = S[n] > highest[n] ? S[n] : highest[n];
-    }
+    if (!highest) return;
+    PanelScores scores = {.S = C, .ld = ldc, .keys = M};
+    maximum(&scores, highest);
 }
 
 static void exponent(const PanelScores *scores, const float shift[HONE_PANEL],
