@@ -90,6 +90,19 @@ static int bench_attention(HoneContext *context, const BenchOptions *given) {
     return EXIT_DONE;
 }
 
+static int bench_layer(HoneContext *context, const BenchOptions *given) {
+    int64_t s[4];
+    if (!sizes_of(given, "32,10,64,64", "B,N,C,U (batch, length, channels, units)", s, 4))
+        return EXIT_USAGE;
+    const HoneSelfAttentionOptions options = {
+        .batch = s[0], .length = s[1], .channels = s[2], .units = (int)s[3]};
+    HoneSpeed speed;
+    hone_status status = hone_bench_self_attention(context, &options, given->seconds, &speed);
+    if (status != HONE_OK) return report_failure("bench", context, status);
+    print_speed(given, "layer", &speed);
+    return EXIT_DONE;
+}
+
 static int bench_matmul(HoneContext *context, const BenchOptions *given) {
     int64_t s[3];
     if (!sizes_of(given, "1024,1536,576", "M,N,K", s, 3)) return EXIT_USAGE;
@@ -120,7 +133,8 @@ int command_bench(int argc, char **argv) {
     BenchOptions given = {.dtype = "f32", .seconds = 2};
     Option options[16] = {
         {"shape", OPTION_TEXT, &given.shape, "N,N,…",
-         "attention: B,H,K,Nq,Nk,D (1,8,8,1024,1024,64); matmul: M,N,K (1024,1536,576)"},
+         "attention: B,H,K,Nq,Nk,D (1,8,8,1024,1024,64); layer: B,N,C,U (32,10,64,64); matmul: "
+         "M,N,K (1024,1536,576)"},
         {"causal", OPTION_FLAG, &given.causal, NULL, "attention: a query sees no later key"},
         {"window", OPTION_COUNT, &given.window, "W", "attention: the last W keys only"},
         {"mask", OPTION_TEXT, &given.mask, "M", "attention: float, boolean, gradient"},
@@ -130,7 +144,7 @@ int command_bench(int argc, char **argv) {
     };
     Command command = {.name = "bench",
                        .summary = "Speeds beside the processor's own peak, measured in turns.",
-                       .usage = "hone bench attention|matmul|all [--shape N,…] [--json]",
+                       .usage = "hone bench attention|layer|matmul|all [--shape N,…] [--json]",
                        .options = options,
                        .option_count = 7 + common_options(&given.common, options + 7),
                        .positional = "what",
@@ -139,21 +153,23 @@ int command_bench(int argc, char **argv) {
     if (status >= 0) return status;
     bool all = given.what && strcmp(given.what, "all") == 0;
     bool attention = all || (given.what && strcmp(given.what, "attention") == 0);
+    bool layer = all || (given.what && strcmp(given.what, "layer") == 0);
     bool matmul = all || (given.what && strcmp(given.what, "matmul") == 0);
-    if (!attention && !matmul) {
+    if (!attention && !layer && !matmul) {
         fprintf(stderr, "hone bench: %s%s%s (usage: %s)\n",
                 given.what ? "no benchmark \"" : "of what", given.what ? given.what : "?",
                 given.what ? "\"" : "", command.usage);
         return EXIT_USAGE;
     }
     if (all && given.shape) {
-        fprintf(stderr, "hone bench: --shape belongs to attention or matmul, not to all\n");
+        fprintf(stderr, "hone bench: --shape belongs to attention, layer or matmul, not to all\n");
         return EXIT_USAGE;
     }
     if (!known_words(&given)) return EXIT_USAGE;
     HoneContext *context = open_context("bench", &given.common, &status);
     if (!context) return status;
     status = attention ? bench_attention(context, &given) : EXIT_DONE;
+    if (layer && status == EXIT_DONE) status = bench_layer(context, &given);
     if (matmul && status == EXIT_DONE) status = bench_matmul(context, &given);
     hone_context_free(context);
     return status;

@@ -335,8 +335,22 @@ static void add_to_gradients(const Backward *b, const KeyBlock *block) {
         float *dv = attention_key_row(&b->shape, args->dv, block->stack, key);
         const float *dK = block->dK + j * b->D_columns * HONE_PANEL;
         const float *dV = block->dV + j * b->E_columns * HONE_PANEL;
+        if (args->overwrites) {
+            for (int64_t c = 0; c < b->D; c++) dk[c] = args->scale * dK[c];
+            memcpy(dv, dV, (size_t)b->E * sizeof *dv);
+            continue;
+        }
         for (int64_t c = 0; c < b->D; c++) dk[c] += args->scale * dK[c];
         for (int64_t c = 0; c < b->E; c++) dv[c] += dV[c];
+    }
+}
+
+// dk and dv of keys that no query sees.
+static void clear_keys(const Backward *b, int64_t stack, int64_t start, int64_t end) {
+    const AttentionArgs *args = b->shape.args;
+    for (int64_t key = start; key < end && args->overwrites; key++) {
+        memset(attention_key_row(&b->shape, args->dk, stack, key), 0, (size_t)b->D * sizeof(float));
+        memset(attention_key_row(&b->shape, args->dv, stack, key), 0, (size_t)b->E * sizeof(float));
     }
 }
 
@@ -371,7 +385,10 @@ static void chunk_of_stack(const Backward *b, KeyBlock *block, int64_t stack, in
         block->keys = end - block->start < most ? end - block->start : most;
         int64_t panel, stop;
         live_panels(&b->shape, block, &panel, &stop);
-        if (panel >= stop) continue;
+        if (panel >= stop) {
+            clear_keys(b, stack, block->start, block->start + block->keys);
+            continue;
+        }
         pack_keys(b, block);
         for (; panel < stop; panel += BLOCK_PANELS)
             block_pair(b, block, panel,
@@ -392,7 +409,17 @@ static void backward_chunk(void *argument, int64_t task, int worker) {
         for (int64_t c = chunk; c < chunks_end; c++) chunk_of_stack(b, &block, s, s, c);
 }
 
-// dq of one panel += scale · Σ_chunks dQ, chunks in order.
+// dq of a panel that sees no key.
+static void clear_queries(const Backward *b, int64_t stack, int64_t panel) {
+    const AttentionArgs *args = b->shape.args;
+    float *rows[HONE_PANEL];
+    int lanes = hone_attention_panel_range(&b->shape, panel).lanes;
+    hone_attention_lane_rows(&b->shape, stack, panel, args->dq, rows);
+    for (int n = 0; n < lanes && args->overwrites; n++)
+        memset(rows[n], 0, (size_t)b->D * sizeof(float));
+}
+
+// dq of one panel [+]= scale · Σ_chunks dQ, chunks in order.
 static void add_panel_chunks(const Backward *b, int64_t stack, int64_t slot, int64_t panel) {
     int64_t size = b->D * HONE_PANEL;
     float *total = NULL;
@@ -405,12 +432,16 @@ static void add_panel_chunks(const Backward *b, int64_t stack, int64_t slot, int
         else
             total = dQ;
     }
-    if (!total) return;
+    if (!total) {
+        clear_queries(b, stack, panel);
+        return;
+    }
+    const AttentionArgs *args = b->shape.args;
     float factor[HONE_PANEL], *rows[HONE_PANEL];
-    for (int n = 0; n < HONE_PANEL; n++) factor[n] = b->shape.args->scale;
-    hone_attention_lane_rows(&b->shape, stack, panel, b->shape.args->dq, rows);
+    for (int n = 0; n < HONE_PANEL; n++) factor[n] = args->scale;
+    hone_attention_lane_rows(&b->shape, stack, panel, args->dq, rows);
     int lanes = hone_attention_panel_range(&b->shape, panel).lanes;
-    b->table->scatter(b->D, lanes, total, factor, rows, true);
+    b->table->scatter(b->D, lanes, total, factor, rows, !args->overwrites);
 }
 
 // Task t: one panel of one key/value head.
@@ -450,6 +481,16 @@ static void add_sink_gradients(void *argument, int64_t task, int worker) {
     args->d_sinks[task] -= (float)sum;
 }
 
+// Where nobody sees anybody.
+static void clear_gradients(const AttentionArgs *args) {
+    const Backward b = {
+        .shape = hone_attention_shape(args), .D = args->head_size, .E = args->value_size};
+    for (int64_t stack = 0; stack < b.shape.stacks; stack++) {
+        clear_keys(&b, stack, 0, args->keys);
+        for (int64_t panel = 0; panel < b.shape.panels; panel++) clear_queries(&b, stack, panel);
+    }
+}
+
 size_t hone_attention_f32_backward_scratch(const KernelContext *kc, const AttentionArgs *args) {
     Backward b;
     return lay_out(&b, kc, args, NULL);
@@ -457,9 +498,12 @@ size_t hone_attention_f32_backward_scratch(const KernelContext *kc, const Attent
 
 void hone_attention_f32_backward(const KernelContext *kc, const AttentionArgs *args,
                                  void *scratch) {
+    if (args->queries == 0 || args->keys == 0) {
+        clear_gradients(args);
+        return;
+    }
     Backward b;
     lay_out(&b, kc, args, hone_attention_scratch_base(scratch));
-    if (b.shape.panels == 0 || b.shape.strips == 0) return;
     ThreadPool *pool = hone_attention_pool(kc, &b.shape);
     for (int64_t strip = 0; b.bounds && strip < b.shape.strips; strip++)
         hone_attention_bounds(&b.shape, strip, &b.bounds[strip]);

@@ -115,8 +115,10 @@ typedef struct AttentionArgs {
     AttentionView q, k, v, o;
     float *lse;
     float *weights; // NULL, or (batch, heads, queries, keys) contiguous: p
-    // Backward only: gradients, all f32, are added to what these hold.
+    // Backward only: gradients, all f32, are added to what these hold; overwrites: dq, dk and dv
+    // are written, whatever they hold.
     AttentionView d_o, dq, dk, dv;
+    bool overwrites;
     float
         *d_mask; // NULL, or with the strides of a mask of floats: summed along its axes of stride 0
     float *d_sinks; // NULL or (heads)

@@ -307,7 +307,7 @@ hone_status hone_attend_backward(HoneAttention *attention, const HoneAttentionTe
     RETURN_IF_ERROR(check_array("d_mask", t->d_mask, o->mask.gradient, err));
     RETURN_IF_ERROR(check_array("d_sinks", t->d_sinks, o->sinks, err));
     AttentionArgs args = hone_attention_args(attention, t, true);
-    if (!is_empty(attention))
+    if (!is_empty(attention) || args.overwrites)
         hone_attention_backward(&attention->context->kernels, &args, attention->scratch);
     return HONE_OK;
 }

@@ -9,7 +9,11 @@
 #include "base/system.h"
 #include "layers/attention_plan.h"
 
-enum { LEAST_TURNS = 5, MOST_TURNS = 100000 };
+enum {
+    LEAST_TURNS = 5,
+    MOST_TURNS = 100000,
+    LAYER_RUNS = 16, // of the layer in a turn: one alone would mostly measure waking threads
+};
 
 // Seconds of each turn's two runs, and the peak beside them.
 typedef struct Turns {
@@ -152,6 +156,57 @@ hone_status hone_bench_attention(HoneContext *context, const HoneAttentionOption
     free_turns(&turns);
     for (int i = 0; i < inputs.count; i++) hone_free(inputs.arrays[i]);
     hone_attention_free(attention);
+    return status;
+}
+
+// ---- the one-head layer ------------------------------------------------------------------------
+
+static hone_status layer_turns(HoneContext *context, HoneSelfAttention *layer, float *const x[3],
+                               double seconds, Turns *turns) {
+    double end = hone_seconds() + seconds;
+    for (int64_t i = -1; i < MOST_TURNS; i++) {
+        if (i >= LEAST_TURNS && hone_seconds() > end) break;
+        double peak = hone_kernel_peak(&context->kernels, 1), start = hone_seconds();
+        for (int run = 0; run < LAYER_RUNS; run++)
+            RETURN_IF_ERROR(hone_self_attention_forward(layer, x[0], x[1]));
+        double middle = hone_seconds();
+        for (int run = 0; run < LAYER_RUNS; run++)
+            RETURN_IF_ERROR(hone_self_attention_backward(layer, x[0], x[1], x[2], NULL));
+        double stop = hone_seconds();
+        if (i < 0) continue;
+        turns->forward[i] = (middle - start) / LAYER_RUNS;
+        turns->backward[i] = (stop - middle) / LAYER_RUNS;
+        turns->peak[i] = peak;
+        turns->count = i + 1;
+    }
+    return HONE_OK;
+}
+
+hone_status hone_bench_self_attention(HoneContext *context, const HoneSelfAttentionOptions *options,
+                                      double seconds, HoneSpeed *speed) {
+    HoneSelfAttention *layer = NULL;
+    Inputs inputs = {0};
+    Turns turns = {0};
+    *speed = (HoneSpeed){0};
+    hone_status status = hone_self_attention_create(context, options, &layer);
+    if (status != HONE_OK) return status;
+    double rows = (double)options->batch * (double)options->length, units = options->units;
+    double pairs = rows * (double)options->length;
+    double projections = 6 * rows * (double)options->channels * units;
+    int64_t wide = (int64_t)rows * options->units;
+    float *x[3] = {add_array(&inputs, (int64_t)rows * options->channels, HONE_ELEMENT_F32, 1),
+                   add_array(&inputs, wide, HONE_ELEMENT_F32, 0),
+                   add_array(&inputs, wide, HONE_ELEMENT_F32, 1)};
+    HoneError *err = &context->error;
+    status = inputs.count == 3 ? make_turns(&turns, err)
+                               : hone_fail_memory(err, (size_t)wide * 12, "inputs");
+    if (status == HONE_OK) status = layer_turns(context, layer, x, seconds, &turns);
+    if (status == HONE_OK)
+        conclude(&turns, projections + 4 * pairs * units, projections + 10 * pairs * units,
+                 8 * rows * units, speed);
+    free_turns(&turns);
+    for (int i = 0; i < inputs.count; i++) hone_free(inputs.arrays[i]);
+    hone_self_attention_free(layer);
     return status;
 }
 

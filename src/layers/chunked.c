@@ -3,8 +3,6 @@
 // while its rows are in the cache, so that the threads meet once a pass and not at every product.
 // How the batch is cut comes from the shape alone; the weights' gradients, which sum over all rows,
 // are products of the whole batch.
-#include <string.h>
-
 #include "layers/attention_plan.h"
 #include "layers/projected.h"
 
@@ -110,15 +108,13 @@ static void backward_chunk(const Pass *pass, int64_t first, int64_t batch, void 
     if (layer->projects_output) {
         const Projection out = part_of(layer, &layer->output, batch);
         float *d_o = layer->d_o + row * out.channels;
-        memset(d_o, 0, (size_t)(out.rows * out.channels) * sizeof *d_o);
-        hone_project_to_input(&alone, &out, pass->tensors->d_output + row * out.columns, d_o,
+        hone_project_to_input(&alone, &out, pass->tensors->d_output + row * out.columns, false, d_o,
                               scratch);
     }
     float *dy = in.dy + row * in.columns, *dx = pass->tensors->d_query;
-    memset(dy, 0, (size_t)(in.rows * in.columns) * sizeof *dy);
     AttentionArgs args = attention_part(pass, first, batch);
     hone_attention_backward(&alone, &args, scratch);
-    if (dx) hone_project_to_input(&alone, &in, dy, dx + row * in.channels, scratch);
+    if (dx) hone_project_to_input(&alone, &in, dy, true, dx + row * in.channels, scratch);
 }
 
 static void run_chunk(void *argument, int64_t task, int worker) {

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/random.h"
+#include "layers/attention_plan.h"
 #include "layers/projected.h"
 
 enum { QUERY, KEY, VALUE, INPUTS };
@@ -221,6 +222,7 @@ static void initialise(HoneMultiHeadAttention *layer) {
 static hone_status build(HoneMultiHeadAttention *layer, HoneError *err) {
     RETURN_IF_ERROR(
         hone_attention_create(layer->context, &layer->options.attention, &layer->attention));
+    layer->attention->args.overwrites = true; // the projections' gradients begin with it
     RETURN_IF_ERROR(complete(&layer->options, err));
     void *memory;
     int64_t count = lay_out_parameters(layer);

@@ -106,13 +106,8 @@ hone_status hone_multi_head_attention_backward(HoneMultiHeadAttention *layer,
     }
     const Projection *out = &layer->output;
     if (layer->projects_output) {
-        hone_fill(kc, out->rows * out->channels, 0, layer->d_o); // arrays.d_o
         hone_project_to_weight(kc, out, arrays.o.data, t->d_output, layer->scratch);
-        hone_project_to_input(kc, out, t->d_output, layer->d_o, layer->scratch);
-    }
-    for (int i = 0; i < layer->input_count; i++) {
-        const Projection *p = &layer->inputs[i];
-        hone_fill(kc, p->rows * p->columns, 0, p->dy);
+        hone_project_to_input(kc, out, t->d_output, false, layer->d_o, layer->scratch);
     }
     RETURN_IF_ERROR(hone_attend_backward(layer->attention, &arrays));
     const float *const inputs[INPUTS] = {t->query, t->key, t->value};
@@ -121,7 +116,7 @@ hone_status hone_multi_head_attention_backward(HoneMultiHeadAttention *layer,
         const Projection *p = &layer->inputs[i];
         hone_project_to_weight(kc, p, inputs[p->input], p->dy, layer->scratch);
         float *dx = gradients[p->input];
-        if (dx) hone_project_to_input(kc, p, p->dy, dx, layer->scratch);
+        if (dx) hone_project_to_input(kc, p, p->dy, true, dx, layer->scratch);
     }
     return HONE_OK;
 }

@@ -52,9 +52,9 @@ void hone_project(const KernelContext *kc, const Projection *p, const float *x, 
 // dW += dyᵀ·x, db += Σ dy
 void hone_project_to_weight(const KernelContext *kc, const Projection *p, const float *x,
                             const float *dy, void *scratch);
-// dx += dy·W
-void hone_project_to_input(const KernelContext *kc, const Projection *p, const float *dy, float *dx,
-                           void *scratch);
+// dx = [dx +] dy·W
+void hone_project_to_input(const KernelContext *kc, const Projection *p, const float *dy,
+                           bool accumulate, float *dx, void *scratch);
 
 // chunked.c
 // The chunks of the batch that a pass is cut into; 0: its steps are done for the whole batch.

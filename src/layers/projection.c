@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A linear projection: y = x·Wᵀ + b; dx += dy·W; dW += dyᵀ·x; db += Σ_rows dy.
+// A linear projection: y = x·Wᵀ + b; dx = [dx +] dy·W; dW += dyᵀ·x; db += Σ_rows dy.
 #include "base/dtype.h"
 #include "layers/projected.h"
 
@@ -19,7 +19,7 @@ static MatmulArgs forward_product(const Projection *p, const float *x, float *y)
                         .accumulate = p->bias != NULL};
 }
 
-static MatmulArgs input_product(const Projection *p, const float *dy, float *dx) {
+static MatmulArgs input_product(const Projection *p, const float *dy, bool accumulate, float *dx) {
     return (MatmulArgs){.M = p->rows,
                         .N = p->channels,
                         .K = p->columns,
@@ -31,7 +31,7 @@ static MatmulArgs input_product(const Projection *p, const float *dy, float *dx)
                         .C = dx,
                         .ldc = p->channels,
                         .alpha = 1,
-                        .accumulate = true};
+                        .accumulate = accumulate};
 }
 
 static MatmulArgs weight_product(const Projection *p, const float *x, const float *dy) {
@@ -51,7 +51,8 @@ static MatmulArgs weight_product(const Projection *p, const float *x, const floa
 }
 
 size_t hone_projection_scratch(const KernelContext *kc, const Projection *p) {
-    const MatmulArgs products[3] = {forward_product(p, NULL, NULL), input_product(p, NULL, NULL),
+    const MatmulArgs products[3] = {forward_product(p, NULL, NULL),
+                                    input_product(p, NULL, true, NULL),
                                     weight_product(p, NULL, NULL)};
     size_t most = 0;
     for (int i = 0; i < 3; i++) {
@@ -75,8 +76,8 @@ void hone_project_to_weight(const KernelContext *kc, const Projection *p, const 
     if (p->bias) hone_sum_rows(kc, p->rows, p->columns, dy, p->d_bias);
 }
 
-void hone_project_to_input(const KernelContext *kc, const Projection *p, const float *dy, float *dx,
-                           void *scratch) {
-    MatmulArgs product = input_product(p, dy, dx);
+void hone_project_to_input(const KernelContext *kc, const Projection *p, const float *dy,
+                           bool accumulate, float *dx, void *scratch) {
+    MatmulArgs product = input_product(p, dy, accumulate, dx);
     hone_matmul(kc, &product, scratch);
 }

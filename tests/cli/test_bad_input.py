@@ -292,7 +292,7 @@ class Bench(Case):
 
     def test_figures(self):
         events, _ = self.events("bench", "all", "--seconds", "0.01")
-        self.assertEqual([event["bench"] for event in events], ["attention", "matmul"])
+        self.assertEqual([event["bench"] for event in events], ["attention", "layer", "matmul"])
         options = ["--shape", "2,4,2,33,40,24", "--causal", "--window", "9", "--dtype", "bf16",
                    "--dropout", "0.1", "--mask", "gradient"]
         [event], _ = self.events("bench", "attention", "--seconds", "0.01", *options)
