@@ -289,4 +289,31 @@ static inline bool results_close(const Problem *p) {
     return close_to(&p->dv, 5e-6, 2e-6, "dv") && ok;
 }
 
+// ---- levels ------------------------------------------------------------------------------------
+
+typedef void (*LevelTest)(const KernelTable *table, const char *name);
+
+static inline void on_every_level(LevelTest test) {
+    const char *names[8];
+    int levels = hone_kernel_levels(names);
+    for (int i = 0; i < levels; i++) {
+        const KernelTable *table;
+        HoneError err = {0};
+        if (CHECK(hone_kernel_table(names[i], &table, &err) == HONE_OK)) test(table, names[i]);
+    }
+}
+
+static inline void clear(CaseTensor *t) {
+    memset(t->dense, 0, (size_t)dense_count(t) * sizeof *t->dense);
+    fill_view(t);
+}
+
+static inline Problem problem_from_zero_gradients(Case what, uint64_t seed) {
+    Problem p = make_problem(what, seed);
+    clear(&p.dq);
+    clear(&p.dk);
+    clear(&p.dv);
+    return p;
+}
+
 #endif

@@ -141,6 +141,29 @@ static void sizes_around_the_tiles(void) {
     hone_pool_free(pool);
 }
 
+// Where keys begin to be packed, a block of queries is full, a step, a window or a part of the keys
+// ends, or a chunk of the keys that backward works on.
+static void sizes_around_the_larger_tiles(void) {
+    const int64_t queries[] = {16, 17, 32, 33, 128, 129, 176, 177, 193};
+    const int64_t keys[] = {131, 132, 133, 255, 256,  257,  264,
+                            265, 511, 512, 513, 1023, 1024, 1025};
+    enum { QUERIES = sizeof queries / sizeof *queries, KEYS = sizeof keys / sizeof *keys };
+    ThreadPool *pool = hone_pool_create(3);
+    for (int i = 0; i < QUERIES; i++)
+        for (int j = 0; j < KEYS; j++)
+            check_case((Case){.queries = queries[i],
+                              .keys = keys[j],
+                              .heads = 1,
+                              .kv_heads = 1,
+                              .head_size = 4,
+                              .value_size = 5,
+                              .visibility = (Visibility)((i * KEYS + j) % VISIBILITIES),
+                              .gap = 1,
+                              .spread = 1.0f},
+                       (uint64_t)(500 + i * KEYS + j), pool);
+    hone_pool_free(pool);
+}
+
 static void every_tail(void) {
     ThreadPool *pool = hone_pool_create(3);
     for (int64_t n = 40; n < 40 + 64; n++)
@@ -225,6 +248,7 @@ int main(void) {
     RUN(reference_gradients_are_the_slopes);
     RUN(float_reference_agrees_with_double);
     RUN(sizes_around_the_tiles);
+    RUN(sizes_around_the_larger_tiles);
     RUN(every_tail);
     RUN(every_kind_of_head_size);
     RUN(groups_and_every_visibility);
