@@ -254,7 +254,9 @@ static void panel_step(const Forward *f, const KeySource *source, int64_t stack,
     memcpy(state.maximum, maximum, sizeof maximum);
     shift_of(maximum, shift);
     PanelScores scores = {.S = S, .ld = HONE_PANEL, .keys = keys};
-    f->table->exponent(&scores, shift, state.sum);
+    float sum[HONE_PANEL] = {0}; // of one step: what is small would be lost in the sum of all
+    f->table->exponent(&scores, shift, sum);
+    for (int n = 0; n < HONE_PANEL; n++) state.sum[n] += sum[n];
     if (args->dropout > 0) {
         uint16_t *bits = (uint16_t *)bits_and_extra;
         hone_attention_keep(&tile, bits, bits + STEP_KEYS);
@@ -407,7 +409,8 @@ static void write_weights(void *argument, int64_t task, int worker) {
     int lanes = hone_attention_panel_range(&f->shape, panel).lanes;
     float *Q = f->workers + worker % f->threads * f->worker, *S = Q + args->head_size * HONE_PANEL;
     float *extra = f->workers + (worker % f->threads + 1) * f->worker - f->extra;
-    float lse[HONE_PANEL] = {0}, sum[HONE_PANEL] = {0}, sink[HONE_PANEL];
+    float lse[HONE_PANEL] = {0}, sink[HONE_PANEL];
+    double sum[HONE_PANEL] = {0};
     gather_queries(f, stack, panel, lanes, Q);
     for (int n = 0; n < lanes; n++) {
         int64_t row = attention_lane_place(&f->shape, stack, panel, n).row;
@@ -417,15 +420,18 @@ static void write_weights(void *argument, int64_t task, int worker) {
     for (int64_t start = 0; start < args->keys; start += STEP_KEYS) {
         int64_t keys = args->keys - start < STEP_KEYS ? args->keys - start : STEP_KEYS;
         ScoreTile tile = {&f->shape, f->table, stack, panel, start, keys, lanes, S, HONE_PANEL};
-        weights_step(f, &tile, Q, lse, sum, extra);
+        float step[HONE_PANEL] = {0};
+        weights_step(f, &tile, Q, lse, step, extra);
+        for (int n = 0; n < HONE_PANEL; n++) sum[n] += (double)step[n];
     }
     // A large lse rounds the logarithm of the sum: the sum itself makes the weights exact.
     hone_attention_lane_sinks(&f->shape, stack, panel, sink);
     for (int n = 0; n < lanes; n++) {
-        if (sum[n] == 0.0f) continue;
+        if (sum[n] == 0) continue;
         int64_t row = attention_lane_place(&f->shape, stack, panel, n).row;
         float *weights = args->weights + row * args->keys;
-        float factor = 1.0f / (sum[n] + exp_flushed(fminf(sink[n] - lse[n], 0.0f)));
+        float taken = exp_flushed(fminf(sink[n] - lse[n], 0.0f));
+        float factor = (float)(1 / (sum[n] + (double)taken));
         for (int64_t k = 0; k < args->keys; k++) weights[k] *= factor;
     }
 }
