@@ -31,7 +31,9 @@ extern "C" {
 #endif
 
 // Element (b, t, h, c) lies at data[b·batch + t·row + h·head + c]: strides in elements, none
-// negative. An input may repeat itself (stride 0); an output may not overlap itself. Borrowed.
+// negative. An input may repeat itself (stride 0), and inputs may share memory. What is written may
+// share none, with itself or with any other array of the call: it may only lie between their rows.
+// The memory is the caller's, and is not kept after a call.
 typedef struct HoneView {
     void *data;
     int64_t batch, row, head;
@@ -132,7 +134,8 @@ typedef struct HoneAttentionInfo {
 void hone_attention_info(const HoneAttention *attention, HoneAttentionInfo *info);
 
 // o, lse and weights from q, k and v. HONE_ERROR_ARGUMENT: an array that the plan's options ask for
-// is NULL, or one is given that they do not; strides that overlap.
+// is NULL, or one is given that they do not; strides that overlap; written arrays that share memory
+// with others.
 hone_status hone_attend(HoneAttention *attention, const HoneAttentionTensors *tensors);
 hone_status hone_attend_backward(HoneAttention *attention, const HoneAttentionTensors *tensors);
 

@@ -280,6 +280,7 @@ hone_status hone_attend(HoneAttention *attention, const HoneAttentionTensors *te
     if (!tensors) return hone_fail(err, HONE_ERROR_ARGUMENT, "attention: tensors is NULL");
     RETURN_IF_ERROR(check_common(attention, tensors, true, err));
     RETURN_IF_ERROR(check_array("weights", tensors->weights, attention->options.weights, err));
+    RETURN_IF_ERROR(hone_attention_check_apart(&attention->options, tensors, false, err));
     AttentionArgs args = hone_attention_args(attention, tensors, false);
     if (!is_empty(attention))
         hone_attention_forward(&attention->context->kernels, &args, attention->scratch);
@@ -306,6 +307,7 @@ hone_status hone_attend_backward(HoneAttention *attention, const HoneAttentionTe
     RETURN_IF_ERROR(check_array("lse", t->lse, true, err));
     RETURN_IF_ERROR(check_array("d_mask", t->d_mask, o->mask.gradient, err));
     RETURN_IF_ERROR(check_array("d_sinks", t->d_sinks, o->sinks, err));
+    RETURN_IF_ERROR(hone_attention_check_apart(o, t, true, err));
     AttentionArgs args = hone_attention_args(attention, t, true);
     if (!is_empty(attention) || args.overwrites)
         hone_attention_backward(&attention->context->kernels, &args, attention->scratch);

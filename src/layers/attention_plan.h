@@ -34,6 +34,13 @@ hone_status hone_attention_complete(HoneAttentionOptions *options, HoneError *er
 hone_status hone_attention_check_view(const char *name, HoneConstView view, const int64_t shape[4],
                                       bool written, HoneError *err);
 
+// attention_apart.c
+// The arrays of a call, checked one by one before: what is written shares no memory with any other.
+// *options is whole.
+hone_status hone_attention_check_apart(const HoneAttentionOptions *options,
+                                       const HoneAttentionTensors *t, bool backward,
+                                       HoneError *err);
+
 // attention_visible.c
 // The key at which query 0 stands.
 int64_t hone_attention_offset(const HoneAttentionOptions *options);

@@ -232,6 +232,90 @@ static void repeated_inputs_agree(void) {
     oracle_free(&x);
 }
 
+// One gradient for every query, head and element of the batch, as of a loss that is a sum; one key
+// and value for all heads and elements, whose gradients then lie apart.
+static void repeated_gradients_agree(void) {
+    enum { B = 2, Q = 37, K = 30, H = 4, D = 6 };
+    HoneAttentionOptions options = {
+        .batch = B, .queries = Q, .keys = K, .heads = H, .kv_heads = 2, .head_size = D};
+    for (int half = 0; half < 2; half++) {
+        options.element = half ? HONE_ELEMENT_BF16 : HONE_ELEMENT_F32;
+        Oracle x = oracle_create(&options, 12);
+        int64_t row = 2 * D;
+        for (int64_t i = 0; i < B * Q * H * D; i++) x.d_o[i] = x.d_o[i % D];
+        for (int64_t i = 0; i < B * K * row; i++) {
+            x.k[i] = x.k[i / row % K * row + i % D];
+            x.v[i] = x.v[i / row % K * row + i % D];
+        }
+        oracle_run(&x, false);
+        oracle_run(&x, true);
+        Run r = make_run(&x, ROWS, NULL, 0);
+        r.tensors.d_o = (HoneConstView){r.d_o.view.data, 0, 0, 0};
+        r.tensors.k = (HoneConstView){r.k.view.data, 0, row, 0};
+        r.tensors.v = (HoneConstView){r.v.view.data, 0, row, 0};
+        HoneContext *context = make_context(2);
+        HoneAttention *attention = NULL;
+        CHECK_INT(hone_attention_create(context, &options, &attention), HONE_OK);
+        CHECK_INT(hone_attend(attention, &r.tensors), HONE_OK);
+        CHECK_INT(hone_attend_backward(attention, &r.tensors), HONE_OK);
+        CHECK(forward_close(&x, &r));
+        CHECK(backward_close(&x, &r));
+        hone_attention_free(attention);
+        hone_context_free(context);
+        free_run(&r);
+        oracle_free(&x);
+    }
+}
+
+// Queries, keys and values that are one tensor: its gradient comes in three parts.
+static void one_tensor_for_all_inputs_agrees(void) {
+    HoneAttentionOptions options = {
+        .batch = 2, .queries = 45, .keys = 45, .heads = 3, .head_size = 10};
+    Oracle x = oracle_create(&options, 13);
+    int64_t count = 2 * 45 * 3 * 10;
+    memcpy(x.k, x.q, (size_t)count * sizeof *x.k);
+    memcpy(x.v, x.q, (size_t)count * sizeof *x.v);
+    oracle_run(&x, false);
+    oracle_run(&x, true);
+    Run r = make_run(&x, HEADS_OUTSIDE, NULL, 0);
+    r.tensors.k = r.tensors.v = r.tensors.q;
+    HoneContext *context = make_context(2);
+    HoneAttention *attention = NULL;
+    CHECK_INT(hone_attention_create(context, &options, &attention), HONE_OK);
+    CHECK_INT(hone_attend(attention, &r.tensors), HONE_OK);
+    CHECK_INT(hone_attend_backward(attention, &r.tensors), HONE_OK);
+    CHECK(forward_close(&x, &r));
+    CHECK(backward_close(&x, &r));
+    hone_attention_free(attention);
+    hone_context_free(context);
+    free_run(&r);
+    oracle_free(&x);
+}
+
+// Forward writes o, lse and weights over what is there, backward adds: a second pass changes
+// nothing but the gradients, which become twice as much.
+static void forward_overwrites_and_backward_adds(void) {
+    HoneAttentionOptions options = {
+        .batch = 2, .queries = 50, .keys = 40, .heads = 2, .head_size = 8, .weights = true};
+    Oracle x = oracle_create(&options, 14);
+    oracle_run(&x, false);
+    for (int pass = 0; pass < 2; pass++) oracle_run(&x, true);
+    Run r = make_run(&x, ROWS, NULL, 0);
+    HoneContext *context = make_context(2);
+    HoneAttention *attention = NULL;
+    CHECK_INT(hone_attention_create(context, &options, &attention), HONE_OK);
+    for (int pass = 0; pass < 2; pass++) {
+        CHECK_INT(hone_attend(attention, &r.tensors), HONE_OK);
+        CHECK_INT(hone_attend_backward(attention, &r.tensors), HONE_OK);
+    }
+    CHECK(forward_close(&x, &r));
+    CHECK(backward_close(&x, &r));
+    hone_attention_free(attention);
+    hone_context_free(context);
+    free_run(&r);
+    oracle_free(&x);
+}
+
 // ---- plans -------------------------------------------------------------------------------------
 
 static void plans_say_what_will_run(void) {
@@ -385,6 +469,64 @@ static void wrong_tensors_are_refused_with_their_values(void) {
     hone_context_free(context);
 }
 
+// What is written may lie between the rows of other arrays, as slices_of_one_array_agree has it,
+// but not on them.
+static void arrays_that_share_memory_are_refused(void) {
+    HoneContext *context = make_context(1);
+    HoneAttention *attention = NULL;
+    HoneAttentionOptions options = fine;
+    float mask[12] = {0};
+    options.mask = (HoneMask){HONE_MASK_FLOAT, 0, 0, 4, 1, 12, true};
+    options.sinks = options.weights = true;
+    Oracle x = oracle_create(&options, 1);
+    Run r = make_run(&x, WITH_GAPS, mask, 0);
+    HoneAttentionTensors t = r.tensors;
+    CHECK_INT(hone_attention_create(context, &options, &attention), HONE_OK);
+    REFUSED_CALL(hone_attend, t.o.data = r.q.view.data, "q and o share memory, and o is written");
+    REFUSED_CALL(hone_attend, t.o.data = (float *)r.v.view.data + 7, "v and o share memory");
+    REFUSED_CALL(hone_attend, t.lse = (float *)r.k.view.data + 1, "k and lse share memory");
+    REFUSED_CALL(hone_attend, t.weights = t.lse, "lse and weights share memory");
+    REFUSED_CALL(hone_attend, t.weights = mask, "mask and weights share memory");
+    REFUSED_CALL(hone_attend, t.sinks = t.lse + 23, "lse and sinks share memory");
+    REFUSED_CALL(hone_attend_backward, t.dk.data = r.dq.view.data, "dq and dk share memory");
+    REFUSED_CALL(hone_attend_backward, t.dv = t.dk, "dk and dv share memory");
+    REFUSED_CALL(hone_attend_backward, t.dq.data = r.q.view.data, "q and dq share memory");
+    REFUSED_CALL(hone_attend_backward, t.dq.data = r.d_o.view.data, "d_o and dq share memory");
+    REFUSED_CALL(hone_attend_backward, t.dv.data = r.o.view.data, "o and dv share memory");
+    REFUSED_CALL(hone_attend_backward, t.d_mask = mask, "mask and d_mask share memory");
+    REFUSED_CALL(hone_attend_backward, t.d_sinks = r.sinks, "sinks and d_sinks share memory");
+    REFUSED_CALL(hone_attend_backward, t.d_sinks = (float *)r.dq.view.data, "dq and d_sinks share");
+
+    // The gap after each head of 8 is 3 floats: an array of such columns fits in between, and not
+    // one of four.
+    HoneAttentionOptions narrow = fine;
+    narrow.value_size = 3;
+    HoneAttention *columns = NULL;
+    CHECK_INT(hone_attention_create(context, &narrow, &columns), HONE_OK);
+    HoneAttentionTensors between = r.tensors;
+    between.mask = between.sinks = between.weights = NULL;
+    between.v = read_only(&r.v);
+    between.o = r.q.view;
+    between.o.data = (float *)r.q.view.data + 8;
+    CHECK_INT(hone_attend(columns, &between), HONE_OK);
+    hone_attention_free(columns);
+    narrow.value_size = 4;
+    CHECK_INT(hone_attention_create(context, &narrow, &columns), HONE_OK);
+    CHECK_INT(hone_attend(columns, &between), HONE_ERROR_ARGUMENT);
+    CHECK_CONTAINS(hone_context_error(context), "q and o share memory");
+
+    // Inputs may share with each other.
+    t = r.tensors;
+    t.d_o = (HoneConstView){r.o.view.data, r.o.view.batch, r.o.view.row, r.o.view.head};
+    CHECK_INT(hone_attend(attention, &t), HONE_OK);
+    CHECK_INT(hone_attend_backward(attention, &t), HONE_OK);
+    hone_attention_free(columns);
+    hone_attention_free(attention);
+    free_run(&r);
+    oracle_free(&x);
+    hone_context_free(context);
+}
+
 int main(void) {
     RUN(oracle_gradients_are_the_slopes);
     RUN(shapes_and_layouts_agree);
@@ -393,9 +535,13 @@ int main(void) {
     RUN(empty_sizes_are_fine);
     RUN(slices_of_one_array_agree);
     RUN(repeated_inputs_agree);
+    RUN(repeated_gradients_agree);
+    RUN(one_tensor_for_all_inputs_agrees);
+    RUN(forward_overwrites_and_backward_adds);
     RUN(plans_say_what_will_run);
     RUN(slopes_are_the_paper_s);
     RUN(wrong_options_are_refused_with_their_values);
     RUN(wrong_tensors_are_refused_with_their_values);
+    RUN(arrays_that_share_memory_are_refused);
     return check_report();
 }
