@@ -124,7 +124,8 @@ hone_status hone_attention_create(HoneContext *context, const HoneAttentionOptio
 void hone_attention_free(HoneAttention *attention); // NULL is allowed
 
 typedef struct HoneAttentionInfo {
-    const char *path; // which kernels run on what, in words. Borrowed from the plan
+    const char *path; // which kernels run on what, in words: whether keys are packed, into how many
+                      // parts they are cut, what is done to scores. Borrowed from the plan
     double pairs;     // of a query and a key that see each other, over heads and batch; a mask is
                       // not counted, for what it hides is computed
     double flops_forward, flops_backward; // useful: 2 and 6 · pairs · head_size, 2 and 4 · pairs ·

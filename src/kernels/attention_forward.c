@@ -453,3 +453,9 @@ void hone_attention_f32_forward(const KernelContext *kc, const AttentionArgs *ar
     if (f.parts > 1) hone_pool_run(pool, f.shape.stacks * f.shape.panels, join_parts, &f);
     if (args->weights) hone_pool_run(pool, f.shape.stacks * f.shape.panels, write_weights, &f);
 }
+
+AttentionKeys hone_attention_forward_keys(const KernelContext *kc, const AttentionArgs *args) {
+    Forward f;
+    lay_out(&f, kc, args, NULL);
+    return (AttentionKeys){f.packed || f.packs_windows, f.parts};
+}

@@ -126,6 +126,13 @@ typedef struct AttentionArgs {
 
 size_t hone_attention_forward_scratch(const KernelContext *kc, const AttentionArgs *args);
 void hone_attention_forward(const KernelContext *kc, const AttentionArgs *args, void *scratch);
+// What forward does with the keys: copies them into the order that its products read, or reads them
+// where they lie; and cuts them into parts, a task each, where few queries meet many keys.
+typedef struct AttentionKeys {
+    bool packed;
+    int64_t parts; // 1: not cut
+} AttentionKeys;
+AttentionKeys hone_attention_forward_keys(const KernelContext *kc, const AttentionArgs *args);
 size_t hone_attention_backward_scratch(const KernelContext *kc, const AttentionArgs *args);
 // Reads q, k, v, o, lse, d_o.
 void hone_attention_backward(const KernelContext *kc, const AttentionArgs *args, void *scratch);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The public operator of attention: a plan, and the kernels run by it.
+#include <inttypes.h>
 #include <math.h>
 
 #include "base/dtype.h"
@@ -131,6 +132,11 @@ static hone_status describe(HoneAttention *plan, HoneError *err) {
                          all > 0 ? 100 * plan->pairs / all : 0.0);
     } else {
         hone_text_puts(text, ", all pairs");
+    }
+    if (!is_empty(plan)) {
+        AttentionKeys keys = hone_attention_forward_keys(&plan->context->kernels, &plan->args);
+        hone_text_puts(text, keys.packed ? ", keys packed" : ", keys where they lie");
+        if (keys.parts > 1) hone_text_printf(text, " in %" PRId64 " parts", keys.parts);
     }
     if (o->mask.type != HONE_MASK_NONE)
         hone_text_printf(text, ", %s mask%s", o->mask.type == HONE_MASK_FLOAT ? "float" : "boolean",

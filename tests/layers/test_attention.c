@@ -329,7 +329,7 @@ static void plans_say_what_will_run(void) {
     HoneAttentionInfo info;
     CHECK_INT(hone_attention_create(context, &options, &attention), HONE_OK);
     hone_attention_info(attention, &info);
-    CHECK_STRING(info.path, "fused f32, generic kernels, 4:2 heads, all pairs");
+    CHECK_STRING(info.path, "fused f32, generic kernels, 4:2 heads, all pairs, keys packed");
     CHECK_NEAR(info.pairs, 2 * 4 * 100 * 100, 0, 0);
     CHECK_NEAR(info.flops_forward, info.pairs * (2 * 8 + 2 * 16), 0, 0);
     CHECK_NEAR(info.flops_backward, info.pairs * (6 * 8 + 4 * 16), 0, 0);
@@ -355,7 +355,18 @@ static void plans_say_what_will_run(void) {
     options.causal = HONE_CAUSAL_BOTTOM_RIGHT;
     CHECK_INT(hone_attention_create(context, &options, &attention), HONE_OK);
     hone_attention_info(attention, &info);
-    CHECK_CONTAINS(info.path, "all pairs");
+    CHECK_CONTAINS(info.path, "all pairs, keys where they lie");
+    CHECK(!strstr(info.path, "parts"));
+    hone_attention_free(attention);
+    options.keys = 4000; // more than one task has time for
+    CHECK_INT(hone_attention_create(context, &options, &attention), HONE_OK);
+    hone_attention_info(attention, &info);
+    CHECK_CONTAINS(info.path, "all pairs, keys where they lie in 4 parts");
+    hone_attention_free(attention);
+    options.queries = 0; // nothing will run
+    CHECK_INT(hone_attention_create(context, &options, &attention), HONE_OK);
+    hone_attention_info(attention, &info);
+    CHECK(!strstr(info.path, ", keys"));
     hone_attention_free(attention);
     hone_attention_free(NULL);
     hone_context_free(context);
