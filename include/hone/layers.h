@@ -161,16 +161,18 @@ hone_status hone_multi_head_attention_to_keras(HoneMultiHeadAttention *layer, Ho
 
 // ---- additive attention ------------------------------------------------------------------------
 
-// s_ij = Σ_u scale_u · tanh(q_iu + k_ju) + mask_ij; o_i = Σ_j softmax(s)_ij · v_j (Bahdanau, Cho,
-// Bengio 2015; keras.layers.AdditiveAttention). Memory is linear: tanh(q_i + k_j) is never held for
-// more than one pair.
+// s_ij = Σ_u scale_u · tanh(q_iu + k_ju) + mask_ij; o_i = Σ_j drop_ij · softmax(s)_ij · v_j
+// (Bahdanau, Cho, Bengio 2015; keras.layers.AdditiveAttention). Memory is linear: tanh(q_i + k_j)
+// is never held for more than one pair. A mask is a constant here, of booleans or floats: it has no
+// gradient.
 typedef struct HoneAdditiveAttentionOptions {
     int64_t batch, queries, keys, units, value_size;
     bool scaled; // tensors.scale takes part; else it is 1
     HoneCausal causal;
     int64_t window; // these as in HoneAttentionOptions
     const int32_t *begin, *end;
-    HoneMask mask; // its head stride is 0 and it has no gradient
+    HoneMask mask; // its head stride is 0, and mask.gradient false
+    float dropout; // as in HoneAttentionOptions
     bool weights;
 } HoneAdditiveAttentionOptions;
 
@@ -180,8 +182,9 @@ typedef struct HoneAdditiveTensors { // contiguous
     const float *v;                  // (batch, keys, value_size)
     const float *scale;              // (units)
     const void *mask;
+    uint64_t seed;  // of dropout: backward is given the same
     float *o;       // (batch, queries, value_size), written by forward
-    float *weights; // (batch, queries, keys), written by forward
+    float *weights; // (batch, queries, keys), p before dropout, written by forward
     // Backward only: o as forward wrote it; the gradients are added to.
     const float *d_o;
     float *dq, *dk, *dv, *d_scale;

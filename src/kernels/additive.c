@@ -3,12 +3,14 @@
 // align and translate, 2015). A row of tanh(q_i + k_j) exists for one pair at a time: forward makes
 // it for the score, backward makes it again from lse and uses it while it is there. With p from
 // lse and D_i = Σ_c d_o·o:
-//     dv_j += Σ_i p_ij · d_o_i;  ds_ij = p_ij · (d_o_i · v_j − D_i)
+//     dv_j += Σ_i drop_ij · p_ij · d_o_i;  ds_ij = p_ij · (drop_ij · d_o_i · v_j − D_i)
 //     g_iju = ds_ij · scale_u · (1 − tanh²(q_iu + k_ju));  dq_i += Σ_j g_ij;  dk_j += Σ_i g_ij
 //     dscale += Σ_ij ds_ij · tanh(q_i + k_j)
 #include <math.h>
 #include <string.h>
 
+#include "base/random.h"
+#include "kernels/attention_modify.h"
 #include "kernels/element_math.h"
 #include "kernels/kernels.h"
 #include "kernels/table.h"
@@ -24,34 +26,48 @@ enum {
 typedef struct Additive {
     const AdditiveArgs *args;
     const ElementTable *table;
-    int64_t queries, tasks; // of one task, and tasks of one element of the batch
+    const AttentionTable *attention; // for what dropout keeps
+    int64_t queries, tasks;          // of one task, and tasks of one element of the batch
     float *workers;
     int64_t worker;  // floats of one worker's scratch
     float *partials; // backward: (batch, tasks, partial) = dk (keys, units), dv, dscale
     int64_t partial;
+    float factor; // of what dropout keeps
 } Additive;
 
 static int64_t divide_up(int64_t a, int64_t b) {
     return (a + b - 1) / b;
 }
 
+// Room for a bit a key and query of 16.
+static int64_t keep_floats(const AdditiveArgs *args) {
+    return args->dropout > 0 ? divide_up(args->keys, 2) : 0;
+}
+
+static Additive plan(const KernelContext *kc, const AdditiveArgs *args) {
+    return (Additive){.args = args,
+                      .table = &kc->table->element,
+                      .attention = &kc->table->attention,
+                      .factor = hone_dropout_factor(args->dropout)};
+}
+
 static Additive plan_forward(const KernelContext *kc, const AdditiveArgs *args) {
-    Additive a = {.args = args, .table = &kc->table->element};
+    Additive a = plan(kc, args);
     a.queries = TASK_PAIRS / (args->keys + 1) + 1;
     a.tasks = divide_up(args->queries, a.queries);
-    a.worker = args->units + args->keys;
+    a.worker = args->units + args->keys + keep_floats(args);
     return a;
 }
 
 static Additive plan_backward(const KernelContext *kc, const AdditiveArgs *args) {
-    Additive a = {.args = args, .table = &kc->table->element};
+    Additive a = plan(kc, args);
     int64_t chunks = divide_up(CHUNKS, args->batch > 0 ? args->batch : 1);
     int64_t most = divide_up(args->queries, CHUNK_QUERIES);
     if (chunks > MOST_CHUNKS) chunks = MOST_CHUNKS;
     if (chunks > most) chunks = most;
     a.queries = chunks > 0 ? divide_up(args->queries, chunks) : 1;
     a.tasks = divide_up(args->queries, a.queries);
-    a.worker = args->units;
+    a.worker = args->units + keep_floats(args);
     a.partial = args->keys * (args->units + args->value_size) + args->units;
     return a;
 }
@@ -65,6 +81,25 @@ static bool visible(const AdditiveArgs *args, int64_t b, int64_t i, int64_t j, f
     if (mask->boolean) return ((const uint8_t *)mask->data)[at] != 0;
     *added = ((const float *)mask->data)[at];
     return *added != -INFINITY;
+}
+
+// ---- dropout -----------------------------------------------------------------------------------
+
+// bits (keys) for query i, drawn with those of the 15 others that share its numbers: again only
+// where a task begins and where the next 16 do.
+static void draw(const Additive *a, int64_t b, int64_t i, bool first, uint16_t *bits) {
+    const AdditiveArgs *args = a->args;
+    if (args->dropout <= 0 || !(first || i % HONE_PANEL == 0)) return;
+    DropoutCounter counter = {.key = hone_philox_key(args->seed, RANDOM_DROPOUT),
+                              .head = (uint64_t)b,
+                              .block = (uint32_t)(i / HONE_PANEL),
+                              .threshold = hone_dropout_threshold(args->dropout)};
+    a->attention->keep(&counter, 0, args->keys, bits);
+}
+
+static float kept(const Additive *a, int64_t i, int64_t j, const uint16_t *bits) {
+    if (a->args->dropout <= 0) return 1;
+    return bits[j] >> (i % HONE_PANEL) & 1 ? a->factor : 0;
 }
 
 // ---- forward -----------------------------------------------------------------------------------
@@ -83,7 +118,8 @@ static float softmax_row(const Additive *a, float *s) {
     return most + (float)log(sum);
 }
 
-static void forward_query(const Additive *a, int64_t b, int64_t i, float *t, float *s) {
+static void forward_query(const Additive *a, int64_t b, int64_t i, float *t, float *s,
+                          const uint16_t *bits) {
     const AdditiveArgs *args = a->args;
     int64_t U = args->units, E = args->value_size, row = b * args->queries + i;
     const float *q = args->q + row * U, *k = args->k + b * args->keys * U;
@@ -98,16 +134,23 @@ static void forward_query(const Additive *a, int64_t b, int64_t i, float *t, flo
     if (args->weights) memcpy(args->weights + row * args->keys, s, (size_t)args->keys * sizeof *s);
     float *o = args->o + row * E;
     memset(o, 0, (size_t)E * sizeof *o);
-    for (int64_t j = 0; j < args->keys; j++) // 0 · NaN of a hidden key must not arise
-        for (int64_t c = 0; c < E && s[j] != 0; c++) o[c] += s[j] * v[j * E + c];
+    for (int64_t j = 0; j < args->keys; j++) {
+        float p = s[j] * kept(a, i, j, bits);
+        for (int64_t c = 0; c < E && p != 0; c++) // 0 · NaN of a hidden key must not arise
+            o[c] += p * v[j * E + c];
+    }
 }
 
 static void forward_task(void *argument, int64_t task, int worker) {
     const Additive *a = argument;
     float *t = a->workers + worker * a->worker, *s = t + a->args->units;
-    int64_t b = task / a->tasks, i = task % a->tasks * a->queries, end = i + a->queries;
+    uint16_t *bits = (uint16_t *)(s + a->args->keys);
+    int64_t b = task / a->tasks, first = task % a->tasks * a->queries, end = first + a->queries;
     if (end > a->args->queries) end = a->args->queries;
-    for (; i < end; i++) forward_query(a, b, i, t, s);
+    for (int64_t i = first; i < end; i++) {
+        draw(a, b, i, i == first, bits);
+        forward_query(a, b, i, t, s, bits);
+    }
 }
 
 size_t hone_additive_forward_scratch(const KernelContext *kc, const AdditiveArgs *args) {
@@ -134,7 +177,8 @@ static float dot(int64_t count, const float *x, const float *y) {
     return sum;
 }
 
-static void backward_query(const Additive *a, int64_t b, int64_t i, float *t, float *partial) {
+static void backward_query(const Additive *a, int64_t b, int64_t i, float *t, float *partial,
+                           const uint16_t *bits) {
     const AdditiveArgs *args = a->args;
     int64_t U = args->units, E = args->value_size, row = b * args->queries + i;
     const float *q = args->q + row * U, *d_o = args->d_o + row * E;
@@ -146,8 +190,9 @@ static void backward_query(const Additive *a, int64_t b, int64_t i, float *t, fl
         float added;
         if (!visible(args, b, i, j, &added)) continue;
         float s = a->table->tanh_dot(U, q, k + j * U, args->scale, t) + added;
-        float p = hone_exp(s - lse), ds = p * (dot(E, d_o, v + j * E) - mean);
-        for (int64_t c = 0; c < E; c++) dv[j * E + c] += p * d_o[c];
+        float p = hone_exp(s - lse), keep = kept(a, i, j, bits);
+        float dp = keep != 0 ? keep * dot(E, d_o, v + j * E) : 0, ds = p * (dp - mean);
+        for (int64_t c = 0; c < E && keep != 0; c++) dv[j * E + c] += p * keep * d_o[c];
         a->table->tanh_dot_gradient(U, t, args->scale, ds, args->dq + row * U, dk + j * U, d_scale);
     }
 }
@@ -156,10 +201,14 @@ static void backward_query(const Additive *a, int64_t b, int64_t i, float *t, fl
 static void backward_task(void *argument, int64_t task, int worker) {
     const Additive *a = argument;
     float *t = a->workers + worker * a->worker, *partial = a->partials + task * a->partial;
+    uint16_t *bits = (uint16_t *)(t + a->args->units);
     memset(partial, 0, (size_t)a->partial * sizeof *partial);
-    int64_t b = task / a->tasks, i = task % a->tasks * a->queries, end = i + a->queries;
+    int64_t b = task / a->tasks, first = task % a->tasks * a->queries, end = first + a->queries;
     if (end > a->args->queries) end = a->args->queries;
-    for (; i < end; i++) backward_query(a, b, i, t, partial);
+    for (int64_t i = first; i < end; i++) {
+        draw(a, b, i, i == first, bits);
+        backward_query(a, b, i, t, partial, bits);
+    }
 }
 
 // The chunks' sums, in order, of one element of the batch.

@@ -89,13 +89,17 @@ void hone_attention_lane_sinks(const AttentionShape *shape, int64_t stack, int64
 
 // ---- dropout -----------------------------------------------------------------------------------
 
-static uint32_t threshold(const AttentionArgs *args) {
-    long value = lrintf(args->dropout * 256.0f);
+uint32_t hone_dropout_threshold(float dropout) {
+    long value = lrintf(dropout * 256.0f);
     return (uint32_t)(value > 255 ? 255 : value);
 }
 
+float hone_dropout_factor(float dropout) {
+    return 256.0f / (float)(256 - hone_dropout_threshold(dropout));
+}
+
 float hone_attention_keep_factor(const AttentionArgs *args) {
-    return 256.0f / (float)(256 - threshold(args));
+    return hone_dropout_factor(args->dropout);
 }
 
 // The lanes that a draw of 16 queries of one head decides are taken from it: without groups all of
@@ -113,7 +117,7 @@ void hone_attention_keep(const ScoreTile *tile, uint16_t *bits, uint16_t *scratc
         DropoutCounter counter = {.key = hone_philox_key(args->seed, RANDOM_DROPOUT),
                                   .head = (uint64_t)places[first].head,
                                   .block = (uint32_t)block,
-                                  .threshold = threshold(args)};
+                                  .threshold = hone_dropout_threshold(args->dropout)};
         tile->table->keep(&counter, tile->start, tile->keys, scratch);
         for (int n = first; n < tile->lanes; n++) {
             if (places[n].head != places[first].head || places[n].query / HONE_PANEL != block)

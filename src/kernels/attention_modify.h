@@ -28,6 +28,9 @@ bool hone_attention_masked(const AttentionArgs *args);
 void hone_attention_keep(const ScoreTile *tile, uint16_t *bits, uint16_t *scratch);
 // 1 / (1 − dropout) with the dropout that its threshold gives.
 float hone_attention_keep_factor(const AttentionArgs *args);
+// Of any attention's dropout: the byte below which a pair is dropped, and what the others weigh.
+uint32_t hone_dropout_threshold(float dropout);
+float hone_dropout_factor(float dropout);
 // sink[lane] of a panel, -infinity without sinks and past the last row.
 void hone_attention_lane_sinks(const AttentionShape *shape, int64_t stack, int64_t panel,
                                float sink[HONE_PANEL]);

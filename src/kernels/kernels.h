@@ -141,10 +141,11 @@ void hone_attention_backward(const KernelContext *kc, const AttentionArgs *args,
 
 // Attention by a small network in place of the product (Bahdanau, Cho, Bengio 2015):
 //     s_ij = Σ_u scale_u · tanh(q_iu + k_ju) + mask_ij; p = softmax over the visible keys j;
-//     o_i = Σ_j p_ij · v_j
+//     o_i = Σ_j drop_ij · p_ij · v_j
 // q (batch, queries, units), k (batch, keys, units), v (batch, keys, value_size), o (batch,
 // queries, value_size), all contiguous. begin, end, mask (its head stride unused), queries that see
-// nothing, lse (batch, queries) and weights (batch, queries, keys) as for attention above. No block
+// nothing, drop, lse (batch, queries) and weights (batch, queries, keys) as for attention above, of
+// one head. No block
 // (queries, keys, units) is ever held: memory is linear in queries and in keys.
 typedef struct AdditiveArgs {
     int64_t batch, queries, keys, units, value_size;
@@ -152,6 +153,8 @@ typedef struct AdditiveArgs {
     const float *scale; // (units)
     const int32_t *begin, *end;
     AttentionMask mask;
+    float dropout; // as of attention
+    uint64_t seed;
     float *o, *lse;
     float *weights; // NULL: not wanted
     // Backward only: gradients are added to what these hold.

@@ -74,6 +74,7 @@ static hone_status build(HoneAdditiveAttention *layer, HoneError *err) {
                                   .begin = o->begin,
                                   .end = o->end,
                                   .mask = o->mask,
+                                  .dropout = o->dropout,
                                   .weights = o->weights};
     RETURN_IF_ERROR(hone_attention_complete(&shape, err));
     RETURN_IF_ERROR(check_sizes(o, err));
@@ -82,6 +83,7 @@ static hone_status build(HoneAdditiveAttention *layer, HoneError *err) {
                                  .keys = o->keys,
                                  .units = o->units,
                                  .value_size = o->value_size,
+                                 .dropout = o->dropout,
                                  .mask = {.boolean = o->mask.type == HONE_MASK_BOOLEAN,
                                           .batch = o->mask.batch,
                                           .query = o->mask.query,
@@ -176,6 +178,7 @@ static AdditiveArgs with_arrays(const HoneAdditiveAttention *layer, const HoneAd
     args.v = t->v;
     args.scale = t->scale ? t->scale : layer->ones;
     args.mask.data = t->mask;
+    args.seed = t->seed;
     args.o = t->o;
     args.lse = layer->lse;
     return args;

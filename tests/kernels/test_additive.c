@@ -16,6 +16,7 @@ typedef struct Problem {
     int64_t batch, queries, keys, units, value_size;
     const int32_t *begin, *end;
     const float *mask; // (batch, 1, queries, keys)
+    float dropout;
     int64_t count[ARRAYS];
     double *exact[ARRAYS]; // lse and P: written with the outputs
     float *array[ARRAYS];
@@ -65,6 +66,17 @@ static double score(const Problem *p, int64_t b, int64_t i, int64_t j) {
     return s;
 }
 
+enum { SEED = 17 };
+
+// A byte below dropout·256 of the 16 that (key, query/16, element of the batch) draw drops a pair.
+static double kept(const Problem *p, int64_t b, int64_t i, int64_t j) {
+    if (p->dropout <= 0) return 1;
+    uint32_t words[4], limit = (uint32_t)lrintf(p->dropout * 256);
+    hone_philox(SEED, RANDOM_DROPOUT, (uint64_t)j | (uint64_t)(i / 16) << 32, (uint64_t)b, words);
+    uint32_t byte = words[i % 16 / 4] >> (8 * (i % 4)) & 255;
+    return byte < limit ? 0 : 256.0 / (256 - limit);
+}
+
 static void exact_forward(const Problem *p) {
     int64_t E = p->value_size;
     for (int64_t row = 0; row < p->batch * p->queries; row++) {
@@ -81,8 +93,9 @@ static void exact_forward(const Problem *p) {
         p->exact[LSE][row] = blind ? (double)-INFINITY : most + log(sum);
         for (int64_t j = 0; j < p->keys && !blind; j++) {
             weight[j] /= sum;
+            double drop = kept(p, b, row % p->queries, j);
             for (int64_t c = 0; c < E; c++)
-                o[c] += weight[j] * p->exact[V][(b * p->keys + j) * E + c];
+                o[c] += drop * weight[j] * p->exact[V][(b * p->keys + j) * E + c];
         }
     }
 }
@@ -124,6 +137,8 @@ static AdditiveArgs args_of(const Problem *p) {
                           .begin = p->begin,
                           .end = p->end,
                           .mask = {p->mask, false, p->queries * p->keys, 0, p->keys, 1},
+                          .dropout = p->dropout,
+                          .seed = SEED,
                           .o = a[O],
                           .lse = a[LSE],
                           .weights = a[P],
@@ -214,6 +229,16 @@ static void hidden_nan_reaches_nothing(void) {
     check_problem(&p);
 }
 
+// Tasks that begin anywhere in the 16 queries that draw together, and a last few of them.
+static void dropout_agrees(void) {
+    const int64_t sizes[][5] = {{2, 5, 7, 3, 2}, {2, 37, 6, 2, 3}, {1, 20, 300, 1, 2}};
+    for (int s = 0; s < 3; s++) {
+        Problem p = make_problem(sizes[s][0], sizes[s][1], sizes[s][2], sizes[s][3], sizes[s][4]);
+        p.dropout = s == 2 ? 0.6f : 0.25f;
+        check_problem(&p);
+    }
+}
+
 static void tanh_is_within_three_units(void) {
     double worst = 0;
     for (double x = 1e-6; x < 20; x *= 1.0007) {
@@ -277,6 +302,7 @@ int main(void) {
     RUN(sizes_and_tails_agree);
     RUN(masks_and_intervals_agree);
     RUN(hidden_nan_reaches_nothing);
+    RUN(dropout_agrees);
     RUN(tanh_is_within_three_units);
     RUN(biases_are_repeated_and_summed);
     return check_report();

@@ -234,6 +234,59 @@ static void additive_attention_agrees(void) {
     for (int n = 0; n < 4; n++) check_additive(n & 1, n & 2);
 }
 
+// With values of the identity o is drop · p, and p is what comes out as weights: how many pairs are
+// dropped, what the others weigh, and that forward again, and backward, drop the same.
+static void additive_dropout_is_replayed(void) {
+    enum { N = 64, PAIRS = 2 * N * N };
+    HoneContext *context = make_context();
+    HoneAdditiveAttention *layer = NULL;
+    HoneAdditiveAttentionOptions options = {
+        .batch = 2, .queries = N, .keys = N, .units = 3, .value_size = N};
+    options.dropout = 0.25f;
+    options.weights = true;
+    CHECK_INT(hone_additive_attention_create(context, &options, &layer), HONE_OK);
+    RandomStream random = hone_random_stream(6, RANDOM_TEST, 2);
+    float *q = floats(2 * N * 3, 0), *k = floats(2 * N * 3, 0), *v = floats(PAIRS, 0);
+    float *o[2] = {floats(PAIRS, 0), floats(PAIRS, 0)}, *weights = floats(PAIRS, 0);
+    float *dq = floats(2 * N * 3, 0), *dk = floats(2 * N * 3, 0), *dv = floats(PAIRS, 0);
+    for (int i = 0; i < 2 * N * 3; i++) q[i] = hone_random_normal(&random);
+    for (int i = 0; i < 2 * N * 3; i++) k[i] = hone_random_normal(&random);
+    for (int i = 0; i < PAIRS; i++) v[i] = i % N == i / N % N;
+    HoneAdditiveTensors t = {.q = q, .k = k, .v = v, .weights = weights};
+    t.seed = 5;
+    for (int n = 0; n < 2; n++) {
+        t.o = o[n];
+        CHECK_INT(hone_additive_attention_forward(layer, &t), HONE_OK);
+    }
+    CHECK(memcmp(o[0], o[1], PAIRS * sizeof(float)) == 0);
+    int64_t dropped = 0, odd = 0, equal = 0, across = 0;
+    for (int i = 0; i < PAIRS; i++) {
+        double factor = (double)o[0][i] / (double)weights[i];
+        odd += factor != 0 && fabs(factor - 4.0 / 3) > 1e-6;
+        dropped += factor == 0;
+        across += (factor == 0) == (o[0][(i + N * N) % PAIRS] == 0); // the other of the batch
+    }
+    CHECK_INT(odd, 0);
+    CHECK_NEAR((double)dropped / PAIRS, 0.25, 0, 5 * sqrt(0.25 * 0.75 / PAIRS));
+    CHECK_NEAR((double)across / PAIRS, 0.625, 0, 0.03);
+    float *d_o = floats(PAIRS, 1); // dv_j = Σ_i drop · p in each column
+    t.d_o = d_o, t.dq = dq, t.dk = dk, t.dv = dv;
+    CHECK_INT(hone_additive_attention_backward(layer, &t), HONE_OK);
+    for (int row = 0; row < 2 * N; row++) {
+        double sum = 0;
+        for (int i = 0; i < N; i++) sum += (double)o[0][(row / N * N + i) * N + row % N];
+        CHECK_NEAR(dv[row * N], sum, 5e-6, 2e-6);
+    }
+    t.seed = 6;
+    CHECK_INT(hone_additive_attention_forward(layer, &t), HONE_OK);
+    for (int i = 0; i < PAIRS; i++) equal += (o[0][i] == 0) == (o[1][i] == 0);
+    CHECK_NEAR((double)equal / PAIRS, 0.625, 0, 0.03);
+    float *arrays[] = {q, k, v, o[0], o[1], weights, dq, dk, dv, d_o};
+    for (int i = 0; i < 10; i++) hone_free(arrays[i]);
+    hone_additive_attention_free(layer);
+    hone_context_free(context);
+}
+
 static void additive_arguments_are_checked(void) {
     HoneContext *context = make_context();
     HoneAdditiveAttention *layer = NULL;
@@ -253,6 +306,14 @@ static void additive_arguments_are_checked(void) {
     o.mask = (HoneMask){HONE_MASK_FLOAT, 0, 2, 0, 0, 1, false};
     REFUSED(hone_additive_attention_create(context, &o, &layer), HONE_ERROR_ARGUMENT,
             "mask.head is 2");
+    o = fine;
+    o.dropout = 1;
+    REFUSED(hone_additive_attention_create(context, &o, &layer), HONE_ERROR_ARGUMENT,
+            "dropout is 1");
+    o = fine;
+    o.mask = (HoneMask){HONE_MASK_FLOAT, 0, 0, 0, 0, 1, true};
+    REFUSED(hone_additive_attention_create(context, &o, &layer), HONE_ERROR_ARGUMENT,
+            "mask.gradient is 1, want 0");
     o = fine;
     o.batch = INT32_MAX;
     o.queries = o.units = INT32_MAX;
@@ -345,6 +406,7 @@ int main(void) {
     RUN(torch_weights_come_and_go);
     RUN(keras_weights_come_and_go);
     RUN(additive_attention_agrees);
+    RUN(additive_dropout_is_replayed);
     RUN(additive_arguments_are_checked);
     RUN(wrong_options_are_refused);
     RUN(wrong_arrays_are_refused);
