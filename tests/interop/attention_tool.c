@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention for tests/interop, arrays in and arrays out (safetensors):
-//   attention_tool attend|torch|keras|additive IN OUT [KEY=NUMBER…]
+//   attention_tool attend|torch|keras|additive|one_head IN OUT [KEY=NUMBER…]
 // attend: q, k, v, d_o (batch, rows, heads, size), f32 or bf16; mask (4 axes, 1 where it is the
 // same;
 //   bool or f32), slopes, sinks where wanted. Gives o, lse, dq, dk, dv, and what was asked for.
 // torch, keras: the layer's arrays by their names there; query, key, value, d_output, mask. Gives
 //   output, d_query, …, the gradients as "gradient.NAME", and the weights again as "weight.NAME".
 // additive: q, k, v, scale, d_o, mask. Gives o, dq, dk, dv, d_scale.
+// one_head: x, dy and the layer's parameters. Gives y, dx, the gradients as "gradient.NAME".
 #include <hone/hone.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -254,7 +255,8 @@ static void additive(Tool *tool) {
                                             .value_size = v->shape[2],
                                             .scaled = find(tool, "scale") != NULL,
                                             .causal = (HoneCausal)option(tool, "causal", 0),
-                                            .mask = mask_of(tool)};
+                                            .mask = mask_of(tool),
+                                            .dropout = (float)option(tool, "dropout", 0)};
     HoneAdditiveAttention *layer = NULL;
     check(tool, hone_additive_attention_create(tool->context, &options, &layer));
     HoneAdditiveTensors t = {.q = q->data,
@@ -262,6 +264,7 @@ static void additive(Tool *tool) {
                              .v = v->data,
                              .scale = data_of(tool, "scale"),
                              .mask = data_of(tool, "mask"),
+                             .seed = (uint64_t)option(tool, "seed", 0),
                              .o = add_like(tool, "o", "d_o"),
                              .d_o = need(tool, "d_o")->data,
                              .dq = add_like(tool, "dq", "q"),
@@ -273,9 +276,36 @@ static void additive(Tool *tool) {
     hone_additive_attention_free(layer);
 }
 
+// The layer's parameters are given by their names, biases or not.
+static void one_head(Tool *tool) {
+    const SafeTensor *x = need(tool, "x"), *dy = need(tool, "dy");
+    HoneSelfAttentionOptions options = {.batch = x->shape[0],
+                                        .length = x->shape[1],
+                                        .channels = x->shape[2],
+                                        .units = (int)dy->shape[2],
+                                        .bias = find(tool, "query_bias") != NULL,
+                                        .unscaled = option(tool, "unscaled", 0) > 0,
+                                        .causal = (HoneCausal)option(tool, "causal", 0)};
+    HoneSelfAttention *layer = NULL;
+    check(tool, hone_self_attention_create(tool->context, &options, &layer));
+    HoneParameter parameters[HONE_MOST_PARAMETERS];
+    int count = hone_self_attention_parameters(layer, parameters);
+    for (int i = 0; i < count; i++)
+        memcpy(parameters[i].value, need(tool, parameters[i].name)->data,
+               (size_t)parameters[i].count * sizeof(float));
+    float *y = add_like(tool, "y", "dy"), *dx = add_like(tool, "dx", "x");
+    check(tool, hone_self_attention_forward(layer, x->data, y));
+    check(tool, hone_self_attention_backward(layer, x->data, y, dy->data, dx));
+    for (int i = 0; i < count; i++)
+        memcpy(made(tool, "gradient", parameters[i].name), parameters[i].gradient,
+               (size_t)parameters[i].count * sizeof(float));
+    hone_self_attention_free(layer);
+}
+
 int main(int argc, char **argv) {
     if (argc < 4) {
-        fprintf(stderr, "usage: attention_tool attend|torch|keras|additive IN OUT [KEY=NUMBER…]\n");
+        fprintf(stderr, "usage: attention_tool attend|torch|keras|additive|one_head IN OUT "
+                        "[KEY=NUMBER…]\n");
         return 2;
     }
     Tool tool = {.argc = argc, .argv = argv};
@@ -287,6 +317,8 @@ int main(int argc, char **argv) {
         attend(&tool);
     else if (strcmp(argv[1], "additive") == 0)
         additive(&tool);
+    else if (strcmp(argv[1], "one_head") == 0)
+        one_head(&tool);
     else
         multi_head(&tool, strcmp(argv[1], "keras") == 0);
     if (hone_safetensors_write(argv[3], tool.out, tool.outputs, &err) != HONE_OK)

@@ -260,6 +260,78 @@ def test_flex_attention(tool, case):
     close(tool("attend", sent, **options)["o"], output.transpose(1, 2), OUTPUT, "o")
 
 
+# ---- one head ----------------------------------------------------------------------------------
+
+ONE_HEAD = {  # batch, length, channels, units, biases
+    "(32, 10, 64)": (32, 10, 64, 64, False), "odd": (3, 21, 13, 30, True),
+    "long": (2, 200, 24, 32, False),
+}
+
+
+def one_head_problem(shape):
+    batch, length, channels, units, biased = shape
+    arrays = {"x": random(batch, length, channels, seed=100)}
+    for number, name in enumerate(("query", "key", "value")):
+        # As large as Glorot's initial weights: scores of unit scale.
+        weight = random(units, channels, seed=101 + number).detach()
+        arrays[name + "_weight"] = (weight / math.sqrt(channels)).float().double().requires_grad_()
+        if biased:
+            arrays[name + "_bias"] = random(units, seed=104 + number)
+    arrays["dy"] = random(batch, length, units, seed=107).detach()
+    return arrays
+
+
+def compare_one_head(found, arrays, output, gradient):
+    """gradient("query_weight"): what it must be. The biases' together, as torch has them in one
+    array: the gradient of the keys' is a sum that is 0, of which Hone leaves the roundings."""
+    close(found["y"], output, LAYER, "y")
+    output.backward(arrays["dy"])
+    close(found["dx"], arrays["x"].grad, LAYER, "dx")
+    names = ("query", "key", "value")
+    for name in names:
+        close(found[f"gradient.{name}_weight"], gradient(name + "_weight"), LAYER, name)
+    if "query_bias" in arrays:
+        close(torch.cat([found[f"gradient.{name}_bias"] for name in names]),
+              torch.cat([gradient(name + "_bias") for name in names]), LAYER, "biases")
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("unscaled", [False, True])
+@pytest.mark.parametrize("shape", ONE_HEAD)
+def test_one_head(tool, shape, unscaled, causal):
+    arrays = one_head_problem(ONE_HEAD[shape])
+    q, k, v = (functional.linear(arrays["x"], arrays[name + "_weight"], arrays.get(name + "_bias"))
+               for name in ("query", "key", "value"))
+    output = functional.scaled_dot_product_attention(q, k, v, is_causal=causal,
+                                                     scale=1.0 if unscaled else None)
+    found = tool("one_head", arrays, unscaled=unscaled, causal=causal)
+    compare_one_head(found, arrays, output, lambda name: arrays[name].grad)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("shape", ONE_HEAD)
+def test_one_head_of_keras(tool, shape, causal):
+    """keras.layers.Attention on three Dense layers: its scores are unscaled."""
+    keras = pytest.importorskip("keras")
+    arrays = one_head_problem(ONE_HEAD[shape])
+    channels, units, biased = ONE_HEAD[shape][2:]
+    projections = {}
+    for name in ("query", "value", "key"):
+        layer = keras.layers.Dense(units, use_bias=biased, dtype="float64")
+        layer.build((None, None, channels))
+        layer.kernel.assign(arrays[name + "_weight"].detach().T)
+        if biased:
+            layer.bias.assign(arrays[name + "_bias"].detach())
+        projections[name] = layer
+    output = keras.layers.Attention(dtype="float64")(
+        [layer(arrays["x"]) for layer in projections.values()], use_causal_mask=causal)
+    found = tool("one_head", arrays, unscaled=1, causal=causal)
+    compare_one_head(found, arrays, output, lambda name: (
+        projections[name[:-7]].kernel.value.grad.T if name.endswith("weight")
+        else projections[name[:-5]].bias.value.grad))
+
+
 # ---- torch.nn.MultiheadAttention ---------------------------------------------------------------
 
 
@@ -402,3 +474,31 @@ def test_keras_additive_attention(tool, scaled, causal):
         close(found[name], array.grad, GRADIENT, name)
     if scaled:
         close(found["d_scale"], layer.scale.value.grad, GRADIENT, "d_scale")
+
+
+def test_additive_dropout(tool):
+    """keras.layers.AdditiveAttention's rule with Hone's own pairs: how many, what is left of the
+    others, independent in every direction, and the same in backward."""
+    q, k = random(3, 64, 6, seed=92), random(3, 64, 6, seed=93)
+    weights = torch.tanh(q[:, :, None] + k[:, None]).sum(-1).softmax(-1)
+    arrays = {"q": q, "k": k, "v": torch.eye(64, dtype=torch.float64).repeat(3, 1, 1)}
+    arrays["d_o"] = torch.zeros(3, 64, 64, dtype=torch.float64)
+    kept = []
+    for seed in (1, 2):
+        factor = tool("additive", arrays, dropout=0.25, seed=seed)["o"] / weights.detach()
+        kept.append(factor > 0.5)
+        assert ((factor == 0) | ((factor - 4 / 3).abs() < 1e-4)).all()
+    deviation = math.sqrt(0.25 * 0.75 / kept[0].numel())
+    for each in kept:
+        assert abs(each.double().mean().item() - 0.75) < 5 * deviation
+    pairs = [(kept[0], kept[1])] + [(kept[0], kept[0].roll(1, axis)) for axis in range(3)]
+    for a, b in pairs:
+        assert abs((a == b).double().mean().item() - 0.625) < 0.02
+    v = random(3, 64, 5, seed=94)
+    output = (weights * kept[0] * (4 / 3)) @ v
+    arrays["v"], arrays["d_o"] = v, random(*output.shape, seed=95).detach()
+    found = tool("additive", arrays, dropout=0.25, seed=1)
+    close(found["o"], output, OUTPUT, "o")
+    output.backward(arrays["d_o"])
+    for name, array in (("dq", q), ("dk", k), ("dv", v)):
+        close(found[name], array.grad, GRADIENT, name)
