@@ -3,7 +3,7 @@
 #   make          build/release/hone
 #   make test     everything that needs only the build
 #   make demo     a real model learns a real task from real data
-#   make interop  the tests against PyTorch, PEFT and llama.cpp
+#   make interop  the tests against PyTorch, Keras, PEFT and llama.cpp
 
 BUILD   = build/release
 HONE    = $(BUILD)/hone
