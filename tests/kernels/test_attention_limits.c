@@ -202,6 +202,39 @@ static void no_keys_and_no_queries(void) {
     on_every_level(check_empty);
 }
 
+// Told to overwrite, backward writes every row of dq, dk and dv, those that nobody sees too, and
+// nothing between them.
+static void check_overwrites(const KernelTable *table, const char *name) {
+    const int64_t sizes[][2] = {{75, 90}, {3, 40}, {300, 300}, {2, 1500}, {5, 0}, {0, 5}};
+    for (int s = 0; s < 6; s++)
+        for (int visibility = 0; visibility < VISIBILITIES; visibility++)
+            for (int group = 1; group <= 3; group += 2) {
+                Problem p = problem_from_zero_gradients((Case){.queries = sizes[s][0],
+                                                               .keys = sizes[s][1],
+                                                               .heads = 2 * group,
+                                                               .kv_heads = 2,
+                                                               .head_size = 9,
+                                                               .value_size = 18,
+                                                               .visibility = (Visibility)visibility,
+                                                               .gap = 2,
+                                                               .spread = 1.0f},
+                                                        (uint64_t)visibility);
+                run_reference(&p);
+                CaseTensor *gradients[] = {&p.dq, &p.dk, &p.dv};
+                for (int t = 0; t < 3; t++)
+                    for (int64_t i = 0; i < gradients[t]->floats; i++)
+                        floats_of(&gradients[t]->view)[i] = case_poison;
+                p.args.overwrites = true;
+                run_kernel(&p, table, NULL);
+                if (!CHECK(results_close(&p))) print_case(&p.what, name);
+                free_problem(&p);
+            }
+}
+
+static void backward_overwrites_when_told_to(void) {
+    on_every_level(check_overwrites);
+}
+
 static void same_bits_when_run_again(void) {
     const KernelTable *table;
     HoneError err = {0};
@@ -304,6 +337,7 @@ int main(void) {
     RUN(any_scale);
     RUN(head_major_layout);
     RUN(no_keys_and_no_queries);
+    RUN(backward_overwrites_when_told_to);
     RUN(same_bits_when_run_again);
     RUN(scratch_is_linear_in_length);
     RUN(long_sequences);
