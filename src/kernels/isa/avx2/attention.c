@@ -12,13 +12,13 @@ enum { LANES = 8 };
 
 // ---- product -----------------------------------------------------------------------------------
 
-// C (rows, 16) = [C +] A (rows,K) · B (K, 16) for six rows, and four; from is where the sums
-// begin, C or NULL for zeros. highest ← max(highest, C) unless it is NULL; a sum that is NaN is no
-// maximum, by the order of the operands.
+// C (rows, 16) = [C +] A (rows,K) · B (K, 16) for six rows, and four; from is what is added
+// to the sums at the end (so that a long row of products rounds as its parts), C or NULL. highest ←
+// max(highest, C) unless it is NULL; a sum that is NaN is no maximum, by the order of the operands.
 // clang-format off
-#define LOAD_ROW(low, high)                                                                        \
-    "vmovups (%[from]), %%ymm" low "\n\t"                                                          \
-    "vmovups 32(%[from]), %%ymm" high "\n\t"                                                       \
+#define ADD_ROW(low, high)                                                                         \
+    "vaddps (%[from]), %%ymm" low ", %%ymm" low "\n\t"                                             \
+    "vaddps 32(%[from]), %%ymm" high ", %%ymm" high "\n\t"                                         \
     "add %[ldc], %[from]\n\t"
 
 #define STORE_ROW(low, high)                                                                       \
@@ -32,24 +32,22 @@ enum { LANES = 8 };
 
 #define TILE(ROWS, STEP, A_IN, WAYS, way)                                                          \
     __asm__ volatile(                                                                              \
-        "test %[from], %[from]\n\t"                                                                \
-        "jz 1f\n\t"                                                                                \
-        ROWS(LOAD_ROW)                                                                             \
-        "jmp 2f\n"                                                                                 \
-        "1:\n\t"                                                                                   \
         ROWS(TILE_CLEAR)                                                                           \
-        "2:\n\t"                                                                                   \
         TILE_LOOP(STEP, A_IN, A_IN##_ADVANCE)                                                      \
+        "test %[from], %[from]\n\t"                                                                \
+        "jz 7f\n\t"                                                                                \
+        ROWS(ADD_ROW)                                                                              \
+        "7:\n\t"                                                                                   \
         ROWS(STORE_ROW)                                                                            \
         "mov %[highest], %[out]\n\t"                                                               \
         "test %[out], %[out]\n\t"                                                                  \
-        "jz 7f\n\t"                                                                                \
+        "jz 8f\n\t"                                                                                \
         "vmovups (%[out]), %%ymm12\n\t"                                                            \
         "vmovups 32(%[out]), %%ymm13\n\t"                                                          \
         ROWS(HIGHEST_ROW)                                                                          \
         "vmovups %%ymm12, (%[out])\n\t"                                                            \
         "vmovups %%ymm13, 32(%[out])\n"                                                            \
-        "7:\n\t"                                                                                   \
+        "8:\n\t"                                                                                   \
         : [a] "+r"(a), [b] "+r"(b), [from] "+r"(from), [out] "+r"(C), [fours] "+r"(fours),         \
           [ones] "+r"(ones)                                                                        \
         : WAYS(way), TILE_B_WAYS(ldb * bytes), [ldc] "m"(ldc_bytes),                               \
@@ -81,8 +79,7 @@ static inline __attribute__((always_inline)) void tile_rest(int rows, int64_t K,
                                                             bool accumulate, float *highest) {
     __m256 s[3][2];
     for (int m = 0; m < rows; m++)
-        for (int n = 0; n < 2; n++)
-            s[m][n] = accumulate ? _mm256_loadu_ps(C + m * ldc + n * LANES) : _mm256_setzero_ps();
+        for (int n = 0; n < 2; n++) s[m][n] = _mm256_setzero_ps();
     for (int64_t k = 0; k < K; k++) {
         __m256 low = _mm256_loadu_ps(b + k * ldb), high = _mm256_loadu_ps(b + k * ldb + LANES);
         for (int m = 0; m < rows; m++) {
@@ -93,7 +90,9 @@ static inline __attribute__((always_inline)) void tile_rest(int rows, int64_t K,
     }
     for (int m = 0; m < rows; m++)
         for (int n = 0; n < 2; n++) {
-            _mm256_storeu_ps(C + m * ldc + n * LANES, s[m][n]);
+            float *c = C + m * ldc + n * LANES;
+            if (accumulate) s[m][n] = _mm256_add_ps(s[m][n], _mm256_loadu_ps(c));
+            _mm256_storeu_ps(c, s[m][n]);
             if (!highest) continue;
             __m256 most = _mm256_loadu_ps(highest + n * LANES);
             _mm256_storeu_ps(highest + n * LANES, _mm256_max_ps(s[m][n], most));

@@ -13,6 +13,9 @@
 #ifndef HONE_KERNELS_ISA_AVX2_TILE_H
 #define HONE_KERNELS_ISA_AVX2_TILE_H
 
+// C90 promises 509 characters a string, compilers take more.
+#pragma GCC diagnostic ignored "-Woverlength-strings"
+
 // clang-format off
 // Where element (row, step) of A lies, and half a row of B.
 #define A_IN_ROWS_0 "(%[a])"

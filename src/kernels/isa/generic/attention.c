@@ -26,9 +26,6 @@ static inline __attribute__((always_inline)) void tile(int rows, int64_t K, cons
                                                        PanelOperand A, const float *B, int64_t ldb,
                                                        float *C, int64_t ldc, bool accumulate) {
     Lanes sum[4][2] = {{{0}}};
-    if (accumulate)
-        for (int m = 0; m < rows; m++)
-            for (int n = 0; n < 2; n++) sum[m][n] = load(C + m * ldc + n * LANES);
     for (int64_t k = 0; k < K; k++) {
         Lanes low = load(B + k * ldb), high = load(B + k * ldb + LANES);
         for (int m = 0; m < rows; m++) {
@@ -38,7 +35,10 @@ static inline __attribute__((always_inline)) void tile(int rows, int64_t K, cons
         }
     }
     for (int m = 0; m < rows; m++)
-        for (int n = 0; n < 2; n++) store(C + m * ldc + n * LANES, sum[m][n]);
+        for (int n = 0; n < 2; n++) {
+            float *c = C + m * ldc + n * LANES;
+            store(c, accumulate ? load(c) + sum[m][n] : sum[m][n]);
+        }
 }
 
 static void maximum(const PanelScores *scores, float highest[HONE_PANEL]) {
