@@ -41,6 +41,14 @@ interop: everything
 	        $$python -m pytest -q -ra -p no:cacheprovider $$file || failed=1; \
 	done; exit $$failed
 
+# The floors that know of processors, and the models on them, for 64-bit Arm under an emulator.
+ARM64_TESTS = ^(base|attention|element|dispatch|dequantise|matmul|additive|tape|layer|llama|generate)
+arm64: setup
+	@scripts/setup arm64
+	cmake --preset $@
+	cmake --build build/$@ --parallel $(JOBS)
+	ctest --test-dir build/$@ --output-on-failure --parallel $(JOBS) -R '$(ARM64_TESTS)'
+
 # The suite under the sanitizers, each in a build folder of its own.
 asan tsan: setup
 	cmake --preset $@
@@ -63,4 +71,4 @@ check-format:
 clean:
 	rm -rf build
 
-.PHONY: hone everything configure setup test demo interop asan tsan bench format check-format clean
+.PHONY: hone everything configure setup test demo interop arm64 asan tsan bench format check-format clean

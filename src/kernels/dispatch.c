@@ -16,6 +16,7 @@ typedef struct Level {
     void (*element)(ElementTable *table);
 } Level;
 
+// NEON is a part of 64-bit Arm.
 static bool runs_anywhere(const CpuFeatures *cpu) {
     (void)cpu;
     return true;
@@ -37,6 +38,8 @@ static const Level levels[] = {
 #if defined(__x86_64__)
     {"avx2", runs_avx2, hone_avx2_matmul, hone_avx2_attention, hone_avx2_element},
     {"avx512", runs_avx512, hone_avx512_matmul, hone_avx512_attention, hone_avx512_element},
+#elif defined(__aarch64__)
+    {"neon", runs_anywhere, hone_neon_matmul, hone_neon_attention, hone_neon_element},
 #endif
 };
 

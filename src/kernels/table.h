@@ -26,5 +26,8 @@ void hone_avx2_element(ElementTable *table);
 void hone_avx512_matmul(MatmulTable *table);
 void hone_avx512_attention(AttentionTable *table);
 void hone_avx512_element(ElementTable *table);
+void hone_neon_matmul(MatmulTable *table);
+void hone_neon_attention(AttentionTable *table);
+void hone_neon_element(ElementTable *table);
 
 #endif

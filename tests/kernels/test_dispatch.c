@@ -16,7 +16,12 @@ static void levels_follow_the_processor(void) {
     const char *names[8];
     int count = hone_kernel_levels(names);
     CpuFeatures cpu = hone_cpu_features();
+#if defined(__aarch64__)
+    CHECK_INT(count, 2);
+    CHECK_STRING(names[1], "neon");
+#else
     CHECK_INT(count, 1 + (cpu.avx2 ? 1 : 0) + (cpu.avx512 ? 1 : 0));
+#endif
     CHECK_STRING(names[0], "generic");
     if (cpu.avx2) CHECK_STRING(names[1], "avx2");
     if (cpu.avx512) CHECK_STRING(names[2], "avx512");
