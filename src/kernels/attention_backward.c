@@ -299,8 +299,9 @@ static void block_pair(const Backward *b, KeyBlock *block, int64_t panel, int pa
         PanelRange range = hone_attention_panel_range(&b->shape, panel + p);
         parts[p] = (PanelPart){.range = range};
         panel_keys(b, block, &parts[p]);
-        if (parts[p].stop == parts[p].start) continue;
+        // Between two panels that see a key, zeros meet the rows of one that sees none.
         if (b->hides && b->infinite_rows[block->slot * b->shape.panels + panel + p]) sparse = true;
+        if (parts[p].stop == parts[p].start) continue;
         panel_scores(b, block, panel + p, &parts[p], p);
     }
     add_key_gradients(b, block, panel, parts, panels, sparse);
