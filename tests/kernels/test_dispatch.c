@@ -16,10 +16,11 @@ static void levels_follow_the_processor(void) {
     const char *names[8];
     int count = hone_kernel_levels(names);
     CpuFeatures cpu = hone_cpu_features();
-    CHECK_INT(count, 1 + (cpu.avx2 ? 1 : 0) + (cpu.avx512 ? 1 : 0));
+    CHECK_INT(count, 1 + (cpu.avx2 ? 1 : 0) + (cpu.avx512 ? 1 : 0) + (cpu.avx512_bf16 ? 1 : 0));
     CHECK_STRING(names[0], "generic");
     if (cpu.avx2) CHECK_STRING(names[1], "avx2");
     if (cpu.avx512) CHECK_STRING(names[2], "avx512");
+    if (cpu.avx512_bf16) CHECK_STRING(names[3], "avx512bf16");
 }
 
 static void each_level_is_found_by_name(void) {
