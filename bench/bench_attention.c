@@ -89,10 +89,10 @@ static void measure(const KernelContext *kc, const Shape *s) {
     size_t forward_bytes = hone_attention_forward_scratch(kc, &args);
     size_t backward_bytes = hone_attention_backward_scratch(kc, &args);
     void *scratch = hone_alloc(forward_bytes > backward_bytes ? forward_bytes : backward_bytes);
-    double before = hone_kernel_peak(kc, 10) * 1e-9;
+    double before = hone_kernel_peak(kc, false, 10) * 1e-9;
     double forward = best_seconds(hone_attention_forward, kc, &args, scratch);
     double backward = best_seconds(hone_attention_backward, kc, &args, scratch);
-    double after = hone_kernel_peak(kc, 10) * 1e-9, peak = before > after ? before : after;
+    double after = hone_kernel_peak(kc, false, 10) * 1e-9, peak = before > after ? before : after;
     double cache = 2.0 * (double)(s->keys * s->kv_heads * s->size) * sizeof(float);
     printf("%-24s %6.1f  %6.1f GF/s %5.1f %%  %6.1f GF/s %5.1f %%  %7.1f GB/s %9.1f us"
            " %9.1f us  %5.1f MB\n",

@@ -153,7 +153,7 @@ static void measure(Bench *bench, const Shape *shape, int type) {
     double bytes = (double)hone_dtype_bytes(type, shape->N * shape->K);
     double peak = 0, ours = 0, openblas = 0, dnnl = 0;
     for (int round = 0; round < bench->rounds; round++) {
-        keep_best(&peak, hone_kernel_peak(&bench->kc, 1) * 1e-9);
+        keep_best(&peak, hone_kernel_peak(&bench->kc, false, 1) * 1e-9);
         keep_best(&ours, rate(run_ours, bench, flops));
         if (type != HONE_F32) continue;
 #ifdef HONE_HAS_OPENBLAS

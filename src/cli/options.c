@@ -12,7 +12,7 @@ int common_options(Common *common, Option *options) {
         {"threads", OPTION_COUNT, &common->threads, "N",
          "threads (default: the physical cores this process may use)"},
         {"isa", OPTION_TEXT, &common->isa, "LEVEL",
-         "force a kernel level: generic, avx2, avx512, neon"},
+         "force a kernel level: generic, avx2, avx512, avx512bf16, neon"},
         {"seed", OPTION_INTEGER, &common->seed, "N", "seed of everything random (default 0)"},
         {"json", OPTION_FLAG, &common->json, NULL, "results as JSON, one object a line"},
         {"help", OPTION_FLAG, &common->help, NULL, "this page"},

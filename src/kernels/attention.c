@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention for any element type. Inputs that are not f32 are widened into scratch, which takes
-// time and memory linear in length; the sums, and so the gradients, are always f32.
+// time and memory linear in length; the sums, and so the gradients, are always f32. The passes are
+// told the type, for the products of some levels are faster on it.
 #include "kernels/attention_parts.h"
 
 // f32 copies of the views, each (batch, rows, heads, size).
@@ -69,7 +70,6 @@ static size_t widen(const AttentionArgs *args, bool backward, char *base, Widene
         copies[i].to.data =
             hone_attention_take(&cursor, (size_t)elements(&copies[i]), sizeof(float));
     widened->args = *args;
-    widened->args.dtype = HONE_F32;
     widened->args.q = copies[COPY_Q].to;
     widened->args.k = copies[COPY_K].to;
     widened->args.v = copies[COPY_V].to;

@@ -5,7 +5,7 @@
 // A task owns a chunk of the keys of one key/value head: dK and dV are its alone, dQ goes to a
 // buffer of the chunk, and the chunks are added in order at the end. The number of chunks comes
 // from the shape: the same bits on any number of threads.
-#include "kernels/attention_backward.h"
+#include "kernels/attention_block.h"
 #include "kernels/attention_math.h"
 
 #include <math.h>
@@ -15,24 +15,7 @@ enum {
     MOST_TASKS = 16,  // chunks of all key/value heads aimed at: memory grows with them
     CHUNK_KEYS = 256, // at least, so that dQ's buffers stay small beside the work
     MASK_CHUNKS = 8,  // where one task adds up a part of the mask's gradient over all stacks
-    BLOCK_KEYS = 128, // keys of a block: its scores and gradients stay in L2
-    KEYS_LD = BLOCK_KEYS + HONE_PANEL, // rows of the keys' transpose, an odd number of cache lines
-    SCORES_LD = BLOCK_ROWS + HONE_PANEL, // rows of a block of scores, an odd number of cache lines
 };
-
-// One block of keys at work: what a task packs and sums before it goes on to the next.
-typedef struct KeyBlock {
-    int64_t stack, slot, chunk;
-    int64_t start, keys;
-    float *K, *V;                     // (keys, D), (keys, E)
-    float *Kt;                        // (D, KEYS_LD): the left side of dQ
-    float *dK, *dV;                   // (keys, D_columns·16), (keys, E_columns·16)
-    float *P, *dS;                    // (keys, SCORES_LD)
-    float *capped;                    // (keys, HONE_PANEL): scores between soft-cap and the rest
-    float *extra;                     // of hone_attention_modify
-    uint16_t *visible, *kept, *draws; // (keys) each: a bit a lane
-    bool infinite;                    // NaN or infinity in k or v
-} KeyBlock;
 
 // A panel of a block of queries, and the keys [start, stop) of the key block outside which it sees
 // none, counted from the block's first.
@@ -65,6 +48,7 @@ static size_t lay_out(Backward *b, const KernelContext *kc, const AttentionArgs 
     b->chunk_keys =
         attention_ceiling(attention_ceiling(args->keys, b->chunks), b->block_keys) * b->block_keys;
     b->padded = shape->panels * HONE_PANEL;
+    b->bf16 = hone_attention_in_bf16(b->table, shape);
     b->hides = args->begin || hone_attention_masked(args);
     b->modifies = args->softcap > 0 || args->slopes || args->mask.data;
     b->extra = hone_attention_modify_floats(args, b->block_keys);
@@ -81,10 +65,7 @@ static size_t lay_out(Backward *b, const KernelContext *kc, const AttentionArgs 
     if (b->hides)
         b->infinite_rows = hone_attention_take(&cursor, (size_t)(b->slots * shape->panels), 1);
     size_t rows = (size_t)(b->slots * b->padded), floats = sizeof(float);
-    b->Q = hone_attention_take(&cursor, rows * (size_t)b->D, floats);
-    b->dO = hone_attention_take(&cursor, rows * (size_t)b->E, floats);
-    b->Q_columns = hone_attention_take(&cursor, rows * (size_t)b->D_columns * HONE_PANEL, floats);
-    b->dO_columns = hone_attention_take(&cursor, rows * (size_t)b->E_columns * HONE_PANEL, floats);
+    hone_attention_take_queries(b, &cursor);
     b->lse = hone_attention_take(&cursor, rows, floats);
     b->product_sum = hone_attention_take(&cursor, rows, floats);
     if (b->modifies) {
@@ -93,36 +74,12 @@ static size_t lay_out(Backward *b, const KernelContext *kc, const AttentionArgs 
     }
     b->touched = hone_attention_take(&cursor, (size_t)(b->slots * b->chunks * shape->panels), 1);
     b->dQ = hone_attention_take(&cursor, rows * (size_t)(b->chunks * b->D), floats);
-    b->worker = b->D * KEYS_LD + b->block_keys * (b->D + b->E + 2 * SCORES_LD +
-                                                  (b->D_columns + b->E_columns) * HONE_PANEL);
+    b->worker = hone_attention_block_packed(b) +
+                b->block_keys * (2 * SCORES_LD + (b->D_columns + b->E_columns) * HONE_PANEL);
     b->worker += b->extra + (b->modifies ? b->block_keys * HONE_PANEL : 0) + 2 * b->block_keys;
     b->workers = hone_attention_take(&cursor, (size_t)(b->worker * b->threads), floats);
     b->shape.bounds = b->bounds;
     return hone_attention_scratch_bytes(&cursor);
-}
-
-static void pack_keys(const Backward *b, KeyBlock *block) {
-    const AttentionArgs *args = b->shape.args;
-    block->infinite = false;
-    for (int64_t j = 0; j < block->keys; j++) {
-        int64_t key = block->start + j;
-        const float *k = attention_key_row(&b->shape, args->k, block->stack, key);
-        const float *v = attention_key_row(&b->shape, args->v, block->stack, key);
-        memcpy(block->K + j * b->D, k, (size_t)b->D * sizeof *k);
-        memcpy(block->V + j * b->E, v, (size_t)b->E * sizeof *v);
-        if (b->hides)
-            block->infinite = block->infinite || !hone_attention_row_finite(k, b->D) ||
-                              !hone_attention_row_finite(v, b->E);
-    }
-    for (int64_t j = 0; j < block->keys; j += HONE_PANEL) {
-        const float *rows[HONE_PANEL];
-        int lanes = (int)(block->keys - j < HONE_PANEL ? block->keys - j : HONE_PANEL);
-        for (int n = 0; n < lanes; n++) rows[n] = block->K + (j + n) * b->D;
-        b->table->gather(b->D, lanes, rows, 1.0f, block->Kt + j, KEYS_LD);
-    }
-    size_t keys = (size_t)block->keys;
-    memset(block->dK, 0, keys * (size_t)b->D_columns * HONE_PANEL * sizeof *block->dK);
-    memset(block->dV, 0, keys * (size_t)b->E_columns * HONE_PANEL * sizeof *block->dV);
 }
 
 // After the softmax: what a mask hides weighs nothing, whatever stands there; the mask's gradient;
@@ -161,10 +118,7 @@ static void panel_scores(const Backward *b, const KeyBlock *block, int64_t panel
     int64_t rows = block->slot * b->padded + panel * HONE_PANEL, keys = part->stop - part->start;
     float *P = block->P + part->start * SCORES_LD + column * HONE_PANEL;
     float *dS = block->dS + part->start * SCORES_LD + column * HONE_PANEL;
-    PanelOperand K = {block->K + part->start * b->D, b->D, 1};
-    PanelOperand V = {block->V + part->start * b->E, b->E, 1};
-    b->table->product(keys, b->D, K, b->Q + rows * b->D, HONE_PANEL, P, SCORES_LD, false, NULL);
-    b->table->product(keys, b->E, V, b->dO + rows * b->E, HONE_PANEL, dS, SCORES_LD, false, NULL);
+    hone_attention_score_products(b, block, rows, part->start, part->stop, P, dS);
     ScoreTile tile = {.shape = &b->shape,
                       .table = b->table,
                       .stack = block->stack,
@@ -199,20 +153,6 @@ static void panel_scores(const Backward *b, const KeyBlock *block, int64_t panel
         b->table->select(keys, P, SCORES_LD, block->kept, hone_attention_keep_factor(args));
 }
 
-// C (M, columns·16) += A (M,K) · B, whose panels of columns are b->padded rows apart.
-static void add_product(const Backward *b, bool sparse, int64_t M, int64_t K, PanelOperand A,
-                        const float *B, int64_t columns, float *C) {
-    int64_t ldc = columns * HONE_PANEL;
-    for (int64_t c = 0; c < columns; c++) {
-        const float *panel = B + c * b->padded * HONE_PANEL;
-        if (sparse)
-            hone_attention_sparse_product(M, K, A, panel, HONE_PANEL, C + c * HONE_PANEL, ldc, true,
-                                          true);
-        else
-            b->table->product(M, K, A, panel, HONE_PANEL, C + c * HONE_PANEL, ldc, true, NULL);
-    }
-}
-
 // The panels [*from, *to) between the first and the last that see some of the keys [key, stop).
 static void key_panels(const PanelPart *parts, int panels, int64_t key, int64_t stop, int *from,
                        int *to) {
@@ -241,8 +181,6 @@ static void zero_unseen(const KeyBlock *block, const PanelPart *parts, int from,
 // panels.
 static void add_key_gradients(const Backward *b, KeyBlock *block, int64_t panel,
                               const PanelPart *parts, int panels, bool sparse) {
-    const float *Q = b->Q_columns + block->slot * b->padded * b->D_columns * HONE_PANEL;
-    const float *dO = b->dO_columns + block->slot * b->padded * b->E_columns * HONE_PANEL;
     for (int64_t key = 0, next; key < block->keys; key = next) {
         int from, to, next_from, next_to;
         key_panels(parts, panels, key, key + 4, &from, &to);
@@ -253,32 +191,9 @@ static void add_key_gradients(const Backward *b, KeyBlock *block, int64_t panel,
         if (next > block->keys) next = block->keys;
         if (from == to) continue;
         zero_unseen(block, parts, from, to, key, next);
-        int64_t rows = (to - from) * HONE_PANEL, row = (panel + from) * HONE_PANEL;
-        int64_t scores = key * SCORES_LD + from * HONE_PANEL;
-        PanelOperand P = {block->P + scores, SCORES_LD, 1};
-        PanelOperand dS = {block->dS + scores, SCORES_LD, 1};
-        add_product(b, sparse, next - key, rows, P, dO + row * HONE_PANEL, b->E_columns,
-                    block->dV + key * b->E_columns * HONE_PANEL);
-        add_product(b, sparse, next - key, rows, dS, Q + row * HONE_PANEL, b->D_columns,
-                    block->dK + key * b->D_columns * HONE_PANEL);
+        KeyRun run = {key, next, from, to, panel};
+        hone_attention_add_to_keys(b, block, &run, sparse);
     }
-}
-
-// dQ of one panel += Kᵀ·dS over the keys it sees.
-static void add_query_gradient(const Backward *b, const KeyBlock *block, int64_t panel,
-                               const PanelPart *part, int column, bool sparse) {
-    int64_t place = (block->slot * b->chunks + block->chunk) * b->shape.panels + panel;
-    int64_t keys = part->stop - part->start;
-    const float *dS = block->dS + part->start * SCORES_LD + column * HONE_PANEL;
-    float *dQ = b->dQ + place * b->D * HONE_PANEL;
-    PanelOperand Kt = {block->Kt + part->start, KEYS_LD, 1};
-    bool accumulate = b->touched[place];
-    b->touched[place] = 1;
-    if (sparse)
-        hone_attention_sparse_product(b->D, keys, Kt, dS, SCORES_LD, dQ, HONE_PANEL, accumulate,
-                                      false);
-    else
-        b->table->product(b->D, keys, Kt, dS, SCORES_LD, dQ, HONE_PANEL, accumulate, NULL);
 }
 
 static void panel_keys(const Backward *b, const KeyBlock *block, PanelPart *part) {
@@ -299,14 +214,16 @@ static void block_pair(const Backward *b, KeyBlock *block, int64_t panel, int pa
         PanelRange range = hone_attention_panel_range(&b->shape, panel + p);
         parts[p] = (PanelPart){.range = range};
         panel_keys(b, block, &parts[p]);
-        if (parts[p].stop == parts[p].start) continue;
+        // Between two panels that see a key, zeros meet the rows of one that sees none.
         if (b->hides && b->infinite_rows[block->slot * b->shape.panels + panel + p]) sparse = true;
+        if (parts[p].stop == parts[p].start) continue;
         panel_scores(b, block, panel + p, &parts[p], p);
     }
     add_key_gradients(b, block, panel, parts, panels, sparse);
     for (int p = 0; p < panels; p++)
         if (parts[p].stop > parts[p].start)
-            add_query_gradient(b, block, panel + p, &parts[p], p, sparse);
+            hone_attention_add_to_queries(b, block, panel + p, p, parts[p].start, parts[p].stop,
+                                          sparse);
 }
 
 // The panels that may see some key of the block: [*from, *to).
@@ -354,25 +271,6 @@ static void clear_keys(const Backward *b, int64_t stack, int64_t start, int64_t 
     }
 }
 
-static KeyBlock block_of(const Backward *b, int worker) {
-    KeyBlock block = {0};
-    int64_t most = b->block_keys;
-    block.K = b->workers + worker % b->threads * b->worker;
-    block.V = block.K + most * b->D;
-    block.Kt = block.V + most * b->E;
-    block.dK = block.Kt + b->D * KEYS_LD;
-    block.dV = block.dK + most * b->D_columns * HONE_PANEL;
-    block.P = block.dV + most * b->E_columns * HONE_PANEL;
-    block.dS = block.P + most * SCORES_LD;
-    float *rest = block.dS + most * SCORES_LD;
-    block.visible = (uint16_t *)rest;
-    block.kept = block.visible + most;
-    block.draws = block.kept + most;
-    block.capped = rest + 2 * most;
-    block.extra = block.capped + (b->modifies ? most * HONE_PANEL : 0);
-    return block;
-}
-
 static void chunk_of_stack(const Backward *b, KeyBlock *block, int64_t stack, int64_t slot,
                            int64_t chunk) {
     block->stack = stack;
@@ -389,7 +287,7 @@ static void chunk_of_stack(const Backward *b, KeyBlock *block, int64_t stack, in
             clear_keys(b, stack, block->start, block->start + block->keys);
             continue;
         }
-        pack_keys(b, block);
+        hone_attention_begin_block(b, block);
         for (; panel < stop; panel += BLOCK_PANELS)
             block_pair(b, block, panel,
                        (int)(stop - panel < BLOCK_PANELS ? stop - panel : BLOCK_PANELS));
@@ -401,7 +299,7 @@ static void chunk_of_stack(const Backward *b, KeyBlock *block, int64_t stack, in
 // tasks may not share: then the stacks, or the chunks, in order.
 static void backward_chunk(void *argument, int64_t task, int worker) {
     Backward *b = argument;
-    KeyBlock block = block_of(b, worker);
+    KeyBlock block = hone_attention_block(b, worker);
     int64_t stack = task % b->tasks_of_stacks, chunk = task / b->tasks_of_stacks;
     int64_t stacks_end = b->tasks_of_stacks == 1 ? b->shape.stacks : stack + 1;
     int64_t chunks_end = b->tasks == 1 ? b->chunks : chunk + 1;
@@ -455,7 +353,7 @@ static void add_query_chunks(void *argument, int64_t task, int worker) {
 // Task t: all of one stack.
 static void backward_stack(void *argument, int64_t task, int worker) {
     Backward *b = argument;
-    KeyBlock block = block_of(b, worker);
+    KeyBlock block = hone_attention_block(b, worker);
     int64_t slot = b->slots < b->shape.stacks ? worker % b->threads : task;
     hone_attention_prepare_stack(b, task, slot, worker);
     chunk_of_stack(b, &block, task, slot, 0);

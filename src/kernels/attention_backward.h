@@ -3,7 +3,14 @@
 #ifndef HONE_KERNELS_ATTENTION_BACKWARD_H
 #define HONE_KERNELS_ATTENTION_BACKWARD_H
 
+#include "kernels/attention_bf16.h"
 #include "kernels/attention_modify.h"
+
+// The right sides in bf16, rows in pairs.
+typedef struct Bf16Queries {
+    uint16_t *Q, *dO;                 // (slots, panels, even D or E / 2, HONE_PANEL, 2); not scaled
+    uint16_t *Q_columns, *dO_columns; // (slots, D_columns or E_columns, padded / 2, HONE_PANEL, 2)
+} Bf16Queries;
 
 typedef struct Backward {
     AttentionShape shape;
@@ -18,8 +25,10 @@ typedef struct Backward {
     int64_t slots;                 // packed at once: each stack's, or each worker's when whole
     StripBounds *bounds;           // (strips)
     uint8_t *infinite_rows;        // (slots, panels): NaN or infinity in q or d_o
+    bool bf16;                     // the products' operands, and so what is packed; else f32
     float *Q, *dO;                 // (slots, panels, D or E, HONE_PANEL); Q · scale
     float *Q_columns, *dO_columns; // (slots, D_columns or E_columns, padded, HONE_PANEL)
+    Bf16Queries pairs;             // instead of these in bf16
     float *lse, *product_sum;      // (slots, padded): lse, and Σ_c dO · O
     float *norm;                   // (slots, padded): 1 but where lse is too large to be exact
     uint8_t *normed;               // (slots, panels): some norm is not 1

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The forward pass: softmax over key blocks as they come, with a running maximum and sum a query
 // (Milakov, Gimelshein 2018; Dao et al. 2022), so that no score outlives its block.
+#include "kernels/attention_bf16.h"
 #include "kernels/attention_math.h"
 #include "kernels/attention_modify.h"
 
@@ -18,9 +19,10 @@ enum {
 };
 
 // Where the left sides of both products lie from key `origin` on, packed or not: K (keys, D) and
-// Vᵀ (E, keys).
+// Vᵀ (E, keys). In bf16 those that are packed are pairs.
 typedef struct KeySource {
     PanelOperand K, Vt;
+    Bf16Rows K_bf16, Vt_bf16;
     int64_t origin;
 } KeySource;
 
@@ -38,16 +40,30 @@ typedef struct Forward {
     bool packs_windows;       // a task packs what it reads: there is one block
     StripBounds *bounds;      // (strips)
     uint8_t *infinite_values; // (stacks, strips): some value is NaN or infinite
-    float *K;                 // (stacks, keys, head_size) when packed
-    float *Vt;                // (stacks, value_size, values_ld) when packed
+    bool bf16;                // the products' operands, and so what is packed; else they are f32
+    int64_t element;          // bytes of what is packed
+    char *K;                  // (stacks, keys, keys_ld) when packed
+    char *Vt;                 // (stacks, value_size, values_ld) when packed
+    int64_t keys_ld;          // head_size, or the even number from there on in bf16
     int64_t values_ld;        // of a window when packs_windows
     float *partial;           // (stacks, parts, panels, state) when parts > 1
     int64_t state;            // floats of one PanelState
     float *workers;
-    int64_t worker, extra; // floats of one worker's scratch, and what of it modifies scores
-    bool hides;            // some key may be hidden from some query
-    int threads;           // workers with scratch; without a pool just one, whoever it is
+    // Floats of one worker's scratch, of it those of a step's scores, and what modifies them.
+    int64_t worker, scores, extra;
+    bool hides;  // some key may be hidden from some query
+    int threads; // workers with scratch; without a pool just one, whoever it is
 } Forward;
+
+// Floats of one step's scores; in bf16 of their pairs too, where what is packed is turned before.
+static int64_t scores_floats(const AttentionArgs *args, bool bf16) {
+    int64_t floats = STEP_KEYS * HONE_PANEL;
+    if (!bf16) return floats;
+    int64_t turned =
+        HONE_PANEL * (args->head_size > args->value_size ? args->head_size : args->value_size);
+    floats += floats / 2;
+    return floats > turned ? floats : turned;
+}
 
 static size_t lay_out(Forward *f, const KernelContext *kc, const AttentionArgs *args,
                       char *scratch) {
@@ -66,10 +82,16 @@ static size_t lay_out(Forward *f, const KernelContext *kc, const AttentionArgs *
     f->values_ld = attention_ceiling(columns, HONE_PANEL) * HONE_PANEL + VALUES_PAD;
     f->state = (2 + E) * HONE_PANEL;
     f->extra = hone_attention_modify_floats(args, STEP_KEYS);
+    f->bf16 = hone_attention_in_bf16(f->table, shape);
+    f->element = f->bf16 ? sizeof(uint16_t) : sizeof(float);
+    f->keys_ld = f->bf16 ? attention_even(D) : D;
+    f->scores = scores_floats(args, f->bf16);
     // One step's scores, what modifies them, and twice a bit a score of what dropout keeps.
-    f->worker = BLOCK_PANELS * (D * HONE_PANEL + f->state) + STEP_KEYS * HONE_PANEL + f->extra +
+    f->worker = BLOCK_PANELS * (D * HONE_PANEL + f->state) + f->scores + f->extra +
                 (args->dropout > 0 ? STEP_KEYS : 0);
-    if (f->packs_windows) f->worker += window * D + E * f->values_ld;
+    if (f->packs_windows)
+        f->worker +=
+            attention_ceiling((window * f->keys_ld + E * f->values_ld) * f->element, sizeof(float));
     f->worker = attention_ceiling(f->worker, HONE_PANEL) * HONE_PANEL;
     f->hides = args->begin || hone_attention_masked(args);
     f->threads = hone_pool_threads(kc->pool);
@@ -80,8 +102,9 @@ static size_t lay_out(Forward *f, const KernelContext *kc, const AttentionArgs *
     if (f->hides)
         f->infinite_values = hone_attention_take(&cursor, (size_t)(stacks * shape->strips), 1);
     if (f->packed) {
-        f->K = hone_attention_take(&cursor, (size_t)(stacks * args->keys * D), sizeof *f->K);
-        f->Vt = hone_attention_take(&cursor, (size_t)(stacks * E * f->values_ld), sizeof *f->Vt);
+        size_t element = (size_t)f->element;
+        f->K = hone_attention_take(&cursor, (size_t)(stacks * args->keys * f->keys_ld), element);
+        f->Vt = hone_attention_take(&cursor, (size_t)(stacks * E * f->values_ld), element);
     }
     if (f->parts > 1)
         f->partial = hone_attention_take(
@@ -95,34 +118,51 @@ static PanelState state_at(float *floats) {
     return (PanelState){floats, floats + HONE_PANEL, floats + 2 * HONE_PANEL};
 }
 
-// K (…, head_size) ← the keys [start, stop) as they lie; Vt (value_size, values_ld) ← their values
-// transposed: the left side of both products runs along its rows.
-static void pack_keys(const Forward *f, int64_t stack, int64_t start, int64_t stop, float *K,
-                      float *Vt) {
+// K (…, keys_ld) ← the keys [start, stop) as they lie; Vt (value_size, values_ld) ← their values
+// transposed: the left side of both products runs along its rows. S: a step's scores, scratch.
+static void pack_keys(const Forward *f, int64_t stack, int64_t start, int64_t stop, void *K,
+                      void *Vt, float *S) {
     const AttentionArgs *args = f->shape.args;
-    int64_t D = args->head_size;
-    for (int64_t key = start; key < stop; key++, K += D)
-        memcpy(K, attention_key_row(&f->shape, args->k, stack, key), (size_t)D * sizeof *K);
-    for (int64_t key = start; key < stop; key += HONE_PANEL, Vt += HONE_PANEL) {
+    int64_t D = args->head_size, E = args->value_size;
+    if (f->bf16) {
+        hone_attention_narrow_keys(f->table, &f->shape, args->k, stack, start, stop, D, K);
+        hone_attention_narrow_turned(f->table, &f->shape, args->v, stack, start, stop, E, Vt,
+                                     f->values_ld, S);
+        // Between two tasks' keys stands a key, not a gap.
+        if (!f->packed || stop == args->keys)
+            hone_attention_zero_column(E, (uint16_t *)Vt + (stop - start), f->values_ld);
+        return;
+    }
+    float *k = K, *vt = Vt;
+    for (int64_t key = start; key < stop; key++, k += D)
+        memcpy(k, attention_key_row(&f->shape, args->k, stack, key), (size_t)D * sizeof *k);
+    for (int64_t key = start; key < stop; key += HONE_PANEL, vt += HONE_PANEL) {
         int lanes = (int)(stop - key < HONE_PANEL ? stop - key : HONE_PANEL);
         const float *rows[HONE_PANEL];
         for (int n = 0; n < lanes; n++)
             rows[n] = attention_key_row(&f->shape, args->v, stack, key + n);
-        f->table->gather(args->value_size, lanes, rows, 1.0f, Vt, f->values_ld);
+        f->table->gather(E, lanes, rows, 1.0f, vt, f->values_ld);
     }
+}
+
+// Where a worker keeps a step's scores.
+static float *scores_of(const Forward *f, int worker) {
+    int64_t before = BLOCK_PANELS * (f->shape.args->head_size * HONE_PANEL + f->state);
+    return f->workers + worker % f->threads * f->worker + before;
 }
 
 // Task t: PREPARED_KEYS keys of one key/value head, their bounds and packed copies.
 static void prepare_keys(void *argument, int64_t task, int worker) {
-    (void)worker;
     Forward *f = argument;
     const AttentionArgs *args = f->shape.args;
     int64_t tasks = attention_ceiling(args->keys, PREPARED_KEYS), stack = task / tasks;
     int64_t start = task % tasks * PREPARED_KEYS, stop = start + PREPARED_KEYS;
     if (stop > args->keys) stop = args->keys;
     if (f->packed)
-        pack_keys(f, stack, start, stop, f->K + (stack * args->keys + start) * args->head_size,
-                  f->Vt + stack * args->value_size * f->values_ld + start);
+        pack_keys(f, stack, start, stop,
+                  f->K + (stack * args->keys + start) * f->keys_ld * f->element,
+                  f->Vt + (stack * args->value_size * f->values_ld + start) * f->element,
+                  scores_of(f, worker));
     if (!f->hides) return;
     for (int64_t strip = start / STRIP; strip * STRIP < stop; strip++) {
         if (f->bounds && stack == 0) hone_attention_bounds(&f->shape, strip, &f->bounds[strip]);
@@ -136,24 +176,35 @@ static void prepare_keys(void *argument, int64_t task, int worker) {
     }
 }
 
-// All keys of a stack, packed beforehand or where the caller has them.
-static KeySource keys_of(const Forward *f, int64_t stack) {
+// All keys of a stack, where the caller has them.
+static KeySource given_keys(const Forward *f, int64_t stack) {
     const AttentionArgs *args = f->shape.args;
-    int64_t D = args->head_size, E = args->value_size;
-    if (f->packed)
-        return (KeySource){.K = {f->K + stack * args->keys * D, D, 1},
-                           .Vt = {f->Vt + stack * E * f->values_ld, f->values_ld, 1}};
     return (KeySource){.K = {attention_key_row(&f->shape, args->k, stack, 0), args->k.row, 1},
                        .Vt = {attention_key_row(&f->shape, args->v, stack, 0), 1, args->v.row}};
 }
 
+// The keys from origin on, as pack_keys has left them.
+static KeySource packed_keys(const Forward *f, const void *K, const void *Vt, int64_t origin) {
+    if (f->bf16)
+        return (KeySource){
+            .K_bf16 = {K, f->keys_ld}, .Vt_bf16 = {Vt, f->values_ld}, .origin = origin};
+    return (KeySource){.K = {K, f->keys_ld, 1}, .Vt = {Vt, f->values_ld, 1}, .origin = origin};
+}
+
+// All keys of a stack, packed beforehand or where the caller has them.
+static KeySource keys_of(const Forward *f, int64_t stack) {
+    const AttentionArgs *args = f->shape.args;
+    if (!f->packed) return given_keys(f, stack);
+    return packed_keys(f, f->K + stack * args->keys * f->keys_ld * f->element,
+                       f->Vt + stack * args->value_size * f->values_ld * f->element, 0);
+}
+
 // The keys of a window, packed into a worker's scratch.
 static KeySource packed_window(const Forward *f, int64_t stack, int64_t start, int64_t stop,
-                               float *scratch) {
-    int64_t D = f->shape.args->head_size;
-    float *K = scratch, *Vt = scratch + (stop - start) * D;
-    pack_keys(f, stack, start, stop, K, Vt);
-    return (KeySource){{K, D, 1}, {Vt, f->values_ld, 1}, start};
+                               float *scratch, float *S) {
+    void *Vt = (char *)scratch + (stop - start) * f->keys_ld * f->element;
+    pack_keys(f, stack, start, stop, scratch, Vt, S);
+    return packed_keys(f, scratch, Vt, start);
 }
 
 static PanelOperand keys_from(const KeySource *source, int64_t key) {
@@ -164,6 +215,38 @@ static PanelOperand keys_from(const KeySource *source, int64_t key) {
 static PanelOperand values_from(const KeySource *source, int64_t key) {
     const PanelOperand *Vt = &source->Vt;
     return (PanelOperand){Vt->data + (key - source->origin) * Vt->column, Vt->row, Vt->column};
+}
+
+// S = the products of a panel's queries (gather_queries) and the keys [start, start + keys).
+static void scores_product(const Forward *f, const KeySource *source, int64_t start, int64_t keys,
+                           const void *Q, float *S, float *highest) {
+    const AttentionArgs *args = f->shape.args;
+    if (f->bf16) {
+        Bf16Rows K = source->K_bf16;
+        K.data += (start - source->origin) * K.row;
+        attention_product_bf16(f->table, keys, args->head_size, K, Q, S, HONE_PANEL, args->scale,
+                               false, highest);
+    } else {
+        f->table->product(keys, args->head_size, keys_from(source, start), Q, HONE_PANEL, S,
+                          HONE_PANEL, false, highest);
+    }
+}
+
+// O += Vᵀ · P, the weights P of the keys [start, start + keys) in S. In bf16 with an odd number of
+// keys, the value after them is met by a 0.
+static void values_product(const Forward *f, const KeySource *source, int64_t start, int64_t keys,
+                           float *S, float *O) {
+    int64_t E = f->shape.args->value_size;
+    if (f->bf16) {
+        uint16_t *P = (uint16_t *)(S + STEP_KEYS * HONE_PANEL);
+        Bf16Rows Vt = source->Vt_bf16;
+        Vt.data += start - source->origin;
+        f->table->pack_pairs(keys, S, HONE_PANEL, P);
+        attention_product_bf16(f->table, E, keys, Vt, P, O, HONE_PANEL, 1.0f, true, NULL);
+    } else {
+        f->table->product(E, keys, values_from(source, start), S, HONE_PANEL, O, HONE_PANEL, true,
+                          NULL);
+    }
 }
 
 // What a lane's scores are shifted by: any finite number where it has seen no key yet keeps
@@ -228,20 +311,19 @@ static bool values_finite(const Forward *f, int64_t stack, int64_t start, int64_
 
 // One panel meets the keys [start, stop), at most STEP_KEYS. S is scratch.
 static void panel_step(const Forward *f, const KeySource *source, int64_t stack, int64_t panel,
-                       PanelRange range, int64_t start, int64_t stop, const float *Q,
+                       PanelRange range, int64_t start, int64_t stop, const void *Q,
                        PanelState state, float *S) {
     const AttentionArgs *args = f->shape.args;
-    int64_t D = args->head_size, E = args->value_size, keys = stop - start;
-    PanelOperand K = keys_from(source, start);
+    int64_t E = args->value_size, keys = stop - start;
     float maximum[HONE_PANEL], factor[HONE_PANEL], shift[HONE_PANEL];
     memcpy(maximum, state.maximum, sizeof maximum);
     ScoreTile tile = {&f->shape, f->table, stack, panel, start, keys, range.lanes, S, HONE_PANEL};
-    float *bits_and_extra = S + STEP_KEYS * HONE_PANEL;
+    float *bits_and_extra = S + f->scores;
     bool tested = hone_attention_masked(args);
     if (plain_scores(f, range, start, stop)) {
-        f->table->product(keys, D, K, Q, HONE_PANEL, S, HONE_PANEL, false, maximum);
+        scores_product(f, source, start, keys, Q, S, maximum);
     } else {
-        f->table->product(keys, D, K, Q, HONE_PANEL, S, HONE_PANEL, false, NULL);
+        scores_product(f, source, start, keys, Q, S, NULL);
         hone_attention_modify(&tile, NULL, NULL,
                               bits_and_extra + (args->dropout > 0 ? STEP_KEYS : 0));
         if (mask_and_maximum(f, panel, range, start, stop, S, maximum)) tested = true;
@@ -262,16 +344,20 @@ static void panel_step(const Forward *f, const KeySource *source, int64_t stack,
         hone_attention_keep(&tile, bits, bits + STEP_KEYS);
         f->table->select(keys, S, HONE_PANEL, bits, hone_attention_keep_factor(args));
     }
-    PanelOperand V = values_from(source, start);
-    if (tested && !values_finite(f, stack, start, stop))
-        hone_attention_sparse_product(E, keys, V, S, HONE_PANEL, state.O, HONE_PANEL, true, false);
-    else
-        f->table->product(E, keys, V, S, HONE_PANEL, state.O, HONE_PANEL, true, NULL);
+    // The value that an odd number of pairs reaches beyond the step.
+    int64_t beyond = f->bf16 && f->hides && stop < args->keys ? keys % 2 : 0;
+    if ((tested || beyond) && !values_finite(f, stack, start, stop + beyond)) {
+        KeySource given = f->bf16 ? given_keys(f, stack) : *source;
+        hone_attention_sparse_product(E, keys, values_from(&given, start), S, HONE_PANEL, state.O,
+                                      HONE_PANEL, true, false);
+    } else {
+        values_product(f, source, start, keys, S, state.O);
+    }
 }
 
 // One panel meets the keys of a window, in steps of about the same length.
 static void panel_window(const Forward *f, const KeySource *source, int64_t stack, int64_t panel,
-                         PanelRange range, int64_t start, int64_t end, const float *Q,
+                         PanelRange range, int64_t start, int64_t end, const void *Q,
                          PanelState state, float *S) {
     for (int64_t stop; hone_attention_next_keys(&f->shape, range, end, &start, &stop);
          start = stop) {
@@ -301,13 +387,26 @@ static void finish_panel(const Forward *f, int64_t stack, int64_t panel, PanelSt
 }
 
 // Q (head_size, HONE_PANEL) = scale · q of a panel.
-static void gather_queries(const Forward *f, int64_t stack, int64_t panel, int lanes, float *Q) {
+static void scale_queries(const Forward *f, int64_t stack, int64_t panel, int lanes, float *Q) {
     const AttentionArgs *args = f->shape.args;
     float *rows[HONE_PANEL];
     const float *sources[HONE_PANEL];
     hone_attention_lane_rows(&f->shape, stack, panel, args->q, rows);
     for (int n = 0; n < HONE_PANEL; n++) sources[n] = rows[n];
     f->table->gather(args->head_size, lanes, sources, args->scale, Q, HONE_PANEL);
+}
+
+// The same, or in bf16 pairs of q, which the product scales. S: a step's scores, scratch.
+static void gather_queries(const Forward *f, int64_t stack, int64_t panel, int lanes, float *Q,
+                           float *S) {
+    const AttentionArgs *args = f->shape.args;
+    if (!f->bf16) {
+        scale_queries(f, stack, panel, lanes, Q);
+        return;
+    }
+    float *rows[HONE_PANEL];
+    hone_attention_lane_rows(&f->shape, stack, panel, args->q, rows);
+    hone_attention_gather_pairs(f->table, args->head_size, lanes, rows, (uint16_t *)Q, S);
 }
 
 // One block of panels meets its keys (those of one part).
@@ -322,14 +421,14 @@ static void forward_block(void *argument, int64_t task, int worker) {
     if (panels > BLOCK_PANELS) panels = BLOCK_PANELS;
 
     float *Q = f->workers + worker % f->threads * f->worker;
-    float *states = Q + BLOCK_PANELS * D * HONE_PANEL, *S = states + BLOCK_PANELS * f->state;
-    float *window = S + STEP_KEYS * HONE_PANEL + f->extra + (args->dropout > 0 ? STEP_KEYS : 0);
+    float *states = Q + BLOCK_PANELS * D * HONE_PANEL, *S = scores_of(f, worker);
+    float *window = S + f->scores + f->extra + (args->dropout > 0 ? STEP_KEYS : 0);
     KeySource source = keys_of(f, stack);
     if (f->parts > 1) states = f->partial + (stack * f->parts + part) * f->shape.panels * f->state;
     PanelRange range[BLOCK_PANELS];
     for (int64_t p = 0; p < panels; p++) {
         range[p] = hone_attention_panel_range(&f->shape, panel + p);
-        gather_queries(f, stack, panel + p, range[p].lanes, Q + p * D * HONE_PANEL);
+        gather_queries(f, stack, panel + p, range[p].lanes, Q + p * D * HONE_PANEL, S);
         PanelState state = state_at(states + p * f->state);
         memset(state.sum, 0, (size_t)(f->state - HONE_PANEL) * sizeof *state.sum);
         for (int n = 0; n < HONE_PANEL; n++) state.maximum[n] = -INFINITY;
@@ -339,12 +438,13 @@ static void forward_block(void *argument, int64_t task, int worker) {
     }
 
     int64_t per_part = attention_ceiling(args->keys, f->parts);
+    if (f->bf16) per_part = attention_even(per_part); // whole pairs
     int64_t start = part * per_part, end = start + per_part;
     if (end > args->keys) end = args->keys;
     PanelRange all = {range[0].first, range[panels - 1].last, 0};
     for (int64_t stop; hone_attention_next_keys(&f->shape, all, end, &start, &stop); start = stop) {
         if (stop > start + WINDOW_KEYS) stop = start + WINDOW_KEYS;
-        if (f->packs_windows) source = packed_window(f, stack, start, stop, window);
+        if (f->packs_windows) source = packed_window(f, stack, start, stop, window, S);
         for (int64_t p = 0; p < panels; p++)
             panel_window(f, &source, stack, panel + p, range[p], start, stop,
                          Q + p * D * HONE_PANEL, state_at(states + p * f->state), S);
@@ -386,7 +486,7 @@ static void weights_step(const Forward *f, const ScoreTile *tile, const float *Q
     PanelRange range = hone_attention_panel_range(&f->shape, tile->panel);
     float unused[HONE_PANEL], ones[HONE_PANEL], *rows[HONE_PANEL];
     int64_t stop = tile->start + tile->keys;
-    KeySource source = keys_of(f, tile->stack);
+    KeySource source = f->bf16 ? given_keys(f, tile->stack) : keys_of(f, tile->stack);
     f->table->product(tile->keys, args->head_size, keys_from(&source, tile->start), Q, HONE_PANEL,
                       tile->S, HONE_PANEL, false, NULL);
     hone_attention_modify(tile, NULL, NULL, extra);
@@ -411,7 +511,7 @@ static void write_weights(void *argument, int64_t task, int worker) {
     float *extra = f->workers + (worker % f->threads + 1) * f->worker - f->extra;
     float lse[HONE_PANEL] = {0}, sink[HONE_PANEL];
     double sum[HONE_PANEL] = {0};
-    gather_queries(f, stack, panel, lanes, Q);
+    scale_queries(f, stack, panel, lanes, Q);
     for (int n = 0; n < lanes; n++) {
         int64_t row = attention_lane_place(&f->shape, stack, panel, n).row;
         lse[n] = args->lse[row];
@@ -457,5 +557,5 @@ void hone_attention_f32_forward(const KernelContext *kc, const AttentionArgs *ar
 AttentionKeys hone_attention_forward_keys(const KernelContext *kc, const AttentionArgs *args) {
     Forward f;
     lay_out(&f, kc, args, NULL);
-    return (AttentionKeys){f.packed || f.packs_windows, f.parts};
+    return (AttentionKeys){f.packed || f.packs_windows, f.bf16, f.parts};
 }

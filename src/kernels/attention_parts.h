@@ -104,7 +104,8 @@ static inline float *attention_key_row(const AttentionShape *shape, AttentionVie
            key * view.row;
 }
 
-// The passes of kernels.h for args->dtype F32.
+// The passes of kernels.h over arrays of f32, whatever args->dtype: that says which type holds the
+// values of q, k, v and d_o without loss.
 size_t hone_attention_f32_forward_scratch(const KernelContext *kc, const AttentionArgs *args);
 void hone_attention_f32_forward(const KernelContext *kc, const AttentionArgs *args, void *scratch);
 size_t hone_attention_f32_backward_scratch(const KernelContext *kc, const AttentionArgs *args);

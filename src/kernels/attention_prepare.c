@@ -7,6 +7,24 @@
 
 // ---- rows whose lse says too little -----------------------------------------------------------
 
+// The products of the queries of the panel at `row` and keys [start, start + keys) into S, to the
+// bit as the main pass has them. keys_bf16: (keys, even D) scratch in bf16.
+static void products_again(const Backward *b, int64_t stack, int64_t row, int64_t start,
+                           int64_t keys, float *S, uint16_t *keys_bf16) {
+    const AttentionArgs *args = b->shape.args;
+    if (b->bf16) {
+        int64_t even = attention_even(b->D);
+        Bf16Rows K = {keys_bf16, even};
+        hone_attention_narrow_keys(b->table, &b->shape, args->k, stack, start, start + keys, b->D,
+                                   keys_bf16);
+        attention_product_bf16(b->table, keys, b->D, K, b->pairs.Q + row * even, S, HONE_PANEL,
+                               args->scale, false, NULL);
+    } else {
+        PanelOperand K = {attention_key_row(&b->shape, args->k, stack, start), args->k.row, 1};
+        b->table->product(keys, b->D, K, b->Q + row * b->D, HONE_PANEL, S, HONE_PANEL, false, NULL);
+    }
+}
+
 // A lane's scores for the keys [start, stop) of one panel, as the softmax takes them, into S.
 static void scores_again(const Backward *b, int64_t stack, int64_t slot, int64_t panel,
                          int64_t start, int64_t stop, float *S, float *extra) {
@@ -15,9 +33,8 @@ static void scores_again(const Backward *b, int64_t stack, int64_t slot, int64_t
     PanelRange range = hone_attention_panel_range(&b->shape, panel);
     int32_t query[HONE_PANEL];
     hone_attention_lane_queries(&b->shape, panel, query);
-    PanelOperand K = {attention_key_row(&b->shape, args->k, stack, start), args->k.row, 1};
-    b->table->product(stop - start, b->D, K, b->Q + rows * b->D, HONE_PANEL, S, HONE_PANEL, false,
-                      NULL);
+    products_again(b, stack, rows, start, stop - start, S,
+                   (uint16_t *)(S + b->block_keys * HONE_PANEL));
     ScoreTile tile = {&b->shape,    b->table,    stack, panel,     start,
                       stop - start, range.lanes, S,     HONE_PANEL};
     hone_attention_modify(&tile, NULL, NULL, extra);
@@ -100,21 +117,45 @@ static void pack_columns(const Backward *b, int64_t row, int64_t count, const fl
     }
 }
 
-// q, d_o, lse and D of one panel, packed for all the products.
-static void prepare_panel(Backward *b, int64_t stack, int64_t slot, int64_t panel) {
+// q or d_o (size) of the panel at `row` of a slot's rows, packed twice. scratch: rows or columns of
+// a panel.
+static void pack_pairs(const Backward *b, int64_t slot, int64_t row, int64_t size, int lanes,
+                       float *const x[HONE_PANEL], uint16_t *pairs, uint16_t *columns,
+                       float *scratch) {
+    int64_t rows = slot * b->padded, wide = attention_ceiling(size, HONE_PANEL) * HONE_PANEL;
+    hone_attention_gather_pairs(b->table, size, lanes, x,
+                                pairs + (rows + row) * attention_even(size), scratch);
+    hone_attention_pair_columns(b->table, size, x, columns + rows * wide + row * HONE_PANEL,
+                                b->padded * HONE_PANEL, scratch);
+}
+
+// q, d_o, lse and D of one panel, packed for all the products. worker: whose scratch is free.
+static void prepare_panel(Backward *b, int64_t stack, int64_t slot, int64_t panel, int worker) {
     const AttentionArgs *args = b->shape.args;
     PanelRange range = hone_attention_panel_range(&b->shape, panel);
     int64_t rows = slot * b->padded, row = panel * HONE_PANEL;
     float *q[HONE_PANEL], *o[HONE_PANEL], *d_o[HONE_PANEL];
-    const float *sources[HONE_PANEL];
     hone_attention_lane_rows(&b->shape, stack, panel, args->q, q);
     hone_attention_lane_rows(&b->shape, stack, panel, args->o, o);
     hone_attention_lane_rows(&b->shape, stack, panel, args->d_o, d_o);
-    for (int n = 0; n < HONE_PANEL; n++) sources[n] = q[n];
-    b->table->gather(b->D, range.lanes, sources, args->scale, b->Q + (rows + row) * b->D,
-                     HONE_PANEL);
-    for (int n = 0; n < HONE_PANEL; n++) sources[n] = d_o[n];
-    b->table->gather(b->E, range.lanes, sources, 1.0f, b->dO + (rows + row) * b->E, HONE_PANEL);
+    if (b->bf16) {
+        float *scratch = b->workers + worker % b->threads * b->worker;
+        const Bf16Queries *to = &b->pairs;
+        pack_pairs(b, slot, row, b->D, range.lanes, q, to->Q, to->Q_columns, scratch);
+        pack_pairs(b, slot, row, b->E, range.lanes, d_o, to->dO, to->dO_columns, scratch);
+    } else {
+        const float *sources[HONE_PANEL];
+        for (int n = 0; n < HONE_PANEL; n++) sources[n] = q[n];
+        b->table->gather(b->D, range.lanes, sources, args->scale, b->Q + (rows + row) * b->D,
+                         HONE_PANEL);
+        for (int n = 0; n < HONE_PANEL; n++) sources[n] = d_o[n];
+        b->table->gather(b->E, range.lanes, sources, 1.0f, b->dO + (rows + row) * b->E, HONE_PANEL);
+        for (int n = 0; n < HONE_PANEL; n++) {
+            pack_columns(b, row + n, b->D, q[n], b->Q_columns + rows * b->D_columns * HONE_PANEL);
+            pack_columns(b, row + n, b->E, d_o[n],
+                         b->dO_columns + rows * b->E_columns * HONE_PANEL);
+        }
+    }
     bool finite = true;
     for (int n = 0; n < HONE_PANEL; n++) {
         int64_t line = attention_lane_place(&b->shape, stack, panel, n).row;
@@ -122,8 +163,6 @@ static void prepare_panel(Backward *b, int64_t stack, int64_t slot, int64_t pane
         // A query that sees no key: any finite lse keeps its masked probabilities from being NaN.
         b->lse[rows + row + n] = lse == -INFINITY ? 0.0f : lse;
         b->product_sum[rows + row + n] = n < range.lanes ? dot(b->E, d_o[n], o[n]) : 0.0f;
-        pack_columns(b, row + n, b->D, q[n], b->Q_columns + rows * b->D_columns * HONE_PANEL);
-        pack_columns(b, row + n, b->E, d_o[n], b->dO_columns + rows * b->E_columns * HONE_PANEL);
         if (b->infinite_rows && n < range.lanes)
             finite = finite && hone_attention_row_finite(q[n], b->D) &&
                      hone_attention_row_finite(d_o[n], b->E);
@@ -132,16 +171,16 @@ static void prepare_panel(Backward *b, int64_t stack, int64_t slot, int64_t pane
 }
 
 void hone_attention_prepare_queries(void *argument, int64_t task, int worker) {
-    (void)worker;
     Backward *b = argument;
     int64_t blocks = attention_ceiling(b->shape.panels, BLOCK_PANELS);
     int64_t panel = task % blocks * BLOCK_PANELS;
     for (int p = 0; p < BLOCK_PANELS && panel < b->shape.panels; p++, panel++)
-        prepare_panel(b, task / blocks, task / blocks, panel);
+        prepare_panel(b, task / blocks, task / blocks, panel, worker);
 }
 
 void hone_attention_prepare_stack(Backward *b, int64_t stack, int64_t slot, int worker) {
-    for (int64_t panel = 0; panel < b->shape.panels; panel++) prepare_panel(b, stack, slot, panel);
+    for (int64_t panel = 0; panel < b->shape.panels; panel++)
+        prepare_panel(b, stack, slot, panel, worker);
     for (int64_t panel = 0; b->modifies && panel < b->shape.panels; panel++)
         normalise_with(b, stack, slot, panel, worker);
 }

@@ -17,6 +17,20 @@ typedef struct PanelOperand {
     int64_t row, column;
 } PanelOperand;
 
+// C (M, HONE_PANEL) = [C +] factor · A (M, 2·pairs) · B (2·pairs, HONE_PANEL) with A and B in bf16
+// and sums in f32. Two neighbours along the summed axis are a *pair*, multiplied in one go.
+typedef struct PairProduct {
+    int64_t M, pairs;
+    const uint16_t *A; // (M, 2·pairs), rows `row` elements apart
+    int64_t row;
+    const uint16_t *B; // (pairs, HONE_PANEL, 2), as pack_pairs makes it
+    float *C;          // rows ldc apart
+    int64_t ldc;
+    float factor;
+    bool accumulate;
+    float *highest; // (HONE_PANEL) or NULL: highest ← max(highest, C), in which NaN is no maximum
+} PairProduct;
+
 // Scores of consecutive keys and one panel, with what decides who sees whom.
 typedef struct PanelScores {
     float *S; // (keys, HONE_PANEL)
@@ -71,6 +85,16 @@ typedef struct AttentionTable {
     void (*select)(int64_t keys, float *X, int64_t ld, const uint16_t *bits, float factor);
     // Bit n of bits[k]: query 16·block + n keeps key first + k.
     void (*keep)(const DropoutCounter *counter, int64_t first, int64_t keys, uint16_t *bits);
+
+    // Arithmetic on bf16 operands: all three, or NULL where a level has none. What is rounded goes
+    // to the nearest, ties to even; NaN stays NaN; subnormal numbers may become 0.
+    void (*product_bf16)(const PairProduct *product);
+    // pairs (⌈rows/2⌉, HONE_PANEL, 2) ← X (rows, HONE_PANEL), rows ld apart, rounded; the partner
+    // of an odd last row is 0.
+    void (*pack_pairs)(int64_t rows, const float *X, int64_t ld, uint16_t *pairs);
+    // Y (rows, columns) ← X rounded; rows of X are ld, those of Y to_ld elements apart.
+    void (*narrow)(int64_t rows, int64_t columns, const float *X, int64_t ld, uint16_t *Y,
+                   int64_t to_ld);
 } AttentionTable;
 
 #endif

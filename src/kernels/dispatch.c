@@ -13,7 +13,7 @@ typedef struct Level {
     bool (*runs_on)(const CpuFeatures *cpu);
     void (*matmul)(MatmulTable *table);
     void (*attention)(AttentionTable *table);
-    void (*element)(ElementTable *table);
+    void (*element)(ElementTable *table); // NULL: as the level before
 } Level;
 
 // NEON is a part of 64-bit Arm.
@@ -30,6 +30,10 @@ static bool runs_avx2(const CpuFeatures *cpu) {
 static bool runs_avx512(const CpuFeatures *cpu) {
     return cpu->avx512;
 }
+
+static bool runs_avx512bf16(const CpuFeatures *cpu) {
+    return cpu->avx512_bf16;
+}
 #endif
 
 // Worst first: each level starts as a copy of the one before.
@@ -38,6 +42,7 @@ static const Level levels[] = {
 #if defined(__x86_64__)
     {"avx2", runs_avx2, hone_avx2_matmul, hone_avx2_attention, hone_avx2_element},
     {"avx512", runs_avx512, hone_avx512_matmul, hone_avx512_attention, hone_avx512_element},
+    {"avx512bf16", runs_avx512bf16, hone_avx512bf16_matmul, hone_avx512bf16_attention, NULL},
 #elif defined(__aarch64__)
     {"neon", runs_anywhere, hone_neon_matmul, hone_neon_attention, hone_neon_element},
 #endif
@@ -58,7 +63,7 @@ static void fill_tables(void) {
         tables[i].name = levels[i].name;
         levels[i].matmul(&tables[i].matmul);
         levels[i].attention(&tables[i].attention);
-        levels[i].element(&tables[i].element);
+        if (levels[i].element) levels[i].element(&tables[i].element);
     }
 }
 

@@ -23,17 +23,18 @@ typedef struct KernelContext {
     ThreadPool *pool; // NULL: one thread
 } KernelContext;
 
-// The table named "generic", "avx2", "avx512" (NULL: $HONE_ISA, else the best that this processor
-// has). HONE_ERROR_ARGUMENT with the levels that would do, when the name is unknown or the level is
-// lacking.
+// The table named "generic", "avx2", "avx512", "avx512bf16" (NULL: $HONE_ISA, else the best that
+// this processor has). HONE_ERROR_ARGUMENT with the levels that would do, when the name is unknown
+// or the level is lacking.
 hone_status hone_kernel_table(const char *name, const KernelTable **table, HoneError *err);
 const char *hone_kernel_table_name(const KernelTable *table);
 // Names of the levels this processor has, worst first; returns how many (at most 8).
 int hone_kernel_levels(const char *names[8]);
 
 // Floating-point operations a second that all of the pool's threads reach together on registers
-// alone, measured over about a millisecond; the best of `runs`.
-double hone_kernel_peak(const KernelContext *kc, int runs);
+// alone, measured over about a millisecond; the best of `runs`. bf16: on operands of that type
+// where the level has the instructions.
+double hone_kernel_peak(const KernelContext *kc, bool bf16, int runs);
 
 // ---- types -------------------------------------------------------------------------------------
 
@@ -127,9 +128,10 @@ typedef struct AttentionArgs {
 size_t hone_attention_forward_scratch(const KernelContext *kc, const AttentionArgs *args);
 void hone_attention_forward(const KernelContext *kc, const AttentionArgs *args, void *scratch);
 // What forward does with the keys: copies them into the order that its products read, or reads them
-// where they lie; and cuts them into parts, a task each, where few queries meet many keys.
+// where they lie; multiplies bf16 as it is, backward too; and cuts the keys into parts, a task
+// each, where few queries meet many.
 typedef struct AttentionKeys {
-    bool packed;
+    bool packed, bf16;
     int64_t parts; // 1: not cut
 } AttentionKeys;
 AttentionKeys hone_attention_forward_keys(const KernelContext *kc, const AttentionArgs *args);

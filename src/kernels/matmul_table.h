@@ -43,6 +43,8 @@ typedef struct MatmulTable {
     // Multiply-adds on registers alone, as fast as the level's instructions go: the yardstick of
     // every share of the peak. Returns the floating-point operations done.
     double (*peak_work)(int64_t steps);
+    double (*peak_work_bf16)(
+        int64_t steps); // the same on bf16 operands; NULL: no such instructions
 } MatmulTable;
 
 // The portable unpacker of a type; NULL when it is no weight type (kernels/dequantise.c).

@@ -7,19 +7,20 @@
 enum { MOST_THREADS = 1024, STEPS = 500000 };
 
 typedef struct Peak {
-    const MatmulTable *table;
+    double (*work)(int64_t steps);
     double rates[MOST_THREADS];
 } Peak;
 
 static void run(void *argument, int64_t task, int worker) {
     (void)worker;
     Peak *peak = argument;
-    double start = hone_seconds(), work = peak->table->peak_work(STEPS);
+    double start = hone_seconds(), work = peak->work(STEPS);
     peak->rates[task] = work / (hone_seconds() - start);
 }
 
-double hone_kernel_peak(const KernelContext *kc, int runs) {
-    Peak peak = {.table = &kc->table->matmul};
+double hone_kernel_peak(const KernelContext *kc, bool bf16, int runs) {
+    const MatmulTable *table = &kc->table->matmul;
+    Peak peak = {.work = bf16 && table->peak_work_bf16 ? table->peak_work_bf16 : table->peak_work};
     int threads = hone_pool_threads(kc->pool);
     double best = 0;
     if (threads > MOST_THREADS) threads = MOST_THREADS;

@@ -1,22 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 // The loop behind MatmulTable.peak_work on x86: twelve independent sums of multiply-adds, enough to
-// hide the latency, on registers named `v` of `lanes` floats.
+// hide the latency, by `instruction` on registers named `v` of `lanes` elements.
 #ifndef HONE_KERNELS_PEAK_WORK_H
 #define HONE_KERNELS_PEAK_WORK_H
 
 #include <stdint.h>
 
 // clang-format off
-#define HONE_PEAK_SUM(v, n) "vfmadd231ps %%" v "15, %%" v "15, %%" v n "\n\t"
-#define HONE_PEAK_WORK(name, v, lanes)                                                             \
+#define HONE_PEAK_SUM(instruction, v, n) instruction " %%" v "15, %%" v "15, %%" v n "\n\t"
+#define HONE_PEAK_WORK(name, instruction, v, lanes)                                                \
     static double name(int64_t steps) {                                                            \
         int64_t left = steps;                                                                      \
         __asm__ volatile(                                                                          \
             "vzeroall\n1:\n\t"                                                                     \
-            HONE_PEAK_SUM(v, "0") HONE_PEAK_SUM(v, "1") HONE_PEAK_SUM(v, "2")                      \
-            HONE_PEAK_SUM(v, "3") HONE_PEAK_SUM(v, "4") HONE_PEAK_SUM(v, "5")                      \
-            HONE_PEAK_SUM(v, "6") HONE_PEAK_SUM(v, "7") HONE_PEAK_SUM(v, "8")                      \
-            HONE_PEAK_SUM(v, "9") HONE_PEAK_SUM(v, "10") HONE_PEAK_SUM(v, "11")                    \
+            HONE_PEAK_SUM(instruction, v, "0") HONE_PEAK_SUM(instruction, v, "1")                  \
+            HONE_PEAK_SUM(instruction, v, "2") HONE_PEAK_SUM(instruction, v, "3")                  \
+            HONE_PEAK_SUM(instruction, v, "4") HONE_PEAK_SUM(instruction, v, "5")                  \
+            HONE_PEAK_SUM(instruction, v, "6") HONE_PEAK_SUM(instruction, v, "7")                  \
+            HONE_PEAK_SUM(instruction, v, "8") HONE_PEAK_SUM(instruction, v, "9")                  \
+            HONE_PEAK_SUM(instruction, v, "10") HONE_PEAK_SUM(instruction, v, "11")                \
             "dec %0\n\tjnz 1b\n\tvzeroupper"                                                       \
             : "+r"(left)                                                                           \
             :                                                                                      \

@@ -15,8 +15,7 @@ struct KernelTable {
     ElementTable element;
 };
 
-// Each level's three parts, in isa/LEVEL/{matmul,attention,element}.c: override entries of the
-// copy.
+// Each level's parts, in isa/LEVEL/{matmul,attention,element}.c: override entries of the copy.
 void hone_generic_matmul(MatmulTable *table);
 void hone_generic_attention(AttentionTable *table);
 void hone_generic_element(ElementTable *table);
@@ -26,6 +25,8 @@ void hone_avx2_element(ElementTable *table);
 void hone_avx512_matmul(MatmulTable *table);
 void hone_avx512_attention(AttentionTable *table);
 void hone_avx512_element(ElementTable *table);
+void hone_avx512bf16_matmul(MatmulTable *table);
+void hone_avx512bf16_attention(AttentionTable *table);
 void hone_neon_matmul(MatmulTable *table);
 void hone_neon_attention(AttentionTable *table);
 void hone_neon_element(ElementTable *table);

@@ -135,6 +135,7 @@ static hone_status describe(HoneAttention *plan, HoneError *err) {
     }
     if (!is_empty(plan)) {
         AttentionKeys keys = hone_attention_forward_keys(&plan->context->kernels, &plan->args);
+        if (keys.bf16) hone_text_puts(text, ", bf16 arithmetic");
         hone_text_puts(text, keys.packed ? ", keys packed" : ", keys where they lie");
         if (keys.parts > 1) hone_text_printf(text, " in %" PRId64 " parts", keys.parts);
     }

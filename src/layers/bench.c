@@ -113,10 +113,11 @@ static hone_status make_inputs(const HoneAttentionOptions *o, Inputs *inputs, Ho
 static hone_status attention_turns(HoneAttention *attention, const HoneAttentionTensors *tensors,
                                    double seconds, Turns *turns) {
     const KernelContext *kc = &attention->context->kernels;
+    bool bf16 = hone_attention_forward_keys(kc, &attention->args).bf16;
     double end = hone_seconds() + seconds;
     for (int64_t i = -1; i < MOST_TURNS; i++) { // the first warms up
         if (i >= LEAST_TURNS && hone_seconds() > end) break;
-        double peak = hone_kernel_peak(kc, 1), start = hone_seconds();
+        double peak = hone_kernel_peak(kc, bf16, 1), start = hone_seconds();
         RETURN_IF_ERROR(hone_attend(attention, tensors));
         double middle = hone_seconds();
         if (!attention->options.forward_only)
@@ -166,7 +167,7 @@ static hone_status layer_turns(HoneContext *context, HoneSelfAttention *layer, f
     double end = hone_seconds() + seconds;
     for (int64_t i = -1; i < MOST_TURNS; i++) {
         if (i >= LEAST_TURNS && hone_seconds() > end) break;
-        double peak = hone_kernel_peak(&context->kernels, 1), start = hone_seconds();
+        double peak = hone_kernel_peak(&context->kernels, false, 1), start = hone_seconds();
         for (int run = 0; run < LAYER_RUNS; run++)
             RETURN_IF_ERROR(hone_self_attention_forward(layer, x[0], x[1]));
         double middle = hone_seconds();
@@ -255,7 +256,7 @@ hone_status hone_bench_matmul(HoneContext *context, int64_t M, int64_t N, int64_
         double end = hone_seconds() + seconds;
         for (int64_t i = -1; i < MOST_TURNS; i++) {
             if (i >= LEAST_TURNS && hone_seconds() > end) break;
-            double peak = hone_kernel_peak(kc, 1), start = hone_seconds();
+            double peak = hone_kernel_peak(kc, false, 1), start = hone_seconds();
             hone_matmul(kc, &args, scratch);
             double stop = hone_seconds();
             if (i < 0) continue;

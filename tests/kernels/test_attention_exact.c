@@ -250,6 +250,9 @@ static void exponentials_have_no_bias(void) {
 // bf16 keeps 8 bits, rounded to the nearest: cut off, all magnitudes would be half a unit too
 // small.
 static void check_rounding(const KernelTable *table, const char *name) {
+    // Where weights are rounded too, the smallest values are off by many of their own units
+    // (test_attention_bf16.c: roundings_have_no_bias).
+    if (table->attention.product_bf16) return;
     enum { N = 96, E = 128, COUNT = N * E };
     Problem p = problem_from_zero_gradients((Case){.queries = N,
                                                    .keys = N,

@@ -192,9 +192,34 @@ static void infinite_scores(void) {
     on_every_level(check_infinite);
 }
 
+// ---- between those who see ----------------------------------------------------------------------
+
+// The first and the last panel of a block of queries see a key; one between them, of NaN, sees only
+// keys of another block. The key's gradients know nothing of it.
+static void check_between(const KernelTable *table, const char *name) {
+    Problem p = problem_of(&(Path){"", 120, 300, 1, 1});
+    for (int64_t j = 0; j < 300; j++) {
+        p.begin[j] = j >= 150 ? 50 : j % 2 ? 100 : 0;
+        p.end[j] = p.begin[j] + 1;
+    }
+    p.args.begin = p.reference.begin = p.begin;
+    p.args.end = p.reference.end = p.end;
+    put(&p.q, 50, (double)NAN);
+    put(&p.d_o, 50, (double)NAN);
+    run_reference(&p);
+    run_kernel(&p, table, NULL);
+    if (!CHECK(results_close(&p))) printf("  %s\n", name);
+    free_problem(&p);
+}
+
+static void a_panel_between_is_not_there(void) {
+    on_every_level(check_between);
+}
+
 int main(void) {
     RUN(hidden_blocks_and_rows);
     RUN(nothing_behind_a_mask_is_read);
     RUN(infinite_scores);
+    RUN(a_panel_between_is_not_there);
     return check_report();
 }

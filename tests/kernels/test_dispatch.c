@@ -20,11 +20,12 @@ static void levels_follow_the_processor(void) {
     CHECK_INT(count, 2);
     CHECK_STRING(names[1], "neon");
 #else
-    CHECK_INT(count, 1 + (cpu.avx2 ? 1 : 0) + (cpu.avx512 ? 1 : 0));
+    CHECK_INT(count, 1 + (cpu.avx2 ? 1 : 0) + (cpu.avx512 ? 1 : 0) + (cpu.avx512_bf16 ? 1 : 0));
 #endif
     CHECK_STRING(names[0], "generic");
     if (cpu.avx2) CHECK_STRING(names[1], "avx2");
     if (cpu.avx512) CHECK_STRING(names[2], "avx512");
+    if (cpu.avx512_bf16) CHECK_STRING(names[3], "avx512bf16");
 }
 
 static void each_level_is_found_by_name(void) {

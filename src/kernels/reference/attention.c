@@ -3,6 +3,7 @@
 
 #include <math.h>
 
+#include "base/half.h"
 #include "base/random.h"
 
 static int64_t mask_place(const ReferenceAttention *args, int64_t h, int64_t i, int64_t j) {
@@ -38,12 +39,21 @@ static double dropped(const ReferenceAttention *args, int64_t h, int64_t i, int6
 #define REAL float
 #define NAME HONE_REFERENCE_ATTENTION_F32
 #define MATH(function) function##f
+#define OPERAND(x) (x)
+#include "kernels/reference/attention_body.h"
+#undef NAME
+#undef OPERAND
+
+#define NAME HONE_REFERENCE_ATTENTION_BF16
+#define OPERAND(x) hone_bf16_to_f32(hone_f32_to_bf16(x))
 #include "kernels/reference/attention_body.h"
 #undef REAL
 #undef NAME
 #undef MATH
+#undef OPERAND
 
 #define REAL double
 #define NAME HONE_REFERENCE_ATTENTION_F64
 #define MATH(function) function
+#define OPERAND(x) (x)
 #include "kernels/reference/attention_body.h"

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention as its formula says it (kernels/kernels.h), in float and in double: the oracle of the
-// tests. Three plain loops, one row of scores at a time, one element of a batch, dense tensors:
+// tests; and in float with the weights and the gradients of the scores rounded to bf16 before they
+// are multiplied, which says what that costs anybody. Three plain loops, one row of scores at a
+// time, one element of a batch, dense tensors:
 //     q, d_o's rows (queries, heads, ·), k, v (keys, kv_heads, ·), lse (heads, queries).
 #ifndef HONE_KERNELS_REFERENCE_ATTENTION_H
 #define HONE_KERNELS_REFERENCE_ATTENTION_H
@@ -32,8 +34,10 @@ typedef struct ReferenceAttention {
                                   REAL *dq, REAL *dk, REAL *dv);
 
 #define HONE_REFERENCE_ATTENTION_F32(name) hone_reference_f32_##name
+#define HONE_REFERENCE_ATTENTION_BF16(name) hone_reference_bf16_##name
 #define HONE_REFERENCE_ATTENTION_F64(name) hone_reference_f64_##name
 HONE_REFERENCE_ATTENTION(HONE_REFERENCE_ATTENTION_F32, float)
+HONE_REFERENCE_ATTENTION(HONE_REFERENCE_ATTENTION_BF16, float)
 HONE_REFERENCE_ATTENTION(HONE_REFERENCE_ATTENTION_F64, double)
 
 #endif

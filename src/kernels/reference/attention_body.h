@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Included by attention.c once for each precision, with REAL, NAME(function) and MATH(function)
-// set. No include guard, on purpose.
+// Included by attention.c once for each precision, with REAL, NAME(function), MATH(function) and
+// OPERAND(x) set: what is computed, as a product takes it. No include guard, on purpose.
 
 // s_ij; *slope: its derivative by scale·q·k.
 static REAL NAME(score)(const ReferenceAttention *args, const REAL *q, const REAL *k, int64_t h,
@@ -40,7 +40,8 @@ void NAME(attention_forward)(const ReferenceAttention *args, const REAL *q, cons
             for (int64_t j = 0; j < args->keys; j++) {
                 if (!sees(args, h, i, j)) continue;
                 const REAL *vj = v + (j * K + h / (H / K)) * E;
-                REAL p = MATH(exp)(row[j] - highest), kept = p * (REAL)dropped(args, h, i, j);
+                REAL p = MATH(exp)(row[j] - highest);
+                REAL kept = OPERAND(p * (REAL)dropped(args, h, i, j));
                 sum += p;
                 for (int64_t c = 0; c < E; c++) oi[c] += kept * vj[c];
             }
@@ -84,8 +85,9 @@ void NAME(attention_backward)(const ReferenceAttention *args, const REAL *q, con
                 REAL s = NAME(score)(args, q + at * D, k + from * D, h, i, j, &slope);
                 REAL p = MATH(exp)(s - total) / weights, ds = p * (kept * dp - sum);
                 if (args->d_mask) args->d_mask[mask_place(args, h, i, j)] += (double)ds;
-                ds *= scale * slope;
-                for (int64_t c = 0; c < E; c++) dv[from * E + c] += p * kept * d_o[at * E + c];
+                ds = scale * OPERAND(ds * slope);
+                p = OPERAND(p * kept);
+                for (int64_t c = 0; c < E; c++) dv[from * E + c] += p * d_o[at * E + c];
                 for (int64_t c = 0; c < D; c++) dk[from * D + c] += ds * q[at * D + c];
                 for (int64_t c = 0; c < D; c++) dq[at * D + c] += ds * k[from * D + c];
             }

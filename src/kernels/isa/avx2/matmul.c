@@ -105,7 +105,7 @@ static void pack_16_columns(const float *x, int64_t stride, int64_t K, float *pa
         for (int j = 0; j < COLUMNS; j++) panel[k * COLUMNS + j] = x[j * stride + k];
 }
 
-HONE_PEAK_WORK(peak_work, "ymm", 8)
+HONE_PEAK_WORK(peak_work, "vfmadd231ps", "ymm", 8)
 
 void hone_avx2_matmul(MatmulTable *table) {
     table->rows = ROWS;

@@ -85,7 +85,7 @@ static void pack_32_columns(const float *x, int64_t stride, int64_t K, float *pa
     transpose(x, stride, K, COLUMNS, panel);
 }
 
-HONE_PEAK_WORK(peak_work, "zmm", 16)
+HONE_PEAK_WORK(peak_work, "vfmadd231ps", "zmm", 16)
 
 void hone_avx512_matmul(MatmulTable *table) {
     table->rows = ROWS;
