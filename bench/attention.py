@@ -45,12 +45,16 @@ def pairs(shape, options):
     return batch * heads * seen
 
 
-def run_hone(arguments, shape, options):
+def bench(arguments, what, *options):
     done = subprocess.run(
-        [os.environ["HONE_BINARY"], "bench", "attention", "--shape", ",".join(map(str, shape)),
-         "--threads", str(arguments.threads), "--seconds", str(arguments.seconds), "--json",
-         *options], capture_output=True, text=True, check=True)
-    result = json.loads(done.stdout)
+        [os.environ["HONE_BINARY"], "bench", what, "--threads", str(arguments.threads),
+         "--seconds", str(arguments.seconds), "--json", *options],
+        capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def run_hone(arguments, shape, options):
+    result = bench(arguments, "attention", "--shape", ",".join(map(str, shape)), *options)
     return result["fwd_gflops"], result["bwd_gflops"], result["peak_gflops"]
 
 
@@ -87,6 +91,48 @@ def run_torch(arguments, shape, options):
     return 2 * work / statistics.median(forward[1:]), 5 * work / statistics.median(backward[1:])
 
 
+def torch_layer(arguments):
+    """The one-head layer on (32, 10, 64): microseconds forward, and forward and backward to the
+    three weights, each the best of five means as tensorflow's peer run has it."""
+    x = torch.randn(32, 10, 64)
+    weights = [torch.randn(64, 64, requires_grad=True) for _ in range(3)]
+
+    def forward():
+        q, k, v = (x @ w for w in weights)
+        return torch.softmax(q @ k.transpose(1, 2) / 8, -1) @ v
+
+    def both():
+        torch.autograd.grad(forward().sum(), weights)
+
+    def microseconds(run, count=200):
+        for _ in range(20):
+            run()
+        best = float("inf")
+        for _ in range(5):
+            start = time.perf_counter()
+            for _ in range(count):
+                run()
+            best = min(best, (time.perf_counter() - start) / count)
+        return best * 1e6
+
+    return microseconds(forward), microseconds(both)
+
+
+def compare_layer(arguments):
+    ours, theirs = [], []
+    for _ in range(arguments.rounds):
+        result = bench(arguments, "layer")
+        forward = result["fwd_seconds"] * 1e6
+        ours.append((forward, forward + result["bwd_seconds"] * 1e6))
+        theirs.append(torch_layer(arguments))
+    (forward, both), (torch_forward, torch_both) = (
+        [statistics.median(column) for column in zip(*runs)] for runs in (ours, theirs))
+    print(f"one-head layer (32, 10, 64): forward {forward:.0f} us, torch {torch_forward:.0f}; "
+          f"forward and backward {both:.0f} us, torch {torch_both:.0f}")
+    return {"case": "layer", "forward_us": forward, "both_us": both,
+            "torch_forward_us": torch_forward, "torch_both_us": torch_both}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
@@ -115,6 +161,8 @@ def main():
         print(f"{name:26}{peak:7.1f}{forward:9.1f}{forward / peak:7.2f}{torch_forward:7.1f}"
               f"{forward / torch_forward:7.2f}{backward:10.1f}{backward / peak:7.2f}"
               f"{torch_backward:7.1f}{backward / torch_backward:7.2f}", flush=True)
+    if arguments.only in "layer":
+        rows.append(compare_layer(arguments))
     print(json.dumps({"threads": arguments.threads, "rounds": arguments.rounds, "cases": rows}))
 
 

@@ -18,21 +18,28 @@ static inline __attribute__((always_inline)) void tile(int rows, int64_t K, cons
                                                        float *highest) {
     __m512 sums[MOST_ROWS];
     const float *fours[MOST_ROWS / 4]; // every fourth row: the three after it are a short way off
+#pragma GCC unroll 16
     for (int m = 0; m < rows; m++) sums[m] = _mm512_setzero_ps();
+#pragma GCC unroll 4
     for (int m = 0; m < rows; m += 4) fours[m / 4] = a + m * A.row;
     for (int64_t k = 0; k < K; k++) {
         __m512 b = _mm512_loadu_ps(B);
         B += ldb;
+#pragma GCC unroll 16
         for (int m = 0; m < rows; m++)
             sums[m] = _mm512_fmadd_ps(_mm512_set1_ps(fours[m / 4][m % 4 * A.row]), b, sums[m]);
+#pragma GCC unroll 4
         for (int m = 0; m < rows; m += 4) fours[m / 4] += A.column;
     }
     // Added at the end, a long row of products rounds as its parts.
-    for (int m = 0; m < rows && accumulate; m++)
-        sums[m] = _mm512_add_ps(sums[m], _mm512_loadu_ps(C + m * ldc));
-    for (int m = 0; m < rows; m++) _mm512_storeu_ps(C + m * ldc, sums[m]);
+#pragma GCC unroll 16
+    for (int m = 0; m < rows; m++) {
+        if (accumulate) sums[m] = _mm512_add_ps(sums[m], _mm512_loadu_ps(C + m * ldc));
+        _mm512_storeu_ps(C + m * ldc, sums[m]);
+    }
     if (!highest) return;
     __m512 most = _mm512_loadu_ps(highest);
+#pragma GCC unroll 16
     for (int m = 0; m < rows; m++) most = _mm512_max_ps(sums[m], most);
     _mm512_storeu_ps(highest, most);
 }
