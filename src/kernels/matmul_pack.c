@@ -8,6 +8,8 @@ enum {
     CHUNK = 128,               // elements of K unpacked for a panel at a time: both inside L1
     PAIR = 2 * sizeof(float),  // every level's rows are a multiple of two
     EIGHT = 8 * sizeof(float), // and its columns of eight
+    AHEAD = 16,                // stored rows fetched before they are unpacked
+    LINE = 64,                 // bytes
 };
 
 static int64_t smaller(int64_t a, int64_t b) {
@@ -16,6 +18,11 @@ static int64_t smaller(int64_t a, int64_t b) {
 
 static int64_t whole_blocks(int64_t count, int64_t block) {
     return (count + block - 1) / block * block;
+}
+
+// A task reads a short piece of each stored row, which no prefetcher of the processor foresees.
+static void fetch_piece(const char *piece, size_t bytes) {
+    for (size_t i = 0; i < bytes; i += LINE) __builtin_prefetch(piece + i);
 }
 
 void hone_pack_slab(const MatmulPlan *plan, int64_t first, int64_t k, int64_t K, float *slab) {
@@ -69,9 +76,14 @@ static void pack_transposed(const MatmulPlan *plan, int64_t first, int64_t valid
         int64_t count = smaller(chunk, K - done);
         const char *stored = (const char *)args->B + (size_t)first * plan->b_row_bytes +
                              hone_dtype_bytes(args->b_type, k + done);
-        for (int64_t j = 0; j < valid; j++)
-            unpack(stored + (size_t)j * plan->b_row_bytes, rows + j * chunk,
-                   whole_blocks(count, block));
+        int64_t whole = whole_blocks(count, block);
+        size_t piece = hone_dtype_bytes(args->b_type, whole);
+        for (int64_t j = 0; j < valid; j++) {
+            const char *row = stored + (size_t)j * plan->b_row_bytes;
+            if (first + j + columns < args->N)
+                fetch_piece(row + (size_t)columns * plan->b_row_bytes, piece);
+            unpack(row, rows + j * chunk, whole);
+        }
         table->pack_columns(rows, chunk, count, panel + done * columns);
     }
 }
@@ -84,8 +96,10 @@ static void pack_plain(const MatmulPlan *plan, int64_t first, int64_t valid, int
     int64_t columns = plan->table->columns, count = whole_blocks(valid, plan->b_block);
     const char *stored = (const char *)args->B + (size_t)k * plan->b_row_bytes +
                          hone_dtype_bytes(args->b_type, first);
+    size_t piece = hone_dtype_bytes(args->b_type, count);
     for (int64_t i = 0; i < K; i++, stored += plan->b_row_bytes) {
         const float *x = row;
+        if (k + i + AHEAD < args->K) fetch_piece(stored + AHEAD * plan->b_row_bytes, piece);
         if (args->b_type == HONE_F32)
             x = (const float *)(const void *)stored;
         else
