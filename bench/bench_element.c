@@ -66,7 +66,7 @@ static void swiglu_forward(Bench *s) {
 }
 
 static void swiglu_backward(Bench *s) {
-    hone_swiglu_backward(&s->kc, (int64_t)T * F, s->a, s->b, s->c, s->d, s->e);
+    hone_swiglu_backward(&s->kc, (int64_t)T * F, s->a, s->b, s->c, true, s->d, s->e);
 }
 
 static void add_forward(Bench *s) {

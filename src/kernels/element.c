@@ -15,6 +15,7 @@ typedef struct ElementTask {
     const ElementTable *table;
     int64_t count, chunk;
     const float *a, *b, *dy;
+    bool add;
     float *y, *m, *v;
     float value;
     const AdamWStep *step;
@@ -54,12 +55,14 @@ static void swiglu_gradient_task(void *argument, int64_t task, int worker) {
     const ElementTask *work = argument;
     int64_t i = task * work->chunk;
     work->table->swiglu_gradient(chunk_length(work, i), work->a + i, work->b + i, work->dy + i,
-                                 work->y + i, work->m + i);
+                                 work->add, work->y + i, work->m + i);
 }
 
 void hone_swiglu_backward(const KernelContext *kc, int64_t count, const float *gate,
-                          const float *up, const float *dy, float *dgate, float *dup) {
-    ElementTask work = {.count = count, .a = gate, .b = up, .dy = dy, .y = dgate, .m = dup};
+                          const float *up, const float *dy, bool accumulate, float *dgate,
+                          float *dup) {
+    ElementTask work = {
+        .count = count, .a = gate, .b = up, .dy = dy, .add = accumulate, .y = dgate, .m = dup};
     run_chunks(kc, &work, swiglu_gradient_task);
 }
 

@@ -40,7 +40,7 @@ typedef struct ElementTable {
 
     void (*swiglu)(int64_t count, const float *gate, const float *up, float *y);
     void (*swiglu_gradient)(int64_t count, const float *gate, const float *up, const float *dy,
-                            float *dgate, float *dup);
+                            bool add, float *dgate, float *dup);
 
     // t = tanh(a + b); returns Σ w ⊙ t.
     float (*tanh_dot)(int64_t count, const float *a, const float *b, const float *w, float *t);

@@ -158,14 +158,18 @@ static void swiglu(int64_t count, const float *gate, const float *up, float *y) 
 }
 
 static void swiglu_gradient(int64_t count, const float *gate, const float *up, const float *dy,
-                            float *dgate, float *dup) {
+                            bool add, float *dgate, float *dup) {
     for (int64_t i = 0; i < count; i += LANES) {
         int64_t left = count - i;
         Vector g = take(gate + i, left), d = take(dy + i, left), sigma, rest;
         sigmoid(g, &sigma, &rest);
         Vector silu = g * sigma, slope = sigma + silu * rest;
-        put(dgate + i, take(dgate + i, left) + d * take(up + i, left) * slope, left);
-        put(dup + i, take(dup + i, left) + d * silu, left);
+        Vector change = d * take(up + i, left) * slope;
+        if (add) change = change + take(dgate + i, left);
+        put(dgate + i, change, left);
+        change = d * silu;
+        if (add) change = change + take(dup + i, left);
+        put(dup + i, change, left);
     }
 }
 

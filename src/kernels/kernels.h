@@ -203,9 +203,10 @@ void hone_rope(const KernelContext *kc, const RopeArgs *args);
 // y = silu(gate) ⊙ up, silu(g) = g/(1 + e^−g) (Shazeer 2020). count elements.
 void hone_swiglu_forward(const KernelContext *kc, int64_t count, const float *gate, const float *up,
                          float *y);
-// dgate += dy⊙up⊙silu'(gate); dup += dy⊙silu(gate).
+// dgate = [dgate +] dy⊙up⊙silu'(gate); dup = [dup +] dy⊙silu(gate).
 void hone_swiglu_backward(const KernelContext *kc, int64_t count, const float *gate,
-                          const float *up, const float *dy, float *dgate, float *dup);
+                          const float *up, const float *dy, bool accumulate, float *dgate,
+                          float *dup);
 
 void hone_add_forward(const KernelContext *kc, int64_t count, const float *a, const float *b,
                       float *y);                                                        // y = a + b

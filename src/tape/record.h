@@ -53,9 +53,11 @@ bool hone_tape_runs(const Tape *tape);
 float *hone_tape_data(Tape *tape, Tensor *tensor);
 // Where to add the gradient: zeros at first. NULL when the tensor requires none.
 float *hone_tape_gradient(Tape *tape, Tensor *tensor);
-// The same for kernels that always write: a tensor that requires none gets zeroed scratch, given
-// back through *scratch (which is NULL else) by the operator.
-float *hone_tape_gradient_or_scratch(Tape *tape, Tensor *tensor, HeapBlock **scratch);
+// The same for a kernel that makes `count` of them at once. True: all are new and hold nothing, the
+// kernel writes them whole. False: it adds, and those that are new are zeros. A tensor that
+// requires none gets scratch, given back through scratch[i] (which is NULL else) by the operator.
+bool hone_tape_gradients_to_write(Tape *tape, int count, Tensor *const tensors[],
+                                  float *gradients[], HeapBlock *scratch[]);
 // to's gradient += from's, which is not needed any more: it is handed over when `to` has none yet.
 void hone_tape_pass_gradient(Tape *tape, Tensor *from, Tensor *to);
 

@@ -268,8 +268,9 @@ float *hone_tape_data(Tape *tape, Tensor *tensor) {
     return tensor->data;
 }
 
-float *hone_tape_gradient(Tape *tape, Tensor *tensor) {
-    if (!tensor->requires_grad) return NULL;
+// *is_new: the memory holds nothing yet.
+static float *gradient_of(Tape *tape, Tensor *tensor, bool *is_new) {
+    *is_new = false;
     if (tensor->grad) return tensor->grad;
     if (!tensor->producer) {
         char shape[64];
@@ -282,17 +283,40 @@ float *hone_tape_gradient(Tape *tape, Tensor *tensor) {
     tensor->grad_block = hone_tape_take_floats(tape, tensor->shape[0], tensor->shape[1]);
     if (!tensor->grad_block) return NULL;
     tensor->grad = hone_block_address(tensor->grad_block);
-    if (hone_tape_runs(tape)) hone_fill(&tape->kc, hone_tensor_count(tensor), 0.0f, tensor->grad);
+    *is_new = true;
     return tensor->grad;
 }
 
-float *hone_tape_gradient_or_scratch(Tape *tape, Tensor *tensor, HeapBlock **scratch) {
-    *scratch = NULL;
-    if (tensor->requires_grad) return hone_tape_gradient(tape, tensor);
-    *scratch = hone_tape_take_floats(tape, tensor->shape[0], tensor->shape[1]);
-    float *unused = hone_block_address(*scratch);
-    if (hone_tape_runs(tape)) hone_fill(&tape->kc, hone_tensor_count(tensor), 0.0f, unused);
-    return unused;
+static void clear(Tape *tape, const Tensor *tensor, float *gradient) {
+    if (hone_tape_runs(tape)) hone_fill(&tape->kc, hone_tensor_count(tensor), 0.0f, gradient);
+}
+
+float *hone_tape_gradient(Tape *tape, Tensor *tensor) {
+    if (!tensor->requires_grad) return NULL;
+    bool is_new;
+    float *gradient = gradient_of(tape, tensor, &is_new);
+    if (is_new) clear(tape, tensor, gradient);
+    return gradient;
+}
+
+bool hone_tape_gradients_to_write(Tape *tape, int count, Tensor *const tensors[],
+                                  float *gradients[], HeapBlock *scratch[]) {
+    enum { MOST = 3 };
+    bool is_new[MOST], all_new = true;
+    for (int i = 0; i < count; i++) {
+        scratch[i] = NULL;
+        is_new[i] = true;
+        if (tensors[i]->requires_grad) {
+            gradients[i] = gradient_of(tape, tensors[i], &is_new[i]);
+        } else {
+            scratch[i] = hone_tape_take_floats(tape, tensors[i]->shape[0], tensors[i]->shape[1]);
+            gradients[i] = hone_block_address(scratch[i]);
+        }
+        all_new = all_new && is_new[i];
+    }
+    for (int i = 0; i < count && !all_new; i++)
+        if (is_new[i]) clear(tape, tensors[i], gradients[i]);
+    return all_new;
 }
 
 void hone_tape_pass_gradient(Tape *tape, Tensor *from, Tensor *to) {

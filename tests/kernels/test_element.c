@@ -19,7 +19,7 @@ static void check_swiglu(const KernelContext *kc) {
         hone_swiglu_forward(kc, n, gate->data, up->data, y->data);
         hone_reference_f64_swiglu_forward(n, gate->wide, up->wide, y->wide);
         array_matches(y, 5e-7, 1e-30, "y");
-        hone_swiglu_backward(kc, n, gate->data, up->data, dy->data, dgate->data, dup->data);
+        hone_swiglu_backward(kc, n, gate->data, up->data, dy->data, true, dgate->data, dup->data);
         hone_reference_f64_swiglu_backward(n, gate->wide, up->wide, dy->wide, dgate->wide,
                                            dup->wide);
         // The sums with what the gradients held before cancel: an absolute error of some roundings.
@@ -49,7 +49,7 @@ static void check_swiglu_extremes(const KernelContext *kc) {
     hone_swiglu_forward(kc, N, gate->data, up->data, y->data);
     hone_reference_f64_swiglu_forward(N, gate->wide, up->wide, y->wide);
     array_matches(y, 5e-7, 1e-43, "y"); // even where silu is below the normal range
-    hone_swiglu_backward(kc, N, gate->data, up->data, dy->data, dgate->data, dup->data);
+    hone_swiglu_backward(kc, N, gate->data, up->data, dy->data, true, dgate->data, dup->data);
     hone_reference_f64_swiglu_backward(N, gate->wide, up->wide, dy->wide, dgate->wide, dup->wide);
     // The slope at ±infinity has no value of its own: the formula's infinity·0.
     array_set(dgate, 12, 0), array_set(dgate, 13, 0);
@@ -87,7 +87,7 @@ static void check_nothing(const KernelContext *kc) {
     AdamWArgs args = {.count = 0, .step = 1, .lr = 1, .beta1 = 0.9f, .beta2 = 0.9f, .eps = 1};
     hone_adamw(kc, &args);
     hone_swiglu_forward(kc, 0, NULL, NULL, NULL);
-    hone_swiglu_backward(kc, 0, NULL, NULL, NULL, NULL, NULL);
+    hone_swiglu_backward(kc, 0, NULL, NULL, NULL, true, NULL, NULL);
     hone_add_forward(kc, 0, NULL, NULL, NULL);
     hone_accumulate(kc, 0, NULL, NULL);
     hone_fill(kc, 0, 1, NULL);

@@ -35,7 +35,7 @@ static void run_elements(const KernelContext *kc, Results *results) {
     Array *dup = array_new(a, count, 1), *sum = array_new(a, count, 0);
     Array *filled = array_new(a, count, 0);
     hone_swiglu_forward(kc, count, gate->data, up->data, y->data);
-    hone_swiglu_backward(kc, count, gate->data, up->data, dy->data, dgate->data, dup->data);
+    hone_swiglu_backward(kc, count, gate->data, up->data, dy->data, true, dgate->data, dup->data);
     hone_add_forward(kc, count, gate->data, up->data, sum->data);
     hone_accumulate(kc, count, dy->data, sum->data);
     hone_fill(kc, count, 1.25f, filled->data);

@@ -31,13 +31,14 @@ static void backward(Tape *tape, Record *base) {
     const AttentionRecord *record = (const AttentionRecord *)base;
     Tensor *q = record->q, *k = record->k, *v = record->v, *o = base->output;
     AttentionArgs args = with_data(tape, &record->args, q, k, v, o, record->lse);
-    HeapBlock *unused[3] = {NULL, NULL, NULL};
+    HeapBlock *unused[3];
     args.d_o = heads_of(hone_tape_gradient(tape, o), o->shape[1], args.heads);
-    args.dq = heads_of(hone_tape_gradient_or_scratch(tape, q, &unused[0]), q->shape[1], args.heads);
-    args.dk =
-        heads_of(hone_tape_gradient_or_scratch(tape, k, &unused[1]), k->shape[1], args.kv_heads);
-    args.dv =
-        heads_of(hone_tape_gradient_or_scratch(tape, v, &unused[2]), v->shape[1], args.kv_heads);
+    Tensor *const inputs[3] = {q, k, v};
+    float *gradients[3];
+    args.overwrites = hone_tape_gradients_to_write(tape, 3, inputs, gradients, unused);
+    args.dq = heads_of(gradients[0], q->shape[1], args.heads);
+    args.dk = heads_of(gradients[1], k->shape[1], args.kv_heads);
+    args.dv = heads_of(gradients[2], v->shape[1], args.kv_heads);
     const KernelContext *kc = hone_tape_kernels(tape);
     HeapBlock *scratch = hone_tape_take(tape, hone_attention_backward_scratch(kc, &args));
     if (hone_tape_runs(tape)) hone_attention_backward(kc, &args, hone_block_address(scratch));

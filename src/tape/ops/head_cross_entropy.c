@@ -74,7 +74,8 @@ static void run_chunk(Tape *tape, Weight *head, Tensor *x, HeadLoss *io, const C
                           .y = logits,
                           .dy = logits,
                           .dx = hone_block_address(chunk->dx),
-                          .wants_dx = chunk->dx != NULL};
+                          .wants_dx = chunk->dx != NULL,
+                          .writes_dx = true};
     const float *from = hone_tape_data(tape, x);
     if (hone_tape_runs(tape)) hone_gather_rows(kc, count, C, HONE_F32, from, row, rows);
     hone_weight_forward(tape, head, &product);
@@ -87,7 +88,6 @@ static void run_chunk(Tape *tape, Weight *head, Tensor *x, HeadLoss *io, const C
     }
     if (!backward) return;
     float *dx = hone_tape_gradient(tape, x);
-    if (hone_tape_runs(tape) && product.wants_dx) hone_fill(kc, count * C, 0.0f, product.dx);
     hone_weight_backward(tape, head, &product);
     if (hone_tape_runs(tape) && product.wants_dx)
         hone_scatter_rows(kc, count, C, row, product.dx, dx);

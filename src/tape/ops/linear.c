@@ -12,14 +12,16 @@ typedef struct LinearRecord {
 static void backward(Tape *tape, Record *base) {
     const LinearRecord *record = (const LinearRecord *)base;
     Tensor *x = record->x;
-    hone_weight_backward(
-        tape, record->weight,
-        &(WeightRows){.T = x->shape[0],
-                      .x = hone_weight_reads_input(record->weight) ? hone_tape_data(tape, x) : NULL,
-                      .u = record->u ? hone_tape_data(tape, record->u) : NULL,
-                      .dy = hone_tape_gradient(tape, base->output),
-                      .dx = hone_tape_gradient(tape, x),
-                      .wants_dx = x->requires_grad});
+    WeightRows rows = {.T = x->shape[0],
+                       .x =
+                           hone_weight_reads_input(record->weight) ? hone_tape_data(tape, x) : NULL,
+                       .u = record->u ? hone_tape_data(tape, record->u) : NULL,
+                       .dy = hone_tape_gradient(tape, base->output),
+                       .wants_dx = x->requires_grad};
+    HeapBlock *unused = NULL; // x's gradient is asked for only where it is wanted
+    if (rows.wants_dx)
+        rows.writes_dx = hone_tape_gradients_to_write(tape, 1, &x, &rows.dx, &unused);
+    hone_weight_backward(tape, record->weight, &rows);
 }
 
 Tensor *hone_linear(Tape *tape, Weight *weight, Tensor *x) {

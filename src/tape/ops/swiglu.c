@@ -26,11 +26,12 @@ static void backward(Tape *tape, Record *base) {
     HeapBlock *unused[2];
     const float *gate = hone_tape_data(tape, record->gate), *up = hone_tape_data(tape, record->up);
     const float *dy = hone_tape_gradient(tape, base->output);
-    float *dgate = hone_tape_gradient_or_scratch(tape, record->gate, &unused[0]);
-    float *dup = hone_tape_gradient_or_scratch(tape, record->up, &unused[1]);
+    Tensor *const inputs[2] = {record->gate, record->up};
+    float *gradients[2];
+    bool writes = hone_tape_gradients_to_write(tape, 2, inputs, gradients, unused);
     if (hone_tape_runs(tape))
         hone_swiglu_backward(hone_tape_kernels(tape), hone_tensor_count(base->output), gate, up, dy,
-                             dgate, dup);
+                             !writes, gradients[0], gradients[1]);
     for (int i = 0; i < 2; i++) hone_tape_give(tape, unused[i]);
 }
 

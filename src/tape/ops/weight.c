@@ -116,7 +116,8 @@ void hone_weight_forward(Tape *tape, Weight *weight, const WeightRows *rows) {
 }
 
 void hone_weight_backward(Tape *tape, Weight *weight, const WeightRows *rows) {
-    if (rows->wants_dx) product_back(tape, rows->T, rows->dy, &weight->base, 1.0f, true, rows->dx);
+    if (rows->wants_dx)
+        product_back(tape, rows->T, rows->dy, &weight->base, 1.0f, !rows->writes_dx, rows->dx);
     product_weight(tape, rows->T, rows->dy, rows->x, 1.0f, &weight->base);
     int64_t ranks_before = 0;
     for (int a = 0; a < weight->adapter_count; a++) {

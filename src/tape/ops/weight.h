@@ -24,13 +24,13 @@ typedef struct WeightRows {
     float *u;
     float *y;        // forward: written
     const float *dy; // backward
-    float *dx;       // backward: added to
-    bool wants_dx;
+    float *dx;       // backward: added to, or written
+    bool wants_dx, writes_dx;
 } WeightRows;
 
 // u_a = x·A_aᵀ;  y = x·Wᵀ + Σ_a scale_a·u_a·B_aᵀ
 void hone_weight_forward(Tape *tape, Weight *weight, const WeightRows *rows);
-// With t_a = dy·B_a:  dx += dy·W + Σ_a scale_a·t_a·A_a;  dW += dyᵀ·x;
+// With t_a = dy·B_a:  dx = [dx +] dy·W + Σ_a scale_a·t_a·A_a;  dW += dyᵀ·x;
 //                     dA_a += scale_a·t_aᵀ·x;  dB_a += scale_a·dyᵀ·u_a
 // W + B·A is never formed; what is frozen gets nothing.
 void hone_weight_backward(Tape *tape, Weight *weight, const WeightRows *rows);

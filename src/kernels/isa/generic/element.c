@@ -77,12 +77,14 @@ static void swiglu(int64_t count, const float *gate, const float *up, float *y) 
 }
 
 static void swiglu_gradient(int64_t count, const float *gate, const float *up, const float *dy,
-                            float *dgate, float *dup) {
+                            bool add, float *dgate, float *dup) {
     for (int64_t i = 0; i < count; i++) {
         float g = gate[i], sigma, rest;
         hone_sigmoid(g, &sigma, &rest);
-        dgate[i] += dy[i] * up[i] * (sigma + g * sigma * rest);
-        dup[i] += dy[i] * (g * sigma);
+        float change = dy[i] * up[i] * (sigma + g * sigma * rest);
+        dgate[i] = add ? dgate[i] + change : change;
+        change = dy[i] * (g * sigma);
+        dup[i] = add ? dup[i] + change : change;
     }
 }
 
