@@ -106,6 +106,18 @@ def torch_logprobs(model, examples):
     return found
 
 
+@contextlib.contextmanager
+def rounded_inputs(model, kind):
+    """Each linear layer reads its input rounded to kind, as llama.cpp does with matrices so stored."""
+    hooks = [layer.register_forward_pre_hook(lambda _, given: (given[0].to(kind).to(given[0].dtype),))
+             for layer in model.modules() if isinstance(layer, torch.nn.Linear)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 def batch_loss(model, examples):
     """Mean over the targets of all examples; padded on the right, where nothing looks."""
     longest = max(len(tokens) for tokens, _ in examples)

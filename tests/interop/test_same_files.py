@@ -175,8 +175,8 @@ def test_smollm2_adapter_in_llama_cpp(hone, model, folder, trained):
     path = folder / "base-f32.gguf"
     peers.run_hone(hone, "merge", "--model", model, "--adapter", f"{run}:0", "--out", path,
                    "--type", "f32")
-    check_close(base, peers.llama_logprobs(path, examples), 1e-2, "llama.cpp, F32 base")
-    check_close(ours, peers.llama_logprobs(path, examples, run / "adapter.gguf"), 1e-2,
+    check_close(base, peers.llama_logprobs(path, examples), 1e-3, "llama.cpp, F32 base")
+    check_close(ours, peers.llama_logprobs(path, examples, run / "adapter.gguf"), 1e-3,
                 "llama.cpp, F32 base and adapter")
     path.unlink()
     check_rounded(ours, peers.llama_logprobs(model, examples, run / "adapter.gguf"), base,
@@ -186,21 +186,31 @@ def test_smollm2_adapter_in_llama_cpp(hone, model, folder, trained):
 def test_smollm2_merged_f32(hone, trained, merged_f32):
     _, probes, examples, ours, _ = trained
     check_close(ours, peers.hone_logprobs(hone, merged_f32, probes), 2e-3, "Hone")
-    check_close(ours, peers.llama_logprobs(merged_f32, examples), 1e-2, "llama.cpp")
+    check_close(ours, peers.llama_logprobs(merged_f32, examples), 1e-3, "llama.cpp")
     check_close(ours, peers.torch_logprobs(gguf_to_hf.load_model(merged_f32), examples), 2e-3,
                 "transformers")
 
 
 def test_smollm2_merged_f16(hone, model, folder, trained):
-    """transformers widens the matrices and must agree; llama.cpp rounds the activations."""
+    """transformers widens the matrices and must agree; llama.cpp rounds the activations, and may
+    differ by what the same rounding does to transformers."""
     run, probes, examples, adapted, base = trained
     path = folder / "merged-f16.gguf"
     peers.run_hone(hone, "merge", "--model", model, "--adapter", run, "--out", path, "--type",
                    "f16")
     ours = peers.hone_logprobs(hone, path, probes)
     assert np.abs(flat(ours) - flat(adapted)).mean() <= 1e-2  # what rounding to F16 costs
-    check_close(ours, peers.torch_logprobs(gguf_to_hf.load_model(path), examples), 2e-3,
-                "transformers")
+    peer = gguf_to_hf.load_model(path)
+    check_close(ours, peers.torch_logprobs(peer, examples), 2e-3, "transformers")
+    with peers.rounded_inputs(peer, torch.float16):
+        rounded = np.abs(flat(ours) - flat(peers.torch_logprobs(peer, examples)))
     theirs = peers.llama_logprobs(path, examples)
-    check_close(ours, theirs, 1e-2, "llama.cpp")
+    differences = np.abs(flat(ours) - flat(theirs))
+    # Two computations that round at the same places do not round the same values alike: their
+    # distances from the exact one are of one size, and no more can be asked.
+    print(f"llama.cpp: mean {differences.mean():.2e}, worst {differences.max():.2e}; "
+          f"rounding alone: mean {rounded.mean():.2e}, worst {rounded.max():.2e}")
+    assert rounded.mean() <= 3e-3  # measured: 1e-3
+    assert differences.mean() <= 2 * rounded.mean()
+    assert differences.max() <= 4 * rounded.max()
     check_rounded(ours, theirs, base, peers.llama_logprobs(model, examples), "llama.cpp")
