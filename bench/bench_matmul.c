@@ -11,6 +11,7 @@
 
 #include "base/memory.h"
 #include "base/random.h"
+#include "base/system.h"
 #include "kernels/kernels.h"
 
 #ifdef HONE_HAS_OPENBLAS
@@ -37,6 +38,7 @@ static const Shape shapes[] = {
     {1024, 576, 1536, false, false, "dx = dy W  gate, up"},
     {1024, 1536, 576, false, false, "dx = dy W  down"},
     {256, 49152, 576, false, true, "logits"},
+    {256, 576, 49152, false, false, "dx = dy W  logits"},
 };
 static const Shape adapters[] = {
     {1024, 16, 576, false, true, "h = x A'   rank 16"},
