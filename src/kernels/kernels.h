@@ -45,11 +45,13 @@ hone_status hone_quantise(int dtype, const float *x, void *stored, int64_t count
 
 // ---- matrix product ----------------------------------------------------------------------------
 
-// C (M,N) = [C +] alpha · op(A) (M,K) · op(B) (K,N)
+// C (M,N) = [C +] alpha · (op(A) (M,K) · op(B) (K,N) + alpha2 · A2 (M,K2) · op(B2) (K2,N))
 //   op(A): A as it lies (M,K), leading dimension lda; a_transposed: stored (K,M), lda ≥ M.
 //   op(B): stored (K,N), ldb elements a stored row; b_transposed: stored (N,K) as Linear weights
 //   are. B has any weight type; blocks run along its stored rows, so ldb is a multiple of the
 //   block.
+//   op(B2): f32, stored as B is. The second product costs its own multiply-adds and no pass over C:
+//   it is how an adapter is added to its weight. K2 = 0: there is none.
 // Products y = x·Wᵀ are b_transposed with W (N,K); dX = dY·W is plain with W (K = out, N = in);
 // dW = dYᵀ·X is a_transposed. M, N or K may be 0. Sums in f32.
 typedef struct MatmulArgs {
@@ -65,6 +67,10 @@ typedef struct MatmulArgs {
     int64_t ldc;
     float alpha;
     bool accumulate; // false: C is overwritten
+    int64_t K2;
+    const float *A2, *B2;
+    int64_t lda2, ldb2;
+    float alpha2;
 } MatmulArgs;
 
 size_t hone_matmul_scratch(const KernelContext *kc, const MatmulArgs *args); // bytes

@@ -6,11 +6,12 @@
 #include <string.h>
 
 enum {
-    PANEL_FLOATS = 4608, // 18 KiB: a panel stays in the first-level cache while A streams by
+    PANEL_FLOATS = 4608, // 18 KiB: a panel stays in the first-level cache while A streams by;
+    PANEL_SLACK = 8,     // an eighth more rather than one more pass over C
     CACHED_ROWS = 192,   // of A that meet all panels of a task while they are in the second level
     PACKED_ROWS = 1024,  // of A at once
-    PACKED_FLOATS = 4 << 20, // and no more than this
-    TASK_ROWS = 512,         // unpacking a panel costs about a fiftieth of so many rows' work
+    PACKED_FLOATS = 1 << 20, // and no more than this, which the third level of caches holds
+    TASK_ROWS = 1024,        // unpacking a panel costs about a hundredth of so many rows' work
     LEAST_TASK_ROWS = 96,    // below, unpacking would cost more than idle threads
     PANELS = 4,              // of one task
     TASKS = 16,              // enough to keep a few threads evenly busy
@@ -44,18 +45,16 @@ static bool is_small(const MatmulArgs *args) {
     return args->M <= MATMUL_SMALL_ROWS && args->b_transposed;
 }
 
-// Few rows to a task unpack B more often, few columns read A more often: four rows to a column cost
-// least.
+// Few columns read A more often, few rows unpack B more often, which costs more.
 static void cut_tasks(MatmulPlan *plan, int64_t M, int64_t N) {
     int64_t rows = plan->table->rows, columns = plan->table->columns;
-    int64_t narrowest = plan->args->b_transposed ? columns : round_up(plan->b_block, columns);
+    int64_t narrowest = plan->args->b_transposed ? columns : round_up(plan->B.block, columns);
     int64_t width = columns * PANELS > narrowest ? columns * PANELS : narrowest;
     int64_t height = divide_up(M, divide_up(M, TASK_ROWS + rows)); // packed rows are rounded up
     while (divide_up(M, height) * divide_up(N, width) < TASKS) {
-        bool narrows = width / 2 >= narrowest, lowers = height / 2 >= LEAST_TASK_ROWS;
-        if (narrows && (height <= 4 * width || !lowers))
+        if (width / 2 >= narrowest)
             width /= 2;
-        else if (lowers)
+        else if (height / 2 >= LEAST_TASK_ROWS)
             height = divide_up(height, 2);
         else
             break;
@@ -64,17 +63,28 @@ static void cut_tasks(MatmulPlan *plan, int64_t M, int64_t N) {
     plan->task_columns = smaller(width, round_up(N, columns));
 }
 
+static StoredRows stored_rows(const void *data, int type, int64_t ld, int64_t count) {
+    return (StoredRows){.data = data,
+                        .row_bytes = hone_dtype_bytes(type, ld),
+                        .type = type,
+                        .block = hone_dtype_info(type)->block,
+                        .count = count};
+}
+
 static MatmulPlan make_plan(const KernelContext *kc, const MatmulArgs *args) {
     MatmulPlan plan = {.args = args, .table = &kc->table->matmul};
-    int64_t rows = plan.table->rows, columns = plan.table->columns, K = args->K;
-    plan.b_block = hone_dtype_info(args->b_type)->block;
-    plan.b_row_bytes = hone_dtype_bytes(args->b_type, args->ldb);
-    int64_t unit = args->b_transposed && plan.b_block > 32 ? plan.b_block : 32;
+    int64_t rows = plan.table->rows, columns = plan.table->columns, K = args->K + args->K2;
+    plan.K = K;
+    plan.B = stored_rows(args->B, args->b_type, args->ldb, args->b_transposed ? args->N : args->K);
+    plan.B2 = stored_rows(args->B2, HONE_F32, args->ldb2, args->b_transposed ? args->N : args->K2);
+    int64_t unit = args->b_transposed && plan.B.block > 32 ? plan.B.block : 32;
     int64_t most = PANEL_FLOATS / columns / unit * unit;
     if (most < unit) most = unit;
-    plan.depth = smaller(K, round_up(divide_up(K, divide_up(K, most)), unit));
-    plan.packs_a = args->N >= LEAST_COLUMNS;
-    plan.packs_b = args->b_type != HONE_F32 || args->b_transposed || args->M >= LEAST_ROWS;
+    int64_t passes = divide_up(K > most ? K - most / PANEL_SLACK : K, most);
+    plan.depth = smaller(K, round_up(divide_up(K, passes), unit));
+    plan.packs_a = args->N >= LEAST_COLUMNS || args->K2 > 0;
+    plan.packs_b =
+        args->K2 > 0 || args->b_type != HONE_F32 || args->b_transposed || args->M >= LEAST_ROWS;
     plan.packed_rows = args->M;
     plan.span = K;
     if (plan.packs_a) {
@@ -203,7 +213,29 @@ static void multiply_task(void *argument, int64_t task, int worker) {
     }
 }
 
+// Dot products and an empty first product leave nothing to continue: the second goes alone.
+static bool splits(const MatmulArgs *args, MatmulArgs *first, MatmulArgs *second) {
+    if (args->K2 == 0 || (args->K > 0 && !is_small(args))) return false;
+    *first = *second = *args;
+    first->K2 = second->K2 = 0;
+    second->K = args->K2;
+    second->A = args->A2;
+    second->lda = args->lda2;
+    second->a_transposed = false;
+    second->B = args->B2;
+    second->b_type = HONE_F32;
+    second->ldb = args->ldb2;
+    second->alpha = args->alpha * args->alpha2;
+    second->accumulate = true;
+    return true;
+}
+
 size_t hone_matmul_scratch(const KernelContext *kc, const MatmulArgs *args) {
+    MatmulArgs first, second;
+    if (splits(args, &first, &second)) {
+        size_t one = hone_matmul_scratch(kc, &first), two = hone_matmul_scratch(kc, &second);
+        return one > two ? one : two;
+    }
     if (args->M == 0 || args->N == 0 || args->K == 0) return 0;
     if (is_small(args)) return hone_matmul_small_scratch(kc, args);
     MatmulPlan plan = make_plan(kc, args);
@@ -212,6 +244,12 @@ size_t hone_matmul_scratch(const KernelContext *kc, const MatmulArgs *args) {
 
 void hone_matmul(const KernelContext *kc, const MatmulArgs *args, void *scratch) {
     if (args->M == 0 || args->N == 0) return;
+    MatmulArgs first_part, second_part;
+    if (splits(args, &first_part, &second_part)) {
+        hone_matmul(kc, &first_part, scratch);
+        hone_matmul(kc, &second_part, scratch);
+        return;
+    }
     if (args->K == 0) {
         for (int64_t m = 0; m < args->M && !args->accumulate; m++)
             memset(args->C + m * args->ldc, 0, (size_t)args->N * sizeof(float));
@@ -229,8 +267,8 @@ void hone_matmul(const KernelContext *kc, const MatmulArgs *args, void *scratch)
         product.first_row = first;
         product.rows = smaller(plan->packed_rows, args->M - first);
         int64_t row_tasks = divide_up(product.rows, plan->task_rows);
-        for (product.from = 0; product.from < args->K; product.from = product.to) {
-            product.to = smaller(product.from + plan->span, args->K);
+        for (product.from = 0; product.from < plan->K; product.from = product.to) {
+            product.to = smaller(product.from + plan->span, plan->K);
             if (plan->packs_a)
                 hone_pool_run(kc->pool, divide_up(product.rows, plan->table->rows), pack_task,
                               &product);

@@ -25,9 +25,10 @@ static void fetch_piece(const char *piece, size_t bytes) {
     for (size_t i = 0; i < bytes; i += LINE) __builtin_prefetch(piece + i);
 }
 
-void hone_pack_slab(const MatmulPlan *plan, int64_t first, int64_t k, int64_t K, float *slab) {
+static void pack_first_slab(const MatmulPlan *plan, int64_t first, int64_t valid, int64_t k,
+                            int64_t K, float *slab) {
     const MatmulArgs *args = plan->args;
-    int64_t rows = plan->table->rows, valid = smaller(rows, args->M - first), lda = args->lda;
+    int64_t rows = plan->table->rows, lda = args->lda;
     if (args->a_transposed) {
         const float *a = args->A + k * lda + first;
         for (int64_t i = 0; i < K; i++, a += lda, slab += rows) {
@@ -51,61 +52,67 @@ void hone_pack_slab(const MatmulPlan *plan, int64_t first, int64_t k, int64_t K,
         for (int64_t i = 0; i < K; i++) slab[i * rows + r] = r < valid ? a[r * lda + i] : 0;
 }
 
+void hone_pack_slab(const MatmulPlan *plan, int64_t first, int64_t k, int64_t K, float *slab) {
+    const MatmulArgs *args = plan->args;
+    int64_t rows = plan->table->rows, valid = smaller(rows, args->M - first);
+    int64_t whole = smaller(K, args->K > k ? args->K - k : 0);
+    if (whole > 0) pack_first_slab(plan, first, valid, k, whole, slab);
+    if (whole == K) return;
+    const float *a = args->A2 + first * args->lda2 + (k - args->K);
+    for (int64_t i = whole; i < K; i++)
+        for (int64_t r = 0; r < rows; r++)
+            slab[i * rows + r] = r < valid ? args->alpha2 * a[r * args->lda2 + i] : 0;
+}
+
 int64_t hone_pack_rows_size(const MatmulPlan *plan) {
-    int64_t chunk = plan->b_block > CHUNK ? plan->b_block : CHUNK;
+    int64_t chunk = plan->B.block > CHUNK ? plan->B.block : CHUNK;
     return plan->args->b_transposed ? chunk * plan->table->columns
-                                    : whole_blocks(plan->task_columns, plan->b_block);
+                                    : whole_blocks(plan->task_columns, plan->B.block);
 }
 
 // Stored rows run along K: one panel's rows are unpacked a chunk at a time and transposed.
-static void pack_transposed(const MatmulPlan *plan, int64_t first, int64_t valid, int64_t k,
-                            int64_t K, float *rows, float *panel) {
-    const MatmulArgs *args = plan->args;
-    const MatmulTable *table = plan->table;
-    int64_t columns = table->columns, block = plan->b_block;
-    if (args->b_type == HONE_F32 && valid == columns) {
-        const float *b = args->B;
-        table->pack_columns(b + first * args->ldb + k, args->ldb, K, panel);
+static void pack_transposed(const MatmulTable *table, const StoredRows *B, int64_t first,
+                            int64_t valid, int64_t k, int64_t K, float *rows, float *panel) {
+    int64_t columns = table->columns, block = B->block;
+    const char *stored = B->data + (size_t)first * B->row_bytes + hone_dtype_bytes(B->type, k);
+    if (B->type == HONE_F32 && valid == columns) {
+        table->pack_columns((const float *)(const void *)stored,
+                            (int64_t)(B->row_bytes / sizeof(float)), K, panel);
         return;
     }
-    UnpackRow unpack = table->unpack[args->b_type];
+    UnpackRow unpack = table->unpack[B->type];
     int64_t chunk = block > CHUNK ? block : CHUNK;
     if (valid < columns)
         memset(rows + valid * chunk, 0, (size_t)((columns - valid) * chunk) * sizeof *rows);
     for (int64_t done = 0; done < K; done += chunk) {
-        int64_t count = smaller(chunk, K - done);
-        const char *stored = (const char *)args->B + (size_t)first * plan->b_row_bytes +
-                             hone_dtype_bytes(args->b_type, k + done);
-        int64_t whole = whole_blocks(count, block);
-        size_t piece = hone_dtype_bytes(args->b_type, whole);
-        for (int64_t j = 0; j < valid; j++) {
-            const char *row = stored + (size_t)j * plan->b_row_bytes;
-            if (first + j + columns < args->N)
-                fetch_piece(row + (size_t)columns * plan->b_row_bytes, piece);
+        int64_t count = smaller(chunk, K - done), whole = whole_blocks(count, block);
+        size_t piece = hone_dtype_bytes(B->type, whole);
+        const char *row = stored + hone_dtype_bytes(B->type, done);
+        for (int64_t j = 0; j < valid; j++, row += B->row_bytes) {
+            if (first + j + columns < B->count)
+                fetch_piece(row + (size_t)columns * B->row_bytes, piece);
             unpack(row, rows + j * chunk, whole);
         }
         table->pack_columns(rows, chunk, count, panel + done * columns);
     }
 }
 
-// Stored rows run along N: each is unpacked across all panels and spread over them.
-static void pack_plain(const MatmulPlan *plan, int64_t first, int64_t valid, int64_t k, int64_t K,
-                       float *row, float *panels) {
-    const MatmulArgs *args = plan->args;
-    UnpackRow unpack = plan->table->unpack[args->b_type];
-    int64_t columns = plan->table->columns, count = whole_blocks(valid, plan->b_block);
-    const char *stored = (const char *)args->B + (size_t)k * plan->b_row_bytes +
-                         hone_dtype_bytes(args->b_type, first);
-    size_t piece = hone_dtype_bytes(args->b_type, count);
-    for (int64_t i = 0; i < K; i++, stored += plan->b_row_bytes) {
+// Stored rows run along N: each is unpacked across all panels, `panel` apart, and spread over them.
+static void pack_plain(const MatmulTable *table, const StoredRows *B, int64_t first, int64_t valid,
+                       int64_t k, int64_t K, float *row, float *panels, int64_t panel) {
+    UnpackRow unpack = table->unpack[B->type];
+    int64_t columns = table->columns, count = whole_blocks(valid, B->block);
+    const char *stored = B->data + (size_t)k * B->row_bytes + hone_dtype_bytes(B->type, first);
+    size_t piece = hone_dtype_bytes(B->type, count);
+    for (int64_t i = 0; i < K; i++, stored += B->row_bytes) {
         const float *x = row;
-        if (k + i + AHEAD < args->K) fetch_piece(stored + AHEAD * plan->b_row_bytes, piece);
-        if (args->b_type == HONE_F32)
+        if (k + i + AHEAD < B->count) fetch_piece(stored + AHEAD * B->row_bytes, piece);
+        if (B->type == HONE_F32)
             x = (const float *)(const void *)stored;
         else
             unpack(stored, row, count);
         for (int64_t n = 0; n < valid; n += columns) {
-            float *out = panels + n * K + i * columns;
+            float *out = panels + n / columns * panel + i * columns;
             if (n + columns <= valid) {
                 for (int64_t j = 0; j < columns; j += 8) memcpy(out + j, x + n + j, EIGHT);
                 continue;
@@ -115,14 +122,27 @@ static void pack_plain(const MatmulPlan *plan, int64_t first, int64_t valid, int
     }
 }
 
-void hone_pack_panels(const MatmulPlan *plan, int64_t first, int64_t columns, int64_t k, int64_t K,
-                      const MatmulScratch *scratch) {
+// K of one stored matrix's part of the sums.
+static void pack_part(const MatmulPlan *plan, const StoredRows *B, int64_t first, int64_t columns,
+                      int64_t k, int64_t K, float *rows, float *panels, int64_t panel) {
     if (!plan->args->b_transposed) {
-        pack_plain(plan, first, columns, k, K, scratch->rows, scratch->panels);
+        pack_plain(plan->table, B, first, columns, k, K, rows, panels, panel);
         return;
     }
     int64_t width = plan->table->columns;
     for (int64_t n = 0; n < columns; n += width)
-        pack_transposed(plan, first + n, smaller(width, columns - n), k, K, scratch->rows,
-                        scratch->panels + n * K);
+        pack_transposed(plan->table, B, first + n, smaller(width, columns - n), k, K, rows,
+                        panels + n / width * panel);
+}
+
+void hone_pack_panels(const MatmulPlan *plan, int64_t first, int64_t columns, int64_t k, int64_t K,
+                      const MatmulScratch *scratch) {
+    int64_t width = plan->table->columns, whole = plan->args->K > k ? plan->args->K - k : 0;
+    whole = smaller(K, whole);
+    if (whole > 0)
+        pack_part(plan, &plan->B, first, columns, k, whole, scratch->rows, scratch->panels,
+                  width * K);
+    if (whole < K)
+        pack_part(plan, &plan->B2, first, columns, k + whole - plan->args->K, K - whole,
+                  scratch->rows, scratch->panels + whole * width, width * K);
 }

@@ -9,13 +9,21 @@
 // Up to this many rows (a decoded token, a few at once) a product is a set of dot products.
 enum { MATMUL_SMALL_ROWS = 8 };
 
+// Stored rows that are packed as B's.
+typedef struct StoredRows {
+    const char *data;
+    size_t row_bytes;
+    int type, block; // block: elements of it
+    int64_t count;   // of rows
+} StoredRows;
+
 // A task multiplies task_rows of A by task_columns of B, `depth` of K at a time: it unpacks its
 // columns of B into panels (depth, table->columns), which stay in its worker's scratch.
 typedef struct MatmulPlan {
     const MatmulArgs *args;
     const MatmulTable *table;
-    size_t b_row_bytes;    // of a stored row of B
-    int b_block;           // elements in a block of B
+    StoredRows B, B2;
+    int64_t K;             // K + K2: the second product continues the first one's sums
     bool packs_a, packs_b; // else the tile reads the matrix where it lies
     int64_t depth;         // of K
     int64_t task_rows, task_columns;

@@ -15,7 +15,7 @@ static RandomStream random_numbers;
 // A case's matrices, each inside a larger block of poison, `shift` elements off its alignment.
 typedef struct Case {
     MatmulArgs args;
-    float *A, *C;
+    float *A, *C, *A2, *B2;
     uint8_t *B;
     int64_t a_size, b_size, c_size; // floats, bytes, floats
     int64_t shift;
@@ -47,6 +47,28 @@ static void make_b(Case *c, int64_t rows, int64_t columns) {
                        c->B + offset + r * row_bytes + (int64_t)hone_dtype_bytes(type, n));
 }
 
+// (rows, columns) of values, `leading` apart, all else poison.
+static float *make_values(int64_t rows, int64_t columns, int64_t leading) {
+    float *x = poisoned(rows * leading);
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < columns; j++) x[i * leading + j] = random_value(&random_numbers);
+    return x;
+}
+
+// In one case of three: a product whose sums continue the first one's.
+static void make_second(Case *c) {
+    if (hone_random_below(&random_numbers, 3)) return;
+    MatmulArgs *args = &c->args;
+    int64_t K2 = 1 + (int64_t)hone_random_below(&random_numbers, 40);
+    int64_t rows = args->b_transposed ? args->N : K2, columns = args->b_transposed ? K2 : args->N;
+    args->K2 = K2;
+    args->lda2 = K2 + (int64_t)hone_random_below(&random_numbers, 3);
+    args->ldb2 = columns + (int64_t)hone_random_below(&random_numbers, 3);
+    args->alpha2 = hone_random_below(&random_numbers, 2) ? 1.0f : 2.5f;
+    args->A2 = c->A2 = make_values(args->M, K2, args->lda2);
+    args->B2 = c->B2 = make_values(rows, columns, args->ldb2);
+}
+
 static Case make_case(int64_t M, int64_t N, int64_t K, int type, bool at, bool bt) {
     Case c = {.shift = (int64_t)hone_random_below(&random_numbers, 2)};
     int block = hone_dtype_info(type)->block;
@@ -74,6 +96,7 @@ static Case make_case(int64_t M, int64_t N, int64_t K, int type, bool at, bool b
     for (int64_t i = 0; i < M && c.args.accumulate; i++)
         for (int64_t j = 0; j < N; j++)
             c.args.C[i * c.args.ldc + j] = random_value(&random_numbers);
+    make_second(&c);
     return c;
 }
 
@@ -81,6 +104,8 @@ static void free_case(Case *c) {
     hone_free(c->A);
     hone_free(c->B);
     hone_free(c->C);
+    hone_free(c->A2);
+    hone_free(c->B2);
 }
 
 // A copy of C with the product in it.
@@ -119,7 +144,7 @@ static bool is_right(const Case *c, const float *result) {
     size_t count = (size_t)(args->M * args->N) + 1;
     double *want = hone_alloc(count * sizeof *want), *magnitude = hone_alloc(count * sizeof *want);
     reference(c, want, magnitude);
-    double unit = 0x1p-23 * (2 + sqrt((double)args->K));
+    double unit = 0x1p-23 * (2 + sqrt((double)(args->K + args->K2)));
     bool right = true;
     for (int64_t i = 0; i < c->c_size && right; i++) {
         int64_t m = i < c->shift ? -1 : (i - c->shift) / args->ldc;
@@ -145,10 +170,11 @@ static void check_case(int64_t M, int64_t N, int64_t K, int type, bool at, bool 
     float *alone = multiply(&c, NULL), *shared = multiply(&c, pool);
     if (!CHECK(is_right(&c, alone)) ||
         !CHECK(memcmp(alone, shared, (size_t)c.c_size * sizeof *alone) == 0))
-        printf("  %s %s: M %lld N %lld K %lld, A %s, B %s, alpha %g, %s\n",
+        printf("  %s %s: M %lld N %lld K %lld + %lld, A %s, B %s, alpha %g, %s\n",
                hone_kernel_table_name(table), hone_dtype_name(type), (long long)M, (long long)N,
-               (long long)K, at ? "transposed" : "plain", bt ? "transposed" : "plain",
-               (double)c.args.alpha, c.args.accumulate ? "accumulated" : "overwritten");
+               (long long)K, (long long)c.args.K2, at ? "transposed" : "plain",
+               bt ? "transposed" : "plain", (double)c.args.alpha,
+               c.args.accumulate ? "accumulated" : "overwritten");
     hone_free(alone);
     hone_free(shared);
     free_case(&c);
@@ -218,6 +244,7 @@ static void empty_products(void) {
     for (int accumulate = 0; accumulate < 2; accumulate++) {
         for (int empty = 0; empty < 3; empty++) {
             Case c = make_case(5, 6, 7, HONE_F32, false, true);
+            c.args.K2 = 0;
             c.args.accumulate = accumulate;
             for (int i = 0; i < 5 * c.args.ldc; i++) c.args.C[i] = 3;
             if (empty == 0) c.args.M = 0;

@@ -15,12 +15,19 @@ static double element_of_b(const MatmulArgs *args, int64_t k, int64_t n) {
                                   column);
 }
 
+static double second_product(const MatmulArgs *args, int64_t m, int64_t k, int64_t n) {
+    int64_t row = args->b_transposed ? n : k, column = args->b_transposed ? k : n;
+    return (double)args->alpha2 * (double)args->A2[m * args->lda2 + k] *
+           (double)args->B2[row * args->ldb2 + column];
+}
+
 void hone_reference_matmul(const MatmulArgs *args, double *C, double *magnitude) {
     for (int64_t m = 0; m < args->M; m++) {
         for (int64_t n = 0; n < args->N; n++) {
             double sum = 0, absolute = 0;
-            for (int64_t k = 0; k < args->K; k++) {
-                double product = element_of_a(args, m, k) * element_of_b(args, k, n);
+            for (int64_t k = 0; k < args->K + args->K2; k++) {
+                double product = k < args->K ? element_of_a(args, m, k) * element_of_b(args, k, n)
+                                             : second_product(args, m, k - args->K, n);
                 sum += product;
                 absolute += fabs(product);
             }

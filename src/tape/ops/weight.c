@@ -47,41 +47,45 @@ bool hone_weight_fits(Tape *tape, const Weight *weight, const Tensor *x) {
     return true;
 }
 
-// y (T,out) = [y +] alpha · x (T,in) · Wᵀ
-static void product(Tape *tape, int64_t T, const float *x, Tensor *W, float alpha, bool accumulate,
-                    float *y) {
-    const MatmulArgs args = {.M = T,
-                             .N = W->shape[0],
-                             .K = W->shape[1],
-                             .A = x,
-                             .lda = W->shape[1],
-                             .B = hone_tape_data(tape, W),
-                             .b_type = (int)W->dtype,
-                             .ldb = W->shape[1],
-                             .b_transposed = true,
-                             .C = y,
-                             .ldc = W->shape[0],
-                             .alpha = alpha,
-                             .accumulate = accumulate};
-    hone_tape_matmul(tape, &args);
+// y (T,out) = x (T,in) · Wᵀ [+ adapter.scale · u (T,rank) · Bᵀ]
+static MatmulArgs product(Tape *tape, int64_t T, const float *x, Tensor *W, float *y) {
+    return (MatmulArgs){.M = T,
+                        .N = W->shape[0],
+                        .K = W->shape[1],
+                        .A = x,
+                        .lda = W->shape[1],
+                        .B = hone_tape_data(tape, W),
+                        .b_type = (int)W->dtype,
+                        .ldb = W->shape[1],
+                        .b_transposed = true,
+                        .C = y,
+                        .ldc = W->shape[0],
+                        .alpha = 1};
 }
 
-// dx (T,in) = [dx +] alpha · dy (T,out) · W
-static void product_back(Tape *tape, int64_t T, const float *dy, Tensor *W, float alpha,
-                         bool accumulate, float *dx) {
-    const MatmulArgs args = {.M = T,
-                             .N = W->shape[1],
-                             .K = W->shape[0],
-                             .A = dy,
-                             .lda = W->shape[0],
-                             .B = hone_tape_data(tape, W),
-                             .b_type = (int)W->dtype,
-                             .ldb = W->shape[1],
-                             .C = dx,
-                             .ldc = W->shape[1],
-                             .alpha = alpha,
-                             .accumulate = accumulate};
-    hone_tape_matmul(tape, &args);
+// dx (T,in) = [dx +] dy (T,out) · W
+static MatmulArgs product_back(Tape *tape, int64_t T, const float *dy, Tensor *W, float *dx) {
+    return (MatmulArgs){.M = T,
+                        .N = W->shape[1],
+                        .K = W->shape[0],
+                        .A = dy,
+                        .lda = W->shape[0],
+                        .B = hone_tape_data(tape, W),
+                        .b_type = (int)W->dtype,
+                        .ldb = W->shape[1],
+                        .C = dx,
+                        .ldc = W->shape[1],
+                        .alpha = 1};
+}
+
+// … + scale · x (T,rank) · V, V stored as the weight is: an adapter's share of one of the above.
+static void add_product(Tape *tape, MatmulArgs *args, const float *x, Tensor *V, float scale) {
+    args->K2 = args->b_transposed ? V->shape[1] : V->shape[0];
+    args->A2 = x;
+    args->lda2 = args->K2;
+    args->B2 = hone_tape_data(tape, V);
+    args->ldb2 = V->shape[1];
+    args->alpha2 = scale;
 }
 
 // dW (out,in) += alpha · dyᵀ (out,T) · x (T,in), if W is trained
@@ -104,21 +108,37 @@ static void product_weight(Tape *tape, int64_t T, const float *dy, const float *
     hone_tape_matmul(tape, &args);
 }
 
+// What is left of a product that has run: whatever is added to it now is added to its C.
+static MatmulArgs empty_product(MatmulArgs args) {
+    args.K = 0;
+    args.accumulate = true;
+    return args;
+}
+
 void hone_weight_forward(Tape *tape, Weight *weight, const WeightRows *rows) {
-    product(tape, rows->T, rows->x, &weight->base, 1.0f, false, rows->y);
+    MatmulArgs args = product(tape, rows->T, rows->x, &weight->base, rows->y);
     float *u = rows->u;
     for (int a = 0; a < weight->adapter_count && u; a++) {
         Adapter *adapter = &weight->adapters[a];
-        product(tape, rows->T, rows->x, &adapter->A, 1.0f, false, u);
-        product(tape, rows->T, u, &adapter->B, adapter->scale, true, rows->y);
+        const MatmulArgs ranks = product(tape, rows->T, rows->x, &adapter->A, u);
+        hone_tape_matmul(tape, &ranks);
+        if (a > 0) { // one product continues another; beyond that each goes alone
+            hone_tape_matmul(tape, &args);
+            args = empty_product(args);
+        }
+        add_product(tape, &args, u, &adapter->B, adapter->scale);
         u += rows->T * adapter->A.shape[0];
     }
+    hone_tape_matmul(tape, &args);
 }
 
 void hone_weight_backward(Tape *tape, Weight *weight, const WeightRows *rows) {
-    if (rows->wants_dx)
-        product_back(tape, rows->T, rows->dy, &weight->base, 1.0f, !rows->writes_dx, rows->dx);
     product_weight(tape, rows->T, rows->dy, rows->x, 1.0f, &weight->base);
+    MatmulArgs args = {0};
+    if (rows->wants_dx) {
+        args = product_back(tape, rows->T, rows->dy, &weight->base, rows->dx);
+        args.accumulate = !rows->writes_dx;
+    }
     int64_t ranks_before = 0;
     for (int a = 0; a < weight->adapter_count; a++) {
         Adapter *adapter = &weight->adapters[a];
@@ -129,10 +149,15 @@ void hone_weight_backward(Tape *tape, Weight *weight, const WeightRows *rows) {
         if (!rows->wants_dx && !adapter->A.requires_grad) continue;
         HeapBlock *block = hone_tape_take_floats(tape, rows->T, rank);
         float *t = hone_block_address(block);
-        product_back(tape, rows->T, rows->dy, &adapter->B, 1.0f, false, t);
+        const MatmulArgs ranks = product_back(tape, rows->T, rows->dy, &adapter->B, t);
+        hone_tape_matmul(tape, &ranks);
         product_weight(tape, rows->T, t, rows->x, adapter->scale, &adapter->A);
-        if (rows->wants_dx)
-            product_back(tape, rows->T, t, &adapter->A, adapter->scale, true, rows->dx);
+        if (rows->wants_dx) {
+            add_product(tape, &args, t, &adapter->A, adapter->scale);
+            hone_tape_matmul(tape, &args);
+            args = empty_product(args);
+        }
         hone_tape_give(tape, block);
     }
+    if (rows->wants_dx && weight->adapter_count == 0) hone_tape_matmul(tape, &args);
 }
