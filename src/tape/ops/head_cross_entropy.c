@@ -9,7 +9,7 @@
 
 #include "tape/ops/weight.h"
 
-enum { LEAST_ROWS = 128, LOGITS_BYTES = 48 << 20 };
+enum { LEAST_ROWS = 128, LOGITS_BYTES = 64 << 20 };
 
 // Rows a chunk: 128 or as many as LOGITS_BYTES hold, with the chunks about equally large.
 static int64_t chunk_rows(int64_t entries, int64_t V) {
