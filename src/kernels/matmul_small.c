@@ -6,6 +6,8 @@
 enum {
     TASK_ELEMENTS = 1 << 15,  // of B in one task
     ALONE_ELEMENTS = 1 << 16, // of B that one thread does faster than it wakes the others
+    AHEAD = 4096,             // bytes
+    LINE = 64,
 };
 
 typedef struct SmallProduct {
@@ -27,16 +29,25 @@ static inline void put(const MatmulArgs *args, int64_t m, int64_t n, float sum) 
     *c = (args->accumulate ? *c : 0) + args->alpha * sum;
 }
 
+// The dot products wait for memory: what they read some way ahead is on its way before.
+static void fetch(const char *from, size_t bytes, const char *end) {
+    if (from >= end) return;
+    if (bytes > (size_t)(end - from)) bytes = (size_t)(end - from);
+    for (size_t i = 0; i < bytes; i += LINE) __builtin_prefetch(from + i);
+}
+
 // One row of A: `rows` dot products straight from the stored rows.
 static void single_row(const SmallProduct *product, DotRows dot, int64_t first, int64_t rows) {
-    enum { GROUP = 32 };
+    enum { GROUP = 4 };
     const MatmulArgs *args = product->args;
     size_t bytes = hone_dtype_bytes(args->b_type, args->ldb);
+    const char *stored = (const char *)args->B + (size_t)first * bytes;
+    const char *end = (const char *)args->B + (size_t)args->N * bytes;
     float sums[GROUP];
-    for (int64_t n = 0; n < rows; n += GROUP) {
+    for (int64_t n = 0; n < rows; n += GROUP, stored += GROUP * bytes) {
         int64_t count = rows - n < GROUP ? rows - n : GROUP;
-        dot((const char *)args->B + (size_t)(first + n) * bytes, bytes, count, product->A, args->K,
-            sums);
+        fetch(stored + AHEAD, GROUP * bytes, end);
+        dot(stored, bytes, count, product->A, args->K, sums);
         for (int64_t j = 0; j < count; j++) put(args, 0, first + n + j, sums[j]);
     }
 }
