@@ -13,7 +13,9 @@
 //
 // Backward belongs to the last forward, whose inputs and outputs it is given again, unchanged. All
 // gradients, of weights and of inputs, are added to what is there; hone_clear_gradients begins
-// anew. A call allocates nothing. Results have the same bits for any number of threads.
+// anew. A call allocates nothing. What it writes shares no memory with its other arrays; only the
+// gradients of several inputs may be one array, and are added in turn. Results have the same bits
+// for any number of threads.
 #ifndef HONE_LAYERS_H
 #define HONE_LAYERS_H
 

@@ -4,6 +4,7 @@
 
 #include <hone/layers.h>
 
+#include "layers/arrays_apart.h"
 #include "layers/attention_plan.h"
 
 struct HoneAdditiveAttention {
@@ -171,6 +172,28 @@ static hone_status check_common(const HoneAdditiveAttention *layer, const HoneAd
     return check_arrays(checks, 6, err);
 }
 
+static hone_status check_apart(const HoneAdditiveAttention *layer, const HoneAdditiveTensors *t,
+                               bool backward, HoneError *err) {
+    const HoneAdditiveAttentionOptions *o = &layer->options;
+    const int64_t queries = o->batch * o->queries, keys = o->batch * o->keys;
+    const ArrayUse result = backward ? ARRAY_READ : ARRAY_WRITTEN;
+    const PlainArray arrays[] = {
+        {"q", t->q, queries * o->units, ARRAY_READ},
+        {"k", t->k, keys * o->units, ARRAY_READ},
+        {"v", t->v, keys * o->value_size, ARRAY_READ},
+        {"scale", t->scale, o->units, ARRAY_READ},
+        {"o", t->o, queries * o->value_size, result},
+        {"weights", t->weights, queries * o->keys, result},
+        {"d_o", t->d_o, queries * o->value_size, ARRAY_READ},
+        {"dq", t->dq, queries * o->units, ARRAY_WRITTEN},
+        {"dk", t->dk, keys * o->units, ARRAY_WRITTEN},
+        {"dv", t->dv, keys * o->value_size, ARRAY_WRITTEN},
+        {"d_scale", t->d_scale, o->units, ARRAY_WRITTEN},
+    };
+    enum { FORWARD = 6, ALL = sizeof arrays / sizeof *arrays };
+    return hone_check_arrays_apart("additive attention", arrays, backward ? ALL : FORWARD, err);
+}
+
 static AdditiveArgs with_arrays(const HoneAdditiveAttention *layer, const HoneAdditiveTensors *t) {
     AdditiveArgs args = layer->args;
     args.q = t->q;
@@ -192,6 +215,7 @@ hone_status hone_additive_attention_forward(HoneAdditiveAttention *layer,
     RETURN_IF_ERROR(check_common(layer, tensors, err));
     const ArrayCheck weights = {"weights", tensors->weights, layer->options.weights, false};
     RETURN_IF_ERROR(check_arrays(&weights, 1, err));
+    RETURN_IF_ERROR(check_apart(layer, tensors, false, err));
     AdditiveArgs args = with_arrays(layer, tensors);
     args.weights = tensors->weights;
     hone_additive_forward(&layer->context->kernels, &args, layer->scratch);
@@ -219,6 +243,7 @@ hone_status hone_additive_attention_backward(HoneAdditiveAttention *layer,
         {"d_scale", t->d_scale, o->scaled, false},
     };
     RETURN_IF_ERROR(check_arrays(checks, 5, err));
+    RETURN_IF_ERROR(check_apart(layer, t, true, err));
     AdditiveArgs args = with_arrays(layer, t);
     args.d_o = t->d_o;
     args.dq = t->dq;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Forward and backward of attention between its projections.
+#include "layers/arrays_apart.h"
 #include "layers/projected.h"
 
 enum { QUERY, KEY, VALUE, INPUTS };
@@ -23,6 +24,30 @@ static hone_status check_inputs(const HoneMultiHeadAttention *layer, const HoneM
     if (keys || t->value) RETURN_IF_ERROR(check_given("value", t->value, own > VALUE, err));
     if (queries) RETURN_IF_ERROR(check_given("output", t->output, true, err));
     return HONE_OK;
+}
+
+// In a pass that the arrays of its gradients take part in, and in one that they do not.
+static hone_status check_apart(const HoneMultiHeadAttention *layer, const HoneMultiHeadTensors *t,
+                               bool backward, HoneError *err) {
+    const HoneMultiHeadAttentionOptions *o = &layer->options;
+    const HoneAttentionOptions *a = &o->attention;
+    const int64_t queries = a->batch * a->queries, keys = a->batch * a->keys;
+    const int64_t sizes[] = {queries * o->query_channels, keys * o->key_channels,
+                             keys * o->value_channels};
+    const int64_t out =
+        queries * (layer->projects_output ? o->output_channels : (int64_t)a->heads * a->value_size);
+    const PlainArray arrays[] = {
+        {"query", t->query, sizes[QUERY], ARRAY_READ},
+        {"key", t->key, sizes[KEY], ARRAY_READ},
+        {"value", t->value, sizes[VALUE], ARRAY_READ},
+        {"output", t->output, out, backward ? ARRAY_READ : ARRAY_WRITTEN},
+        {"d_output", t->d_output, out, ARRAY_READ},
+        {"d_query", t->d_query, sizes[QUERY], ARRAY_SUMMED},
+        {"d_key", t->d_key, sizes[KEY], ARRAY_SUMMED},
+        {"d_value", t->d_value, sizes[VALUE], ARRAY_SUMMED},
+    };
+    enum { FORWARD = 4, ALL = sizeof arrays / sizeof *arrays };
+    return hone_check_arrays_apart("multi-head attention", arrays, backward ? ALL : FORWARD, err);
 }
 
 // A mask or weights that the options do not have are attention's to refuse.
@@ -55,6 +80,7 @@ hone_status hone_multi_head_attention_forward(HoneMultiHeadAttention *layer,
     if (!tensors)
         return hone_fail(err, HONE_ERROR_ARGUMENT, "multi-head attention: tensors is NULL");
     RETURN_IF_ERROR(check_inputs(layer, tensors, err));
+    RETURN_IF_ERROR(check_apart(layer, tensors, false, err));
     HoneAttentionTensors arrays = attention_tensors(layer, tensors);
     if (is_chunked(layer, tensors)) {
         hone_run_chunks(layer, tensors, &arrays, false);
@@ -95,6 +121,7 @@ hone_status hone_multi_head_attention_backward(HoneMultiHeadAttention *layer,
     if (!t) return hone_fail(err, HONE_ERROR_ARGUMENT, "multi-head attention: tensors is NULL");
     RETURN_IF_ERROR(check_gradients(layer, t, err));
     RETURN_IF_ERROR(check_inputs(layer, t, err));
+    RETURN_IF_ERROR(check_apart(layer, t, true, err));
     const KernelContext *kc = &layer->context->kernels;
     const HoneAttentionOptions *o = &layer->options.attention;
     HoneAttentionTensors arrays = attention_tensors(layer, t);

@@ -321,8 +321,8 @@ static void additive_arguments_are_checked(void) {
             "can be counted");
     CHECK(layer == NULL);
     CHECK_INT(hone_additive_attention_create(context, &fine, &layer), HONE_OK);
-    float x[1] = {1};
-    HoneAdditiveTensors t = {.q = x, .k = x, .v = x, .scale = x, .o = x};
+    float x[1] = {1}, y[4];
+    HoneAdditiveTensors t = {.q = x, .k = x, .v = x, .scale = x, .o = y};
     REFUSED(hone_additive_attention_backward(layer, &t), HONE_ERROR_ARGUMENT, "before any forward");
     t.scale = NULL;
     REFUSED(hone_additive_attention_forward(layer, &t), HONE_ERROR_ARGUMENT, "scale is NULL");
@@ -331,6 +331,12 @@ static void additive_arguments_are_checked(void) {
     t.mask = NULL;
     CHECK_INT(hone_additive_attention_forward(layer, &t), HONE_OK);
     REFUSED(hone_additive_attention_backward(layer, &t), HONE_ERROR_ARGUMENT, "d_o is NULL");
+    t.o = x;
+    REFUSED(hone_additive_attention_forward(layer, &t), HONE_ERROR_ARGUMENT,
+            "additive attention: q and o share memory, and o is written");
+    t = (HoneAdditiveTensors){x, x, x, x, NULL, 0, y, NULL, x, y + 1, y + 1, y + 2, y + 3};
+    REFUSED(hone_additive_attention_backward(layer, &t), HONE_ERROR_ARGUMENT,
+            "dq and dk share memory, and dk is written");
     hone_additive_attention_free(layer);
     hone_context_free(context);
 }
@@ -398,6 +404,38 @@ static void wrong_arrays_are_refused(void) {
     t = (HoneMultiHeadTensors){.query = x, .output = y, .weights = y};
     REFUSED(hone_multi_head_attention_forward(layer, &t), HONE_ERROR_ARGUMENT, "weights is given");
     REFUSED(hone_multi_head_attention_forward(layer, NULL), HONE_ERROR_ARGUMENT, "tensors is NULL");
+    t = (HoneMultiHeadTensors){.query = x, .output = x};
+    REFUSED(hone_multi_head_attention_forward(layer, &t), HONE_ERROR_ARGUMENT,
+            "multi-head attention: query and output share memory, and output is written");
+    t = (HoneMultiHeadTensors){.query = x, .output = y, .d_output = x, .d_query = y};
+    REFUSED(hone_multi_head_attention_backward(layer, &t), HONE_ERROR_ARGUMENT,
+            "output and d_query share memory, and d_query is written");
+    hone_multi_head_attention_free(layer);
+    hone_context_free(context);
+}
+
+// One array may take the gradients of several inputs that are one: they are added in turn.
+static void gradients_of_inputs_may_be_one_array(void) {
+    HoneContext *context = make_context();
+    HoneParameter p[HONE_MOST_PARAMETERS];
+    HoneMultiHeadAttentionOptions o = self;
+    o.inputs = HONE_INPUTS_SEPARATE;
+    HoneMultiHeadAttention *layer = make_layer(context, &o, p);
+    float x[12], y[12], apart[3][12] = {{0}}, together[12] = {0};
+    for (int i = 0; i < 12; i++) x[i] = 0.25f * (float)(i % 5) - 0.5f;
+    HoneMultiHeadTensors t = {.query = x, .key = x, .value = x, .output = y};
+    CHECK_INT(hone_multi_head_attention_forward(layer, &t), HONE_OK);
+    t.d_output = x;
+    t.d_query = apart[0];
+    t.d_key = apart[1];
+    t.d_value = apart[2];
+    CHECK_INT(hone_multi_head_attention_backward(layer, &t), HONE_OK);
+    t.d_query = t.d_key = t.d_value = together;
+    CHECK_INT(hone_multi_head_attention_backward(layer, &t), HONE_OK);
+    for (int i = 0; i < 12; i++) {
+        double sum = (double)apart[0][i] + (double)apart[1][i] + (double)apart[2][i];
+        CHECK(sum != 0 && fabs((double)together[i] - sum) <= 1e-6);
+    }
     hone_multi_head_attention_free(layer);
     hone_context_free(context);
 }
@@ -410,5 +448,6 @@ int main(void) {
     RUN(additive_arguments_are_checked);
     RUN(wrong_options_are_refused);
     RUN(wrong_arrays_are_refused);
+    RUN(gradients_of_inputs_may_be_one_array);
     return check_report();
 }
