@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <hone/bench.h>
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/quantile.h"
 #include "base/random.h"
 #include "base/system.h"
 #include "layers/attention_plan.h"
@@ -34,22 +34,12 @@ static void free_turns(Turns *turns) {
     hone_free(turns->peak);
 }
 
-static int by_size(const void *a, const void *b) {
-    const double *x = a, *y = b;
-    return (*x > *y) - (*x < *y);
-}
-
-static double median(double *values, int64_t count) {
-    qsort(values, (size_t)count, sizeof *values, by_size);
-    return count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
-}
-
 static void conclude(Turns *turns, double forward, double backward, double bytes,
                      HoneSpeed *speed) {
     speed->turns = turns->count;
-    speed->forward_seconds = median(turns->forward, turns->count);
-    speed->backward_seconds = median(turns->backward, turns->count);
-    speed->peak_flops = median(turns->peak, turns->count);
+    speed->forward_seconds = hone_quantile(turns->forward, turns->count, 0.5);
+    speed->backward_seconds = hone_quantile(turns->backward, turns->count, 0.5);
+    speed->peak_flops = hone_quantile(turns->peak, turns->count, 0.5);
     speed->forward_flops = forward / speed->forward_seconds;
     if (speed->backward_seconds > 0) speed->backward_flops = backward / speed->backward_seconds;
     speed->forward_bytes = bytes / speed->forward_seconds;
