@@ -4,6 +4,7 @@
 #define HONE_BENCH_H
 
 #include <hone/attention.h>
+#include <hone/finetune.h>
 #include <hone/layers.h>
 
 #ifdef __cplusplus
@@ -34,6 +35,47 @@ hone_status hone_bench_self_attention(HoneContext *context, const HoneSelfAttent
 // C (M,N) = A (M,K) · Bᵀ, B (N,K) of a weight type by its name ("F32", "Q4_1"); forward only.
 hone_status hone_bench_matmul(HoneContext *context, int64_t M, int64_t N, int64_t K,
                               const char *type, double seconds, HoneSpeed *speed);
+
+// ---- a training step ---------------------------------------------------------------------------
+
+// Sizes of a Llama whose head is its embedding; a head has channels / heads.
+typedef struct HoneLlamaShape {
+    int64_t layers, channels, heads, kv_heads, feed_forward, vocabulary;
+} HoneLlamaShape;
+
+typedef struct HoneTrainingOptions {
+    const char *model;    // a GGUF file; NULL: random weights …
+    HoneLlamaShape shape; // … of this shape,
+    const char *type;     // the matrices stored as this type ("Q4_1")
+    HoneMethod method;
+    int64_t rank;          // of the adapters on all linear layers (LoRA)
+    int64_t batch, length; // examples a step, tokens each: random ones; all but the first, which
+                           // nothing predicts, count in the loss
+    int64_t accumulate;    // micro-batches a step is computed in: 1 … batch
+    uint64_t seed;
+} HoneTrainingOptions;
+
+// Medians over the steps; the first, which takes the memory, does not count. Before each step come
+// a few milliseconds of multiply-adds on registers. Useful operations, two a multiply-add: for a
+// token 4 a frozen weight of the layers' matrices and 6 a trained one, for a target 4 (6) a weight
+// of the head, for a pair of tokens that sees each other 14 a query channel of each layer. It is
+// counted as if every token needed all of a layer, forward and backward; what is computed again
+// does not count.
+typedef struct HoneTrainingSpeed {
+    double step_seconds, step_seconds_p10;                  // p10: a tenth of the steps took less
+    double forward_seconds, head_seconds, backward_seconds; // the head's with its loss and gradient
+    double update_seconds; // the rest of a step: sums over micro-batches, norm, clipping, AdamW
+    double operations;     // useful ones of a step
+    double peak_flops;     // multiply-adds on registers, two operations each, a second
+    int64_t tokens, targets, steps;
+    int64_t parameters, trainable;
+    int64_t rss_bytes; // the process's highest resident set, mapped pages included
+} HoneTrainingSpeed;
+
+// Train for about `seconds`, three steps at least, and throw the result away. HONE_ERROR_MEMORY
+// beforehand where the machine has not enough free.
+hone_status hone_bench_training(HoneContext *context, const HoneTrainingOptions *options,
+                                double seconds, HoneTrainingSpeed *speed);
 
 #ifdef __cplusplus
 }

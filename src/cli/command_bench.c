@@ -3,18 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "output.h"
+#include "bench.h"
 
-typedef struct BenchOptions {
-    Common common;
-    const char *what, *shape, *dtype, *mask;
-    bool causal;
-    int64_t window;
-    double dropout, seconds;
-} BenchOptions;
-
-// "4,128,64" → numbers; how many there are, or -1 for what is none.
-static int read_sizes(const char *text, int64_t *sizes, int most) {
+int read_sizes(const char *text, int64_t *sizes, int most) {
     int count = 0;
     while (count < most) {
         char *end;
@@ -129,48 +120,95 @@ static bool known_words(const BenchOptions *given) {
     return fine;
 }
 
+// Options of one benchmark do nothing for another, and some nothing beside others.
+static void note_unused(const Command *command, const BenchOptions *given, int argc, char **argv) {
+    if (strcmp(given->what, "train") != 0) {
+        note_without_effect(command, argc, argv, "model type method rank batch length accumulate",
+                            "but for train");
+        return;
+    }
+    note_without_effect(command, argc, argv, "causal window mask dropout dtype", "for train");
+    if (given->model) note_without_effect(command, argc, argv, "type", "beside --model");
+    if (strcmp(given->method, "full") == 0)
+        note_without_effect(command, argc, argv, "rank", "beside --method full");
+}
+
+static int run_benches(HoneContext *context, const BenchOptions *given) {
+    static const struct {
+        const char *name;
+        int (*run)(HoneContext *context, const BenchOptions *given);
+        bool in_all;
+    } benches[] = {{"attention", bench_attention, true},
+                   {"layer", bench_layer, true},
+                   {"matmul", bench_matmul, true},
+                   {"train", bench_train, false}}; // a model and half a minute
+    const bool all = strcmp(given->what, "all") == 0;
+    int status = EXIT_DONE;
+    for (int i = 0; i < 4 && status == EXIT_DONE; i++)
+        if (all ? benches[i].in_all : strcmp(given->what, benches[i].name) == 0)
+            status = benches[i].run(context, given);
+    return status;
+}
+
+static bool known_benchmark(const Command *command, const BenchOptions *given) {
+    static const char *const names[] = {"attention", "layer", "matmul", "train", "all"};
+    for (int i = 0; i < 5 && given->what; i++)
+        if (strcmp(given->what, names[i]) == 0) return true;
+    fprintf(stderr, "hone bench: %s%s%s (usage: %s)\n", given->what ? "no benchmark \"" : "of what",
+            given->what ? given->what : "?", given->what ? "\"" : "", command->usage);
+    return false;
+}
+
 int command_bench(int argc, char **argv) {
-    BenchOptions given = {.dtype = "f32", .seconds = 2};
-    Option options[16] = {
+    BenchOptions given = {.dtype = "f32",
+                          .seconds = 2,
+                          .type = "q4_1",
+                          .method = "lora",
+                          .batch = 4,
+                          .length = 256,
+                          .rank = 16,
+                          .accumulate = 1};
+    Option options[24] = {
         {"shape", OPTION_TEXT, &given.shape, "N,N,…",
          "attention: B,H,K,Nq,Nk,D (1,8,8,1024,1024,64); layer: B,N,C,U (32,10,64,64); matmul: "
-         "M,N,K (1024,1536,576)"},
+         "M,N,K (1024,1536,576); train: random weights of layers,C,heads,kv_heads,F,V or 15M, "
+         "60M, 135M, 360M, 1B (135M)"},
         {"causal", OPTION_FLAG, &given.causal, NULL, "attention: a query sees no later key"},
         {"window", OPTION_COUNT, &given.window, "W", "attention: the last W keys only"},
         {"mask", OPTION_TEXT, &given.mask, "M", "attention: float, boolean, gradient"},
         {"dropout", OPTION_REAL, &given.dropout, "X", "attention: of the weights (0)"},
         {"dtype", OPTION_TEXT, &given.dtype, "T", "f32, bf16; matmul: a weight type, q4_1 …"},
         {"seconds", OPTION_RATE, &given.seconds, "S", "of each measurement (2)"},
+        {"model", OPTION_TEXT, &given.model, "FILE", "train: a GGUF file in place of a shape"},
+        {"type", OPTION_TEXT, &given.type, "T", "train: of random weights, as stored (q4_1)"},
+        {"method", OPTION_TEXT, &given.method, "M", "train: lora, full (lora)"},
+        {"rank", OPTION_COUNT, &given.rank, "R", "train: of adapters on all linear layers (16)"},
+        {"batch", OPTION_COUNT, &given.batch, "N", "train: examples a step (4)"},
+        {"length", OPTION_COUNT, &given.length, "N", "train: random tokens an example (256)"},
+        {"accumulate", OPTION_COUNT, &given.accumulate, "K",
+         "train: micro-batches that a step is cut into (1)"},
     };
-    Command command = {.name = "bench",
-                       .summary = "Speeds beside the processor's own peak, measured in turns.",
-                       .usage = "hone bench attention|layer|matmul|all [--shape N,…] [--json]",
-                       .options = options,
-                       .option_count = 7 + common_options(&given.common, options + 7),
-                       .positional = "what",
-                       .position = &given.what};
+    Command command = {
+        .name = "bench",
+        .summary = "Speeds beside the processor's own peak, measured in turns.",
+        .usage = "hone bench attention|layer|matmul|train [--shape N,…] [--json], or all of the "
+                 "first three",
+        .options = options,
+        .option_count = 14 + common_options(&given.common, options + 14),
+        .positional = "what",
+        .position = &given.what};
     int status = parse_options(&command, argc, argv);
     if (status >= 0) return status;
-    bool all = given.what && strcmp(given.what, "all") == 0;
-    bool attention = all || (given.what && strcmp(given.what, "attention") == 0);
-    bool layer = all || (given.what && strcmp(given.what, "layer") == 0);
-    bool matmul = all || (given.what && strcmp(given.what, "matmul") == 0);
-    if (!attention && !layer && !matmul) {
-        fprintf(stderr, "hone bench: %s%s%s (usage: %s)\n",
-                given.what ? "no benchmark \"" : "of what", given.what ? given.what : "?",
-                given.what ? "\"" : "", command.usage);
-        return EXIT_USAGE;
-    }
-    if (all && given.shape) {
-        fprintf(stderr, "hone bench: --shape belongs to attention, layer or matmul, not to all\n");
+    if (!known_benchmark(&command, &given)) return EXIT_USAGE;
+    if (given.shape && strcmp(given.what, "all") == 0) {
+        fprintf(stderr, "hone bench: --shape belongs to one benchmark, not to all\n");
         return EXIT_USAGE;
     }
     if (!known_words(&given)) return EXIT_USAGE;
     HoneContext *context = open_context("bench", &given.common, &status);
     if (!context) return status;
-    status = attention ? bench_attention(context, &given) : EXIT_DONE;
-    if (layer && status == EXIT_DONE) status = bench_layer(context, &given);
-    if (matmul && status == EXIT_DONE) status = bench_matmul(context, &given);
+    note_unused(&command, &given, argc, argv);
+    status = run_benches(context, &given);
     hone_context_free(context);
     return status;
 }

@@ -6,6 +6,7 @@
 #include "io/gguf_value.h"
 
 const GgufKey *hone_gguf_key(const GgufFile *file, const char *name) {
+    if (!file->key_index) return NULL; // a model that came from no file
     int64_t found = hone_map_get(file->key_index, name, strlen(name), -1);
     return found < 0 ? NULL : &file->keys[found];
 }

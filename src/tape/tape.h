@@ -83,6 +83,7 @@ typedef struct HeadLoss {
     float *logprob;
     uint8_t *correct; // (entries): 1 where the target has the largest logit; may be NULL
     double loss;      // out
+    double seconds;   // out: what the operator took
 } HeadLoss;
 void hone_head_cross_entropy(Tape *tape, Weight *head, Tensor *x, HeadLoss *io);
 

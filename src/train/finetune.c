@@ -363,7 +363,7 @@ static hone_status execute(Run *run) {
     return finish(run, done);
 }
 
-static void release(Run *run) {
+void hone_run_free(Run *run) {
     if (run->metrics_open) hone_log_close(&run->metrics);
     hone_tape_free(run->tape);
     hone_parameters_free(&run->parameters);
@@ -393,6 +393,6 @@ hone_status hone_finetune(HoneContext *context, const HoneFinetuneOptions *optio
     run->started = hone_seconds();
     run->loss_first = run->loss_last = (double)NAN;
     hone_status status = execute(run);
-    release(run);
+    hone_run_free(run);
     return status;
 }

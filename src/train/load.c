@@ -125,11 +125,6 @@ static hone_status read_config(HoneModel *model, HoneError *err) {
 
 // ---- parameters --------------------------------------------------------------------------------
 
-typedef struct Loading {
-    HoneModel *model;
-    int64_t capacity;
-} Loading;
-
 // Norms are read by f32 kernels: another type is converted once, into the model's own memory.
 static hone_status convert_vector(HoneModel *model, Tensor *tensor, const GgufTensor *stored,
                                   HoneError *err) {
@@ -142,9 +137,26 @@ static hone_status convert_vector(HoneModel *model, Tensor *tensor, const GgufTe
     return HONE_OK;
 }
 
+hone_status hone_model_add_slot(HoneModel *model, const ParameterVisit *visit, HoneError *err) {
+    if (model->slot_count == model->slot_capacity) {
+        int64_t capacity = model->slot_capacity ? model->slot_capacity * 2 : 64;
+        ParameterSlot *grown = hone_realloc(model->slots, (size_t)model->slot_count * sizeof *grown,
+                                            (size_t)capacity * sizeof *grown);
+        if (!grown) return hone_fail_memory(err, (size_t)capacity * sizeof *grown, "parameters");
+        model->slots = grown;
+        model->slot_capacity = capacity;
+    }
+    ParameterSlot *slot = &model->slots[model->slot_count++];
+    *slot = (ParameterSlot){.tensor = visit->tensor,
+                            .weight = visit->weight,
+                            .target = visit->target,
+                            .layer = visit->layer};
+    snprintf(slot->name, sizeof slot->name, "%s", visit->name);
+    return HONE_OK;
+}
+
 static hone_status load_parameter(void *user, const ParameterVisit *visit, HoneError *err) {
-    Loading *loading = user;
-    HoneModel *model = loading->model;
+    HoneModel *model = user;
     const char *path = model->file.map.path;
     const GgufTensor *stored = hone_gguf_tensor(&model->file, visit->name);
     Tensor *tensor = visit->tensor;
@@ -173,19 +185,7 @@ static hone_status load_parameter(void *user, const ParameterVisit *visit, HoneE
         tensor->dtype = (HoneDtype)stored->dtype;
         tensor->data = (void *)(uintptr_t)stored->data;
     }
-    if (model->slot_count == loading->capacity) {
-        int64_t capacity = loading->capacity ? loading->capacity * 2 : 64;
-        ParameterSlot *grown = hone_realloc(model->slots, (size_t)model->slot_count * sizeof *grown,
-                                            (size_t)capacity * sizeof *grown);
-        if (!grown) return hone_fail_memory(err, (size_t)capacity * sizeof *grown, "parameters");
-        model->slots = grown;
-        loading->capacity = capacity;
-    }
-    ParameterSlot *slot = &model->slots[model->slot_count++];
-    *slot = (ParameterSlot){
-        .tensor = tensor, .weight = visit->weight, .target = visit->target, .layer = visit->layer};
-    snprintf(slot->name, sizeof slot->name, "%s", visit->name);
-    return HONE_OK;
+    return hone_model_add_slot(model, visit, err);
 }
 
 // A tensor that the model does not use would be left out of the computation without a word.
@@ -329,8 +329,7 @@ static hone_status load(HoneModel *model, const char *path, HoneError *err) {
     RETURN_IF_ERROR(read_config(model, err));
     hone_status status = hone_model_make(&model->config, &model->model, err);
     if (status != HONE_OK) return hone_fail_in(err, "%s", path);
-    Loading loading = {.model = model};
-    RETURN_IF_ERROR(hone_model_visit(model->model, load_parameter, &loading, err));
+    RETURN_IF_ERROR(hone_model_visit(model->model, load_parameter, model, err));
     RETURN_IF_ERROR(refuse_unused(model, err));
     RETURN_IF_ERROR(load_rope_factors(model, err));
     Arena scratch = {0};

@@ -46,24 +46,6 @@ static hone_status activation_bytes(Run *run, int64_t *bytes) {
     return status;
 }
 
-// Floating-point operations of the whole run: 4 a frozen weight and target-free token (forward,
-// dX), 6 a trained one, the head for targets only; attention left out (below 10 % at usual
-// lengths).
-static double run_operations(const Run *run) {
-    double tokens = 0, targets = 0, linear = 0;
-    for (int64_t s = 0; s < run->step_count; s++) {
-        tokens += (double)run->steps[s].tokens;
-        targets += (double)run->steps[s].targets;
-    }
-    for (int64_t i = 0; i < run->model->slot_count; i++)
-        if (run->model->slots[i].target && run->model->slots[i].layer >= 0)
-            linear += (double)hone_tensor_count(run->model->slots[i].tensor);
-    bool full = run->options.method == HONE_METHOD_FULL;
-    double head = (double)run->model->config.vocabulary * (double)run->model->config.channels;
-    double adapters = full ? 0 : 6 * (double)run->parameters.count;
-    return tokens * ((full ? 6 : 4) * linear + adapters) + targets * (full ? 6 : 4) * head;
-}
-
 // GF/s of a forward product with one of the model's own matrices, the best of three.
 static double measured_speed(Run *run) {
     enum { ROWS = 256 };
@@ -178,7 +160,7 @@ static const char *targets_text(Run *run) {
 }
 
 hone_status hone_run_plan(Run *run, HonePlan *plan) {
-    static const double share_of_product = 0.75; // attention, norms, loss and AdamW beside products
+    static const double share_of_product = 0.75; // norms, loss and AdamW beside products
     const HoneFinetuneOptions *options = &run->options;
     HoneModelInfo info;
     hone_model_info(run->model, &info);
@@ -215,6 +197,9 @@ hone_status hone_run_plan(Run *run, HonePlan *plan) {
     plan->memory_bytes = hone_resident_bytes() + plan->model_bytes + plan->activation_bytes +
                          plan->state_bytes - run->parameters.count * 4;
     double speed = measured_speed(run) * share_of_product;
-    plan->minutes = speed > 0 ? run_operations(run) / speed / 60 : 0;
+    double operations = 0;
+    for (int64_t s = 0; s < run->step_count; s++)
+        operations += hone_step_operations(run, &run->steps[s]);
+    plan->minutes = speed > 0 ? operations / speed / 60 : 0;
     return HONE_OK;
 }

@@ -33,6 +33,11 @@ typedef struct StepRange {
     int64_t first, count, tokens, targets;
 } StepRange;
 
+// Seconds in the parts of all steps so far. The head's include the gradient of what it reads.
+typedef struct PhaseSeconds {
+    double forward, head, backward;
+} PhaseSeconds;
+
 typedef struct Run {
     HoneContext *context;
     HoneError *err;
@@ -60,9 +65,12 @@ typedef struct Run {
     int64_t checkpoint_steps;
     uint64_t fingerprint; // of data, model and options: a resumed run must agree
     double loss_first, loss_last;
+    PhaseSeconds spent;
     char *files[8];
     int64_t file_count;
 } Run;
+
+void hone_run_free(Run *run); // and what it holds; run is hone_calloc's
 
 // parameters.c
 hone_status hone_parameters_lora(Run *run);           // fresh or from options.adapter
@@ -76,6 +84,13 @@ const char *hone_parameters_not_finite(const Parameters *parameters); // NULL: a
 // order.c
 hone_status hone_run_read_data(Run *run);
 hone_status hone_run_order(Run *run);
+
+// operations.c
+// Useful floating-point operations of a step, 2 a multiply-add; what is computed again does not
+// count. A token: 4 a frozen weight of the layers (forward, gradient of the input), 6 a trained
+// one; a row with a target: the same of the head; a pair of tokens that sees each other: 14 a
+// channel of the queries (Σ over heads of 4 forward, 10 backward).
+double hone_step_operations(const Run *run, const StepRange *step);
 
 // plan.c
 hone_status hone_run_plan(Run *run, HonePlan *plan);

@@ -28,7 +28,7 @@ struct HoneModel {
     ModelConfig config;
     Model *model;
     ParameterSlot *slots;
-    int64_t slot_count;
+    int64_t slot_count, slot_capacity;
     Tokenizer *tokenizer;
     ChatTemplate *chat_template; // NULL: none
     bool adapters_enabled;
@@ -50,6 +50,14 @@ AdapterBase hone_model_adapter_base(const HoneModel *model);
 hone_status hone_slot_add_adapter(HoneModel *model, ParameterSlot *slot, Adapter adapter,
                                   Adapter **added);
 ParameterSlot *hone_model_slot(HoneModel *model, const char *name);
+hone_status hone_model_add_slot(HoneModel *model, const ParameterVisit *visit, HoneError *err);
+
+// random_model.c
+// A Llama with random weights and no tokeniser: matrices of a type for weights, their rows in whole
+// blocks; norms of ones. HONE_ERROR_ARGUMENT: sizes that cannot be; HONE_ERROR_MEMORY: more than
+// the machine has free.
+hone_status hone_model_random(HoneContext *context, const HoneLlamaShape *shape, int dtype,
+                              uint64_t seed, HoneModel **model);
 
 DataOptions hone_model_data_options(const HoneModel *model, const HoneDataOptions *options);
 

@@ -66,9 +66,14 @@ static hone_status micro_batch(Run *run, const Example *const *examples, int64_t
     hone_tape_reset(run->tape, true);
     hone_arena_reset(&run->batch_memory);
     HeadLoss head = {0};
+    double start = hone_seconds();
     RETURN_IF_ERROR(hone_batch_loss(run->model->model, run->tape, &run->batch_memory, examples,
                                     count, weight, &head, run->err));
+    double middle = hone_seconds();
     hone_tape_backward(run->tape);
+    run->spent.forward += middle - start - head.seconds;
+    run->spent.head += head.seconds;
+    run->spent.backward += hone_seconds() - middle;
     *loss = head.loss;
     return hone_tape_status(run->tape, run->err);
 }

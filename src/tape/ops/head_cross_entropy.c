@@ -7,6 +7,7 @@
 // gradient.
 #include <inttypes.h>
 
+#include "base/system.h"
 #include "tape/ops/weight.h"
 
 enum { LEAST_ROWS = 128, LOGITS_BYTES = 64 << 20 };
@@ -94,7 +95,8 @@ static void run_chunk(Tape *tape, Weight *head, Tensor *x, HeadLoss *io, const C
 }
 
 void hone_head_cross_entropy(Tape *tape, Weight *head, Tensor *x, HeadLoss *io) {
-    io->loss = 0;
+    double start = hone_seconds();
+    io->loss = io->seconds = 0;
     int64_t V = head->base.shape[0];
     if (!hone_tape_given(tape, x) || !hone_weight_fits(tape, head, x)) return;
     if (!entries_exist(tape, x, V, io) || io->entries < 1) return;
@@ -105,4 +107,5 @@ void hone_head_cross_entropy(Tape *tape, Weight *head, Tensor *x, HeadLoss *io) 
         run_chunk(tape, head, x, io, &chunk, first, left < rows ? left : rows);
     }
     give_chunk(tape, &chunk);
+    io->seconds = hone_seconds() - start;
 }
