@@ -72,8 +72,8 @@ typedef struct HoneTrainingSpeed {
     int64_t rss_bytes; // the process's highest resident set, mapped pages included
 } HoneTrainingSpeed;
 
-// Train for about `seconds`, three steps at least, and throw the result away. HONE_ERROR_MEMORY
-// beforehand where the machine has not enough free.
+// Train for about `seconds` and throw the result away: three steps at least, or as many as begin
+// within ten times as long. HONE_ERROR_MEMORY beforehand where the machine has not enough free.
 hone_status hone_bench_training(HoneContext *context, const HoneTrainingOptions *options,
                                 double seconds, HoneTrainingSpeed *speed);
 
