@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The main job on PyTorch: LoRA on all linear layers with PEFT, f32, AdamW, clipping at 1.
+"""The main job on PyTorch, f32, AdamW, clipping at 1: LoRA on all linear layers with PEFT, or every
+weight of the model as transformers has it.
 
 Trains on a file of token lists in its order, every token learnt, and prints one JSON object.
 
-    $(scripts/interop-env) bench/peft_lora.py --hf FOLDER --examples TOKENS.json --batch 4
+    $(scripts/interop-env) bench/torch_train.py --hf FOLDER --examples TOKENS.json --batch 4
 """
 import argparse
 import json
@@ -18,6 +19,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--hf", required=True, help="folder of the model")
     parser.add_argument("--examples", required=True, help="JSON: a list of lists of tokens")
+    parser.add_argument("--method", choices=("lora", "full"), default="lora")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--alpha", type=float, default=32)
@@ -26,10 +28,12 @@ def arguments():
     return parser.parse_args()
 
 
-def adapted_model(options):
+def trained_model(options):
     model = AutoModelForCausalLM.from_pretrained(
         options.hf, dtype=torch.float32, attn_implementation="sdpa")
     model.config.use_cache = False
+    if options.method == "full":
+        return model.train()
     return get_peft_model(model, LoraConfig(
         r=options.rank, lora_alpha=options.alpha, task_type="CAUSAL_LM", target_modules=[
             "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"])).train()
@@ -42,7 +46,7 @@ def main():
     torch.manual_seed(0)
     with open(options.examples) as file:
         examples = torch.tensor(json.load(file))
-    model = adapted_model(options)
+    model = trained_model(options)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=options.lr, weight_decay=0.0)
     losses, seconds = [], []
