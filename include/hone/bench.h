@@ -56,11 +56,11 @@ typedef struct HoneTrainingOptions {
 } HoneTrainingOptions;
 
 // Medians over the steps; the first, which takes the memory, does not count. Before each step come
-// a few milliseconds of multiply-adds on registers. Useful operations, two a multiply-add: for a
-// token 4 a frozen weight of the layers' matrices and 6 a trained one, for a target 4 (6) a weight
-// of the head, for a pair of tokens that sees each other 14 a query channel of each layer. It is
-// counted as if every token needed all of a layer, forward and backward; what is computed again
-// does not count.
+// multiply-adds on registers, for a hundredth of its time. Useful operations, two a multiply-add:
+// for a token 4 a frozen weight of the layers' matrices and 6 a trained one, for a target 4 (6) a
+// weight of the head, for a pair of tokens that sees each other 14 a query channel of each layer.
+// It is counted as if every token needed all of a layer, forward and backward; what is computed
+// again does not count.
 typedef struct HoneTrainingSpeed {
     double step_seconds, step_seconds_p10;                  // p10: a tenth of the steps took less
     double forward_seconds, head_seconds, backward_seconds; // the head's with its loss and gradient

@@ -47,8 +47,8 @@ static void print_json(const HoneContext *context, const BenchOptions *given, co
            given->method, lora ? (long long)given->rank : 0, (long long)given->batch,
            (long long)given->length, (long long)given->accumulate, (long long)speed->parameters,
            (long long)speed->trainable, (long long)speed->tokens, (long long)speed->targets);
-    printf("\"tokens_per_s\":%.2f,\"gflop_per_token\":%.9g,\"gflops\":%.3f,\"peak_gflops\":%.3f,"
-           "\"share\":%.5f,\"step_seconds\":%.9f,\"step_seconds_p10\":%.9f,",
+    printf("\"tokens_per_s\":%.8g,\"gflop_per_token\":%.9g,\"gflops\":%.6g,\"peak_gflops\":%.6g,"
+           "\"share\":%.6g,\"step_seconds\":%.9f,\"step_seconds_p10\":%.9f,",
            (double)speed->tokens / speed->step_seconds,
            1e-9 * speed->operations / (double)speed->tokens, 1e-9 * flops, 1e-9 * speed->peak_flops,
            flops / speed->peak_flops, speed->step_seconds, speed->step_seconds_p10);

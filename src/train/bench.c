@@ -10,7 +10,7 @@ enum {
     LEAST_STEPS = 3, // unless they take
     LONG = 10,       // times as long as was asked for
     MOST_STEPS = 4096,
-    PEAKS_A_STEP = 5, // a step is long beside a millisecond: several, so that their median is one
+    MOST_PEAKS = 64, // before a step
     MOST_TOKENS = 1 << 24,
 };
 
@@ -135,25 +135,35 @@ static hone_status prepare(Run *run, const HoneTrainingOptions *options, Arena *
 
 typedef struct StepTimes {
     double step[MOST_STEPS], forward[MOST_STEPS], head[MOST_STEPS], backward[MOST_STEPS];
-    double update[MOST_STEPS], peak[MOST_STEPS * PEAKS_A_STEP];
+    double update[MOST_STEPS], peak[MOST_STEPS];
     int64_t count;
 } StepTimes;
 
+// The median of the peaks in a hundredth of a step's time, so that a neighbour who comes and goes
+// weighs the same on both.
+static double peak_before(const Run *run, double step_seconds) {
+    double peaks[MOST_PEAKS], end = hone_seconds() + step_seconds / 100;
+    int64_t count = 0;
+    do peaks[count++] = hone_kernel_peak(&run->context->kernels, false, 1);
+    while (count < MOST_PEAKS && hone_seconds() < end);
+    return hone_quantile(peaks, count, 0.5);
+}
+
 static hone_status measure(Run *run, double seconds, StepTimes *times) {
-    double begun = 0;
+    double begun = 0, step = 0;
     for (int64_t i = -1; i < MOST_STEPS; i++) { // the first warms up
         double now = hone_seconds();
         if (i == 0) begun = now;
         if (i >= LEAST_STEPS && now > begun + seconds) break;
         if (i >= 1 && now > begun + LONG * seconds) break;
-        for (int64_t p = 0; i >= 0 && p < PEAKS_A_STEP; p++)
-            times->peak[i * PEAKS_A_STEP + p] = hone_kernel_peak(&run->context->kernels, false, 1);
+        double peak = peak_before(run, step);
         StepResult result;
         run->spent = (PhaseSeconds){0};
         double start = hone_seconds();
         RETURN_IF_ERROR(hone_run_step(run, i + 1, &result));
-        double step = hone_seconds() - start;
+        step = hone_seconds() - start;
         if (i < 0) continue;
+        times->peak[i] = peak;
         times->step[i] = step;
         times->forward[i] = run->spent.forward;
         times->head[i] = run->spent.head;
@@ -166,21 +176,20 @@ static hone_status measure(Run *run, double seconds, StepTimes *times) {
 
 static void conclude(const Run *run, StepTimes *times, HoneTrainingSpeed *speed) {
     const int64_t count = times->count;
-    *speed =
-        (HoneTrainingSpeed){.step_seconds = hone_quantile(times->step, count, 0.5),
-                            .step_seconds_p10 = hone_quantile(times->step, count, 0.1),
-                            .forward_seconds = hone_quantile(times->forward, count, 0.5),
-                            .head_seconds = hone_quantile(times->head, count, 0.5),
-                            .backward_seconds = hone_quantile(times->backward, count, 0.5),
-                            .update_seconds = hone_quantile(times->update, count, 0.5),
-                            .operations = hone_step_operations(run, &run->steps[0]),
-                            .peak_flops = hone_quantile(times->peak, count * PEAKS_A_STEP, 0.5),
-                            .tokens = run->steps[0].tokens,
-                            .targets = run->steps[0].targets,
-                            .steps = count,
-                            .parameters = hone_model_parameters(run->model),
-                            .trainable = run->parameters.count,
-                            .rss_bytes = hone_resident_peak()};
+    *speed = (HoneTrainingSpeed){.step_seconds = hone_quantile(times->step, count, 0.5),
+                                 .step_seconds_p10 = hone_quantile(times->step, count, 0.1),
+                                 .forward_seconds = hone_quantile(times->forward, count, 0.5),
+                                 .head_seconds = hone_quantile(times->head, count, 0.5),
+                                 .backward_seconds = hone_quantile(times->backward, count, 0.5),
+                                 .update_seconds = hone_quantile(times->update, count, 0.5),
+                                 .operations = hone_step_operations(run, &run->steps[0]),
+                                 .peak_flops = hone_quantile(times->peak, count, 0.5),
+                                 .tokens = run->steps[0].tokens,
+                                 .targets = run->steps[0].targets,
+                                 .steps = count,
+                                 .parameters = hone_model_parameters(run->model),
+                                 .trainable = run->parameters.count,
+                                 .rss_bytes = hone_resident_peak()};
 }
 
 hone_status hone_bench_training(HoneContext *context, const HoneTrainingOptions *options,
