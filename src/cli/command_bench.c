@@ -173,7 +173,8 @@ int command_bench(int argc, char **argv) {
          "attention: B,H,K,Nq,Nk,D (1,8,8,1024,1024,64); layer: B,N,C,U (32,10,64,64); matmul: "
          "M,N,K (1024,1536,576); train: random weights of layers,C,heads,kv_heads,F,V or 15M, "
          "60M, 135M, 360M, 1B (135M)"},
-        {"causal", OPTION_FLAG, &given.causal, NULL, "attention: a query sees no later key"},
+        {"causal", OPTION_FLAG, &given.causal, NULL,
+         "attention: a query sees no later key; the last sees the last"},
         {"window", OPTION_COUNT, &given.window, "W", "attention: the last W keys only"},
         {"mask", OPTION_TEXT, &given.mask, "M", "attention: float, boolean, gradient"},
         {"dropout", OPTION_REAL, &given.dropout, "X", "attention: of the weights (0)"},

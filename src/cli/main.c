@@ -44,7 +44,7 @@ static int finish(const char *name, int status) {
 
 // The version, and the kernel levels of this processor, best last.
 static int print_version(void) {
-    static const char *const levels[] = {"generic", "avx2", "avx512", "avx512bf16"};
+    static const char *const levels[] = {"generic", "avx2", "avx512", "avx512bf16", "neon"};
     printf("hone %s", HONE_VERSION);
     for (size_t i = 0; i < sizeof levels / sizeof *levels; i++) {
         HoneContextOptions options = {.threads = 1, .isa = levels[i]};

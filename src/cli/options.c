@@ -72,7 +72,9 @@ static int edit_distance(const char *a, const char *b) {
 
 const char *nearest(const char *name, const char *const *known, int count) {
     const char *best = NULL;
-    int least = 4; // farther words are no help
+    // Farther words are no help: three changes at most, and half of what was written stands.
+    int least = (int)strlen(name) / 2 + 1;
+    if (least > 4) least = 4;
     for (int i = 0; i < count; i++) {
         int distance = edit_distance(name, known[i]);
         if (distance < least) {
