@@ -100,7 +100,7 @@ typedef struct HoneAttentionOptions {
     int64_t window;             // 0: none. Query at key p sees p − window < j, and j < p + window
                                 // (Beltagy et al. 2020)
     const int32_t *begin, *end; // (keys) each, or both NULL: key j is seen by begin[j] ≤ i <
-                                // end[j] only, both in 0 … queries. Copied
+                                // end[j] only (none: by no query), both in 0 … queries. Copied
     HoneMask mask;
     const float *slopes; // (heads) of ALiBi (Press et al. 2021), or NULL. Copied
     float softcap;       // 0: none (Gemma 2, 2024)

@@ -122,11 +122,14 @@ static bool known_words(const BenchOptions *given) {
 
 // Options of one benchmark do nothing for another, and some nothing beside others.
 static void note_unused(const Command *command, const BenchOptions *given, int argc, char **argv) {
-    if (strcmp(given->what, "train") != 0) {
+    if (strcmp(given->what, "train") != 0)
         note_without_effect(command, argc, argv, "model type method rank batch length accumulate",
                             "but for train");
-        return;
-    }
+    if (strcmp(given->what, "layer") == 0)
+        note_without_effect(command, argc, argv, "causal window mask dropout dtype", "for layer");
+    if (strcmp(given->what, "matmul") == 0)
+        note_without_effect(command, argc, argv, "causal window mask dropout", "for matmul");
+    if (strcmp(given->what, "train") != 0) return;
     note_without_effect(command, argc, argv, "causal window mask dropout dtype", "for train");
     if (given->model) note_without_effect(command, argc, argv, "type", "beside --model");
     if (strcmp(given->method, "full") == 0)

@@ -316,7 +316,7 @@ hone_status hone_attend_backward(HoneAttention *attention, const HoneAttentionTe
     RETURN_IF_ERROR(check_array("d_sinks", t->d_sinks, o->sinks, err));
     RETURN_IF_ERROR(hone_attention_check_apart(o, t, true, err));
     AttentionArgs args = hone_attention_args(attention, t, true);
-    if (!is_empty(attention) || args.overwrites)
+    if (!is_empty(attention) || (args.overwrites && o->batch > 0))
         hone_attention_backward(&attention->context->kernels, &args, attention->scratch);
     return HONE_OK;
 }

@@ -5,6 +5,7 @@
 #include "base/system.h"
 
 hone_status hone_context_create(const HoneContextOptions *options, HoneContext **context) {
+    if (!context) return HONE_ERROR_ARGUMENT;
     *context = hone_calloc(1, sizeof **context);
     if (!*context) return HONE_ERROR_MEMORY;
     HoneError *err = &(*context)->error;

@@ -71,6 +71,14 @@ class Train(Case):
         self.assertIn("--type has no effect", messages)
         self.assertIn("--causal has no effect", messages)
 
+    def test_options_of_another_benchmark(self):
+        for what, shape in (("layer", "2,3,4,5"), ("matmul", "7,8,9")):
+            done = self.hone("bench", what, "--shape", shape, "--seconds", "0.01", "--causal",
+                             "--rank", 3)
+            self.assertEqual(done.returncode, 0)
+            for option in ("--causal", "--rank"):
+                self.assertIn(f"{option} has no effect", done.stderr)
+
     def test_lines(self):
         done = self.hone("bench", "train", "--shape", SHAPE, "--seconds", "0.01")
         self.assertEqual((done.returncode, done.stderr), (0, ""))

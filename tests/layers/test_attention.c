@@ -153,6 +153,10 @@ static void intervals_are_intersected(void) {
                    WITH_GAPS);
 }
 
+static void a_context_wants_a_place(void) {
+    CHECK_INT(hone_context_create(NULL, NULL), HONE_ERROR_ARGUMENT);
+}
+
 static void empty_sizes_are_fine(void) {
     const HoneAttentionOptions cases[] = {
         {.batch = 2, .queries = 0, .keys = 5, .heads = 2, .head_size = 4},
@@ -543,6 +547,7 @@ int main(void) {
     RUN(shapes_and_layouts_agree);
     RUN(causality_and_windows_agree);
     RUN(intervals_are_intersected);
+    RUN(a_context_wants_a_place);
     RUN(empty_sizes_are_fine);
     RUN(slices_of_one_array_agree);
     RUN(repeated_inputs_agree);

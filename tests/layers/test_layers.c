@@ -301,6 +301,9 @@ static void empty_inputs_are_fine(void) {
     o.attention.queries = 4;
     o.attention.keys = 0; // the output is its bias
     agrees(&o);
+    o.attention.batch = 0;
+    o.attention.keys = 4;
+    agrees(&o);
 }
 
 // ---- the simple layer --------------------------------------------------------------------------
