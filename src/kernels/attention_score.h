@@ -33,8 +33,8 @@ static void score_softcap_gradient(int64_t keys, float *dS, int64_t ld, const fl
     const float inverse = 1.0f / cap;
     for (int64_t k = 0; k < keys; k++, dS += ld, T += HONE_PANEL)
         for (int n = 0; n < HONE_PANEL; n++) {
-            float tangent = T[n] * inverse;
-            dS[n] *= 1.0f - tangent * tangent;
+            float tangent = T[n] * inverse, gradient = dS[n] * (1.0f - tangent * tangent);
+            dS[n] = dS[n] == 0 ? 0 : gradient; // a hidden pair's T may be NaN
         }
 }
 

@@ -73,7 +73,7 @@ typedef struct AttentionTable {
     // Below, S, X and dS are (keys, HONE_PANEL) with rows ld apart, T and M contiguous.
     // S ← cap · tanh(S / cap).
     void (*softcap)(int64_t keys, float *S, int64_t ld, float cap);
-    // dS ← dS · (1 − (T/cap)²), T the capped scores.
+    // dS ← dS · (1 − (T/cap)²), T the capped scores; 0 stays 0 whatever T is.
     void (*softcap_gradient)(int64_t keys, float *dS, int64_t ld, const float *T, float cap);
     // S ← S − slope · |position − key|, keys from first on.
     void (*distance)(int64_t keys, float *S, int64_t ld, const float slope[HONE_PANEL],

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What can be wrong with the options of attention and with the arrays of a call, in words.
+#include <float.h>
 #include <inttypes.h>
 #include <math.h>
 
@@ -45,10 +46,10 @@ static hone_status check_numbers(const HoneAttentionOptions *o, HoneError *err) 
     if (!isfinite(o->scale))
         return hone_fail(err, HONE_ERROR_ARGUMENT, "attention: scale is %g, want a finite number",
                          (double)o->scale);
-    if (!(isfinite(o->softcap) && o->softcap >= 0))
+    if (o->softcap != 0 && !(isnormal(o->softcap) && o->softcap > 0)) // 1 / softcap is taken
         return hone_fail(err, HONE_ERROR_ARGUMENT,
-                         "attention: softcap is %g, want a finite number above 0 (0: none)",
-                         (double)o->softcap);
+                         "attention: softcap is %g, want a finite number of at least %g (0: none)",
+                         (double)o->softcap, (double)FLT_MIN);
     if (!(o->dropout >= 0 && o->dropout < 1))
         return hone_fail(err, HONE_ERROR_ARGUMENT,
                          "attention: dropout is %g, want 0 or more and less than 1",

@@ -124,13 +124,15 @@ static void put(CaseTensor *t, int64_t row, double value) {
 }
 
 // A key of NaN, one of infinity, a value of each: only the rows of the last kind see them. Whoever
-// sees a NaN key is all NaN, forward and backward; nobody else knows.
+// sees a NaN key is all NaN, forward and backward; nobody else knows. With and without a soft-cap,
+// which is taken back from the scores themselves.
 static void check_behind(const KernelTable *table, const char *name) {
     for (int i = 0; i < PATHS; i++)
-        for (int kind = 0; kind < 2; kind++) {
+        for (int kind = 0; kind < 4; kind++) {
             Problem p = problem_of(&paths[i]);
+            p.args.softcap = p.reference.softcap = kind & 2 ? 5 : 0;
             int64_t middle = p.what.keys / 2;
-            void *mask = set_mask(&p, kind ? MINUS_INFINITY : BOOLEAN);
+            void *mask = set_mask(&p, kind & 1 ? MINUS_INFINITY : BOOLEAN);
             put(&p.k, middle, (double)NAN);
             put(&p.k, middle + 1, (double)INFINITY);
             put(&p.v, middle + 2, (double)NAN);
@@ -196,20 +198,26 @@ static void infinite_scores(void) {
 
 // The first and the last panel of a block of queries see a key; one between them, of NaN, sees only
 // keys of another block. The key's gradients know nothing of it.
-static void check_between(const KernelTable *table, const char *name) {
+static void check_between_capped(const KernelTable *table, const char *name, float softcap) {
     Problem p = problem_of(&(Path){"", 120, 300, 1, 1});
     for (int64_t j = 0; j < 300; j++) {
         p.begin[j] = j >= 150 ? 50 : j % 2 ? 100 : 0;
         p.end[j] = p.begin[j] + 1;
     }
+    p.args.softcap = p.reference.softcap = softcap;
     p.args.begin = p.reference.begin = p.begin;
     p.args.end = p.reference.end = p.end;
     put(&p.q, 50, (double)NAN);
     put(&p.d_o, 50, (double)NAN);
     run_reference(&p);
     run_kernel(&p, table, NULL);
-    if (!CHECK(results_close(&p))) printf("  %s\n", name);
+    if (!CHECK(results_close(&p))) printf("  %s, softcap %g\n", name, (double)softcap);
     free_problem(&p);
+}
+
+static void check_between(const KernelTable *table, const char *name) {
+    check_between_capped(table, name, 0);
+    check_between_capped(table, name, 5);
 }
 
 static void a_panel_between_is_not_there(void) {

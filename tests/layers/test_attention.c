@@ -423,6 +423,7 @@ static void wrong_options_are_refused_with_their_values(void) {
     REFUSED(o.scale = NAN, "scale is nan");
     REFUSED(o.scale = INFINITY, "scale is inf");
     REFUSED(o.softcap = -1, "softcap is -1");
+    REFUSED(o.softcap = 1e-40f, "want a finite number of at least 1.17549e-38");
     REFUSED(o.dropout = 1, "dropout is 1");
     REFUSED(o.dropout = -0.1f, "dropout is -0.1");
     REFUSED(o.dropout = NAN, "dropout is nan");
