@@ -241,38 +241,64 @@ void hone_scatter_rows(const KernelContext *kc, int64_t T, int64_t C, const int3
 
 // ---- cross-entropy -----------------------------------------------------------------------------
 
+// Entries first[r] … first[r+1]-1 are those of row r; without `first` each row has one.
+typedef struct RowTargets {
+    const int32_t *first, *target;
+} RowTargets;
+
+static int64_t first_entry(const RowTargets *targets, int64_t r) {
+    return targets->first ? targets->first[r] : r;
+}
+
 typedef struct LossTask {
     const ElementTable *table;
     int64_t rows, V, rows_a_task;
     float *logits;
-    const int32_t *target;
+    RowTargets targets;
     const float *weight;
     bool gradient;
     double *loss;
     float *logprob;
 } LossTask;
 
-// One row. A weight of 0 takes the row out: its loss and gradient are 0 whatever its logits are.
+// The losses of one row's entries, given the row's maximum and the sum of e^(z − maximum). A weight
+// of 0 takes an entry out: its loss is 0 whatever the logits are.
+static void entry_loss(const LossTask *work, int64_t e, double at_target, double sum) {
+    float weight = work->weight[e];
+    double logprob = at_target - log(sum);
+    work->loss[e] = weight == 0 ? 0 : -(double)weight * logprob;
+    if (work->logprob) work->logprob[e] = (float)logprob;
+}
+
+// One row. Where all weights are 0 the gradient is 0 whatever the logits are.
 static void loss_row(const LossTask *work, int64_t r) {
     const ElementTable *table = work->table;
-    float *z = work->logits + r * work->V, weight = work->weight[r];
-    int64_t target = work->target[r];
+    const int32_t *target = work->targets.target;
+    float *z = work->logits + r * work->V;
+    const int64_t begin = first_entry(&work->targets, r), end = first_entry(&work->targets, r + 1);
     float largest = table->maximum(work->V, z);
-    double at_target = (double)z[target] - (double)largest, sum;
-    bool with_gradient = work->gradient && weight != 0;
-    if (with_gradient)
+    double weight = 0, sum;
+    bool weighted = false;
+    for (int64_t e = begin; e < end; e++) {
+        work->loss[e] = (double)z[target[e]] - (double)largest;
+        weight += (double)work->weight[e];
+        weighted = weighted || work->weight[e] != 0;
+    }
+    if (work->gradient && weighted)
         sum = table->exp_sum_store(work->V, largest, z);
     else
         sum = table->exp_sum(work->V, z, largest);
-    double logprob = at_target - log(sum);
-    work->loss[r] = weight == 0 ? 0 : -(double)weight * logprob;
-    if (work->logprob) work->logprob[r] = (float)logprob;
-    if (with_gradient) {
-        double numerator = (double)z[target] - sum; // p − 1 without losing a p that is nearly 1
-        table->scale(work->V, (float)((double)weight / sum), z);
-        z[target] = (float)((double)weight * numerator / sum);
-    } else if (work->gradient) {
+    for (int64_t e = begin; e < end; e++) entry_loss(work, e, work->loss[e], sum);
+    if (!work->gradient) return;
+    if (!weighted) {
         memset(z, 0, (size_t)work->V * sizeof *z);
+    } else if (end == begin + 1) {
+        double numerator = (double)z[target[begin]] - sum; // p − 1, exact for a p that is nearly 1
+        table->scale(work->V, (float)(weight / sum), z);
+        z[target[begin]] = (float)(weight * numerator / sum);
+    } else {
+        table->scale(work->V, (float)(weight / sum), z);
+        for (int64_t e = begin; e < end; e++) z[target[e]] -= work->weight[e];
     }
 }
 
@@ -284,14 +310,14 @@ static void loss_task(void *argument, int64_t task, int worker) {
 }
 
 void hone_cross_entropy(const KernelContext *kc, int64_t rows, int64_t V, float *logits,
-                        const int32_t *target, const float *weight, bool gradient, double *loss,
-                        float *logprob) {
+                        const int32_t *first, const int32_t *target, const float *weight,
+                        bool gradient, double *loss, float *logprob) {
     LossTask work = {.table = &kc->table->element,
                      .rows = rows,
                      .V = V,
                      .rows_a_task = rows_a_task(V),
                      .logits = logits,
-                     .target = target,
+                     .targets = {first, target},
                      .weight = weight,
                      .gradient = gradient,
                      .loss = loss,
@@ -303,7 +329,7 @@ typedef struct LargestTask {
     const ElementTable *table;
     int64_t rows, V, rows_a_task;
     const float *logits;
-    const int32_t *target;
+    RowTargets targets;
     uint8_t *correct;
 } LargestTask;
 
@@ -313,18 +339,21 @@ static void largest_task(void *argument, int64_t task, int worker) {
     int64_t end = least(work->rows, (task + 1) * work->rows_a_task);
     for (int64_t r = task * work->rows_a_task; r < end; r++) {
         const float *z = work->logits + r * work->V;
-        work->correct[r] = z[work->target[r]] >= work->table->maximum(work->V, z);
+        const float largest = work->table->maximum(work->V, z);
+        const int64_t last = first_entry(&work->targets, r + 1);
+        for (int64_t e = first_entry(&work->targets, r); e < last; e++)
+            work->correct[e] = z[work->targets.target[e]] >= largest;
     }
 }
 
 void hone_target_is_largest(const KernelContext *kc, int64_t rows, int64_t V, const float *logits,
-                            const int32_t *target, uint8_t *correct) {
+                            const int32_t *first, const int32_t *target, uint8_t *correct) {
     LargestTask work = {.table = &kc->table->element,
                         .rows = rows,
                         .V = V,
                         .rows_a_task = rows_a_task(V),
                         .logits = logits,
-                        .target = target,
+                        .targets = {first, target},
                         .correct = correct};
     hone_pool_run(kc->pool, blocks_of(rows, work.rows_a_task), largest_task, &work);
 }

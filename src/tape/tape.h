@@ -75,7 +75,8 @@ Tensor *hone_append_rows(Tape *tape, Tensor *store, int64_t at, Tensor *x);
 // Entry e: row row[e] of x (T,C) predicts target[e] with weight[e];
 //   *loss = Σ_e weight[e]·(−log softmax(x_row·Wᵀ)[target]) (added up in double, in order).
 // With gradients, dX of the chunk is made while its logits exist and scaled by `upstream` = 1.
-// logprob (entries), natural log, may be NULL. row must not decrease; rows may repeat.
+// logprob (entries), natural log, may be NULL. row must not decrease. A row that several entries
+// name has its logits computed once.
 typedef struct HeadLoss {
     int64_t entries;
     const int32_t *row, *target;

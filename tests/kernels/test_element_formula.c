@@ -135,30 +135,45 @@ static void rope(void) {
         }
 }
 
+enum { ENTRIES = 6 };
+
 typedef struct Loss {
-    double weight[ROWS];
-    int32_t target[ROWS];
+    double weight[ENTRIES];
+    int32_t first[ROWS + 1], target[ENTRIES];
 } Loss;
 
 static double loss_of_logits(const double *logits, const void *rest) {
     const Loss *loss = rest;
-    double z[ROWS * V], each[ROWS], sum = 0;
+    double z[ROWS * V], each[ENTRIES], sum = 0;
     memcpy(z, logits, sizeof z);
-    hone_reference_f64_cross_entropy(ROWS, V, z, loss->target, loss->weight, false, each, NULL);
-    for (int r = 0; r < ROWS; r++) sum += each[r];
+    hone_reference_f64_cross_entropy(ROWS, V, z, loss->first, loss->target, loss->weight, false,
+                                     each, NULL);
+    for (int e = 0; e < loss->first[ROWS]; e++) sum += each[e];
     return sum;
 }
 
-static void cross_entropy(void) {
+static void check_cross_entropy(const Loss *loss) {
     RandomStream random = hone_random_stream(4, RANDOM_TEST, 0);
-    Loss loss = {.weight = {1, 0.25, 0, -2}, .target = {0, 8, 3, 4}};
-    double logits[ROWS * V], gradient[ROWS * V], each[ROWS], logprob[ROWS];
+    double logits[ROWS * V], gradient[ROWS * V], each[ENTRIES], logprob[ENTRIES];
     draw(&random, ROWS * V, logits);
     memcpy(gradient, logits, sizeof gradient);
-    hone_reference_f64_cross_entropy(ROWS, V, gradient, loss.target, loss.weight, true, each,
-                                     logprob);
-    check_derivative(loss_of_logits, logits, ROWS * V, &loss, gradient, NULL);
-    for (int r = 0; r < ROWS; r++) CHECK_NEAR(each[r], -loss.weight[r] * logprob[r], 1e-12, 0);
+    hone_reference_f64_cross_entropy(ROWS, V, gradient, loss->first, loss->target, loss->weight,
+                                     true, each, logprob);
+    check_derivative(loss_of_logits, logits, ROWS * V, loss, gradient, NULL);
+    for (int e = 0; e < loss->first[ROWS]; e++)
+        CHECK_NEAR(each[e], -loss->weight[e] * logprob[e], 1e-12, 0);
+}
+
+static void cross_entropy(void) {
+    check_cross_entropy(
+        &(Loss){.first = {0, 1, 2, 3, 4}, .weight = {1, 0.25, 0, -2}, .target = {0, 8, 3, 4}});
+}
+
+// Three targets, the same twice, none, weights that cancel.
+static void cross_entropy_of_several_targets(void) {
+    check_cross_entropy(&(Loss){.first = {0, 2, 4, 4, 6},
+                                .weight = {1, 0.25, 0.5, 0.125, 3, -3},
+                                .target = {0, 8, 3, 3, 4, 5}});
 }
 
 int main(void) {
@@ -166,5 +181,6 @@ int main(void) {
     RUN(swiglu);
     RUN(rope);
     RUN(cross_entropy);
+    RUN(cross_entropy_of_several_targets);
     return check_report();
 }

@@ -193,57 +193,93 @@ static void gather_of_stored_types(void) {
 // ---- cross-entropy -----------------------------------------------------------------------------
 
 typedef struct Loss {
-    int64_t rows, V;
+    int64_t rows, V, entries;
     Arrays a;
     Array *logits, *weight, *logprob;
+    const int32_t *first; // NULL: one entry a row
     int32_t target[64];
     double loss[64], want[64];
 } Loss;
 
-static Loss loss_begin(int64_t rows, int64_t V, float scale) {
-    Loss loss = {.rows = rows, .V = V, .a = arrays_begin((uint64_t)(rows + 10 * V))};
+static Loss loss_begin(int64_t rows, int64_t V, int64_t entries, float scale) {
+    Loss loss = {
+        .rows = rows, .V = V, .entries = entries, .a = arrays_begin((uint64_t)(rows + 10 * V))};
     loss.logits = array_new(&loss.a, rows * V, scale);
-    loss.weight = array_new(&loss.a, rows, 1);
-    loss.logprob = array_new(&loss.a, rows, 0);
-    for (int64_t r = 0; r < rows; r++)
-        loss.target[r] = (int32_t)hone_random_below(&loss.a.random, (uint64_t)V);
+    loss.weight = array_new(&loss.a, entries, 1);
+    loss.logprob = array_new(&loss.a, entries, 0);
+    for (int64_t e = 0; e < entries; e++)
+        loss.target[e] = (int32_t)hone_random_below(&loss.a.random, (uint64_t)V);
     return loss;
+}
+
+static void correct_check(const Loss *loss, const KernelContext *kc, const float *logits) {
+    uint8_t correct[64];
+    hone_target_is_largest(kc, loss->rows, loss->V, logits, loss->first, loss->target, correct);
+    for (int64_t r = 0; r < loss->rows; r++) {
+        const int64_t begin = loss->first ? loss->first[r] : r;
+        const int64_t end = loss->first ? loss->first[r + 1] : r + 1;
+        const float *z = logits + r * loss->V;
+        bool known = true;
+        float largest = z[0];
+        for (int64_t v = 0; v < loss->V; v++) {
+            known = known && !isnan(z[v]);
+            largest = fmaxf(largest, z[v]);
+        }
+        for (int64_t e = begin; known && e < end; e++)
+            CHECK_INT(correct[e], z[loss->target[e]] >= largest);
+    }
 }
 
 static void loss_check(Loss *loss, const KernelContext *kc) {
     // loss_begin's pointers lead into a copy of the struct: lead them back.
     Array *logits = loss->logits = &loss->a.array[0], *weight = loss->weight = &loss->a.array[1];
     Array *logprob = loss->logprob = &loss->a.array[2], *kept = array_copy(&loss->a, logits);
-    hone_cross_entropy(kc, loss->rows, loss->V, logits->data, loss->target, weight->data, false,
-                       loss->loss, logprob->data);
+    hone_cross_entropy(kc, loss->rows, loss->V, logits->data, loss->first, loss->target,
+                       weight->data, false, loss->loss, logprob->data);
     CHECK(array_equal(logits, kept));
-    hone_reference_f64_cross_entropy(loss->rows, loss->V, logits->wide, loss->target, weight->wide,
-                                     true, loss->want, logprob->wide);
+    correct_check(loss, kc, logits->data);
+    hone_reference_f64_cross_entropy(loss->rows, loss->V, logits->wide, loss->first, loss->target,
+                                     weight->wide, true, loss->want, logprob->wide);
     double again[64];
-    for (int64_t r = 0; r < loss->rows; r++) {
+    for (int64_t e = 0; e < loss->entries; e++) {
         // Where the target has nearly all probability, the loss is the small sum of the others.
-        if (isfinite(loss->want[r]))
-            CHECK_NEAR(loss->loss[r], loss->want[r], 1e-6, 1e-6 * fabs(weight->wide[r]));
+        if (isfinite(loss->want[e]))
+            CHECK_NEAR(loss->loss[e], loss->want[e], 1e-6, 1e-6 * fabs(weight->wide[e]));
         else
-            CHECK(isnan(loss->want[r]) ? isnan(loss->loss[r]) : loss->loss[r] == loss->want[r]);
+            CHECK(isnan(loss->want[e]) ? isnan(loss->loss[e]) : loss->loss[e] == loss->want[e]);
     }
     array_matches(logprob, 1e-6, 1e-6, "logprob");
-    hone_cross_entropy(kc, loss->rows, loss->V, logits->data, loss->target, weight->data, true,
-                       again, NULL);
-    CHECK(memcmp(again, loss->loss, (size_t)loss->rows * sizeof *again) == 0);
+    hone_cross_entropy(kc, loss->rows, loss->V, logits->data, loss->first, loss->target,
+                       weight->data, true, again, NULL);
+    CHECK(memcmp(again, loss->loss, (size_t)loss->entries * sizeof *again) == 0);
     array_matches(logits, 1e-6, 4e-7, "gradient");
     arrays_end(&loss->a);
 }
 
 static void check_cross_entropy(const KernelContext *kc) {
     for (int64_t V = 1; V <= 67; V++) {
-        Loss loss = loss_begin(1 + V % 4, V, 3);
+        Loss loss = loss_begin(1 + V % 4, V, 1 + V % 4, 3);
         loss_check(&loss, kc);
     }
-    Loss loss = loss_begin(7, 49152, 2);
+    Loss loss = loss_begin(7, 49152, 7, 2);
     loss_check(&loss, kc);
-    loss = loss_begin(3, 50257, 0); // every logit equal: the worst case for the sum
+    loss = loss_begin(3, 50257, 3, 0); // every logit equal: the worst case for the sum
     loss_check(&loss, kc);
+}
+
+// Rows of two, three, none, one, and two entries that are the same.
+static void check_several_targets(const KernelContext *kc) {
+    static const int32_t first[] = {0, 2, 5, 5, 6, 8};
+    for (int64_t V = 1; V <= 67; V++) {
+        Loss loss = loss_begin(5, V, 8, 3);
+        loss.first = first;
+        loss.target[7] = loss.target[6];
+        loss_check(&loss, kc);
+    }
+}
+
+static void several_targets_share_their_row(void) {
+    at_every_level(check_several_targets);
 }
 
 static void cross_entropy(void) {
@@ -251,7 +287,7 @@ static void cross_entropy(void) {
 }
 
 static void check_cross_entropy_extremes(const KernelContext *kc) {
-    Loss loss = loss_begin(12, 203, 1);
+    Loss loss = loss_begin(12, 203, 12, 1);
     float *z = loss.a.array[0].data;
     const int64_t V = loss.V;
     for (int64_t v = 0; v < V; v++) {
@@ -290,6 +326,7 @@ int main(void) {
     RUN(gather_and_scatter);
     RUN(gather_of_stored_types);
     RUN(cross_entropy);
+    RUN(several_targets_share_their_row);
     RUN(cross_entropy_extremes);
     return check_report();
 }

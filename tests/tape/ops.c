@@ -546,6 +546,32 @@ static void chunks_of_the_loss_add_up(void) {
     free_bench(&bench);
 }
 
+// However many targets it has, a row's logits are one row: the memory says so.
+static void a_row_of_many_targets_has_one_row_of_logits(void) {
+    enum { V = 60000, C = 3, ENTRIES = 300 };
+    Bench bench;
+    make_bench(&bench);
+    Weight head = {.base = random_tensor(&bench, V, C)};
+    Tensor x = input(&bench, 3, C);
+    require(&bench, &x);
+    int32_t row[ENTRIES], target[ENTRIES];
+    float weight[ENTRIES], logprob[ENTRIES];
+    for (int e = 0; e < ENTRIES; e++) {
+        row[e] = e < ENTRIES / 2 ? 0 : 2;
+        target[e] = e * 7;
+        weight[e] = 1;
+    }
+    HeadLoss io = {
+        .entries = ENTRIES, .row = row, .target = target, .weight = weight, .logprob = logprob};
+    hone_head_cross_entropy(bench.tape, &head, &x, &io);
+    CHECK(hone_tape_peak(bench.tape) < (size_t)3 * V * sizeof(float));
+    double loss = 0;
+    for (int e = 0; e < ENTRIES; e++) loss -= (double)logprob[e];
+    CHECK_NEAR(io.loss, loss, 1e-6, 0);
+    for (int c = 0; c < C; c++) CHECK(x.grad[0 * C + c] != 0 && x.grad[1 * C + c] == 0);
+    free_bench(&bench);
+}
+
 int main(void) {
     RUN(linear_has_the_gradients_of_x_and_w);
     RUN(linear_has_the_gradients_of_its_adapters);
@@ -560,5 +586,6 @@ int main(void) {
     RUN(rows_have_their_gradients);
     RUN(head_and_loss_have_their_gradients);
     RUN(chunks_of_the_loss_add_up);
+    RUN(a_row_of_many_targets_has_one_row_of_logits);
     return check_report();
 }

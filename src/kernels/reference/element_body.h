@@ -63,20 +63,27 @@ void NAME(scatter_rows)(int64_t T, int64_t C, const int32_t *index, const REAL *
         for (int64_t c = 0; c < C; c++) table[index[t] * C + c] += dy[t * C + c];
 }
 
-void NAME(cross_entropy)(int64_t rows, int64_t V, REAL *logits, const int32_t *target,
-                         const REAL *weight, bool gradient, REAL *loss, REAL *logprob) {
+void NAME(cross_entropy)(int64_t rows, int64_t V, REAL *logits, const int32_t *first,
+                         const int32_t *target, const REAL *weight, bool gradient, REAL *loss,
+                         REAL *logprob) {
     for (int64_t r = 0; r < rows; r++) {
-        REAL *z = logits + r * V, largest = z[0], sum = 0;
+        REAL *z = logits + r * V, largest = z[0], sum = 0, weights = 0;
+        int64_t begin = first ? first[r] : r, end = first ? first[r + 1] : r + 1;
+        bool weighted = false;
         for (int64_t v = 1; v < V; v++) largest = z[v] > largest ? z[v] : largest;
         for (int64_t v = 0; v < V; v++) sum += MATH(exp)(z[v] - largest);
-        REAL at_target = z[target[r]] - largest - MATH(log)(sum);
-        // A weight of 0 takes the row out, whatever its logits are.
-        loss[r] = weight[r] == 0 ? 0 : -weight[r] * at_target;
-        if (logprob) logprob[r] = at_target;
-        for (int64_t v = 0; gradient && v < V; v++) {
-            REAL p = MATH(exp)(z[v] - largest) / sum;
-            z[v] = weight[r] == 0 ? 0 : weight[r] * (p - (v == target[r]));
+        for (int64_t e = begin; e < end; e++) {
+            REAL at_target = z[target[e]] - largest - MATH(log)(sum);
+            // A weight of 0 takes the entry out, whatever its row's logits are.
+            loss[e] = weight[e] == 0 ? 0 : -weight[e] * at_target;
+            if (logprob) logprob[e] = at_target;
+            weights += weight[e];
+            weighted = weighted || weight[e] != 0;
         }
+        if (!gradient) continue;
+        for (int64_t v = 0; v < V; v++)
+            z[v] = weighted ? weights * MATH(exp)(z[v] - largest) / sum : 0;
+        for (int64_t e = begin; e < end; e++) z[target[e]] -= weight[e];
     }
 }
 

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Head and cross-entropy: for entry e with row r, target y and weight w, over logits z = head·x_r,
-//   loss += w·(log Σ_v exp z_v − z_y);  dz = w·(softmax(z) − onehot(y));
-//   dx_r += dz·head;  dhead += dzᵀ·x_r;  adapters of the head as in weight.h.
-// Entries go by in chunks: the logits (chunk,V) are scratch, made and used up within one chunk,
-// with the gradients taken in the same pass. So there is no record: backward begins with x's
-// gradient.
+// Head and cross-entropy: over logits z = head·x_r, for each entry of row r with target y and
+// weight w,
+//   loss += w·(log Σ_v exp z_v − z_y);  dz += w·(softmax(z) − onehot(y));
+// and then, for the row,  dx_r += dz·head;  dhead += dzᵀ·x_r;  adapters of the head as in weight.h.
+// Rows go by in chunks, each once however many entries it has: the logits (chunk,V) are scratch,
+// made and used up within one chunk, with the gradients taken in the same pass. So there is no
+// record: backward begins with x's gradient.
 #include <inttypes.h>
 
 #include "base/system.h"
@@ -13,11 +14,11 @@
 enum { LEAST_ROWS = 128, LOGITS_BYTES = 64 << 20 };
 
 // Rows a chunk: 128 or as many as LOGITS_BYTES hold, with the chunks about equally large.
-static int64_t chunk_rows(int64_t entries, int64_t V) {
+static int64_t chunk_rows(int64_t rows, int64_t V) {
     int64_t limit = LOGITS_BYTES / (int64_t)sizeof(float) / V;
     if (limit < LEAST_ROWS) limit = LEAST_ROWS;
-    int64_t chunks = (entries + limit - 1) / limit;
-    return chunks > 1 ? (entries + chunks - 1) / chunks : entries;
+    int64_t chunks = (rows + limit - 1) / limit;
+    return chunks > 1 ? (rows + chunks - 1) / chunks : rows;
 }
 
 static bool entries_exist(Tape *tape, const Tensor *x, int64_t V, const HeadLoss *io) {
@@ -37,18 +38,38 @@ static bool entries_exist(Tape *tape, const Tensor *x, int64_t V, const HeadLoss
     return hone_tape_dry(tape) || hone_tape_runs(tape);
 }
 
-// Memory of one chunk.
+// The rows that have entries, each once: entries first[i] … first[i+1]-1 are of row[i].
+typedef struct EntryRows {
+    int64_t count;
+    int32_t *row, *first;
+} EntryRows;
+
+static EntryRows distinct_rows(Tape *tape, const HeadLoss *io) {
+    EntryRows rows = {.row = hone_tape_host(tape, io->entries, sizeof(int32_t)),
+                      .first = hone_tape_host(tape, io->entries + 1, sizeof(int32_t))};
+    if (!rows.row || !rows.first) return rows;
+    for (int64_t e = 0; e < io->entries; e++) {
+        if (io->row && e > 0 && io->row[e] == io->row[e - 1]) continue;
+        if (io->row) rows.row[rows.count] = io->row[e];
+        rows.first[rows.count++] = (int32_t)e;
+    }
+    rows.first[rows.count] = (int32_t)io->entries;
+    return rows;
+}
+
+// Memory of one chunk; the loss, of all entries.
 typedef struct Chunk {
     HeapBlock *x, *u, *logits, *dx, *loss;
 } Chunk;
 
-static Chunk take_chunk(Tape *tape, int64_t rows, const Weight *head, bool wants_dx) {
+static Chunk take_chunk(Tape *tape, int64_t rows, int64_t entries, const Weight *head,
+                        bool wants_dx) {
     int64_t V = head->base.shape[0], C = head->base.shape[1], ranks = hone_weight_ranks(head);
     return (Chunk){.x = hone_tape_take_floats(tape, rows, C),
                    .u = ranks ? hone_tape_take_floats(tape, rows, ranks) : NULL,
                    .logits = hone_tape_take_floats(tape, rows, V),
                    .dx = wants_dx ? hone_tape_take_floats(tape, rows, C) : NULL,
-                   .loss = hone_tape_take(tape, (size_t)rows * sizeof(double))};
+                   .loss = hone_tape_take(tape, (size_t)entries * sizeof(double))};
 }
 
 static void give_chunk(Tape *tape, const Chunk *chunk) {
@@ -59,12 +80,12 @@ static void give_chunk(Tape *tape, const Chunk *chunk) {
     hone_tape_give(tape, chunk->x);
 }
 
-// Entries first … first+count-1.
+// Rows begin … begin+count-1 of those that have entries.
 static void run_chunk(Tape *tape, Weight *head, Tensor *x, HeadLoss *io, const Chunk *chunk,
-                      int64_t first, int64_t count) {
+                      const EntryRows *entries, int64_t begin, int64_t count) {
     const KernelContext *kc = hone_tape_kernels(tape);
     int64_t V = head->base.shape[0], C = head->base.shape[1];
-    const int32_t *row = io->row ? io->row + first : NULL;
+    const int32_t *row = entries->row + begin, *first = entries->first + begin;
     const bool backward =
         hone_tape_gradients(tape) && (x->requires_grad || hone_weight_is_trained(head));
     float *rows = hone_block_address(chunk->x), *logits = hone_block_address(chunk->logits);
@@ -82,10 +103,10 @@ static void run_chunk(Tape *tape, Weight *head, Tensor *x, HeadLoss *io, const C
     hone_weight_forward(tape, head, &product);
     if (hone_tape_runs(tape)) {
         if (io->correct)
-            hone_target_is_largest(kc, count, V, logits, io->target + first, io->correct + first);
-        hone_cross_entropy(kc, count, V, logits, io->target + first, io->weight + first, backward,
-                           loss, io->logprob ? io->logprob + first : NULL);
-        for (int64_t e = 0; e < count; e++) io->loss += loss[e];
+            hone_target_is_largest(kc, count, V, logits, first, io->target, io->correct);
+        hone_cross_entropy(kc, count, V, logits, first, io->target, io->weight, backward, loss,
+                           io->logprob);
+        for (int64_t e = first[0]; e < first[count]; e++) io->loss += loss[e];
     }
     if (!backward) return;
     float *dx = hone_tape_gradient(tape, x);
@@ -100,11 +121,14 @@ void hone_head_cross_entropy(Tape *tape, Weight *head, Tensor *x, HeadLoss *io) 
     int64_t V = head->base.shape[0];
     if (!hone_tape_given(tape, x) || !hone_weight_fits(tape, head, x)) return;
     if (!entries_exist(tape, x, V, io) || io->entries < 1) return;
-    int64_t rows = chunk_rows(io->entries, V);
-    Chunk chunk = take_chunk(tape, rows, head, hone_tape_gradients(tape) && x->requires_grad);
-    for (int64_t first = 0; first < io->entries; first += rows) {
-        int64_t left = io->entries - first;
-        run_chunk(tape, head, x, io, &chunk, first, left < rows ? left : rows);
+    const EntryRows entries = distinct_rows(tape, io);
+    if (entries.count < 1) return; // out of memory: the tape says so
+    int64_t rows = chunk_rows(entries.count, V);
+    Chunk chunk =
+        take_chunk(tape, rows, io->entries, head, hone_tape_gradients(tape) && x->requires_grad);
+    for (int64_t begin = 0; begin < entries.count; begin += rows) {
+        int64_t left = entries.count - begin;
+        run_chunk(tape, head, x, io, &chunk, &entries, begin, left < rows ? left : rows);
     }
     give_chunk(tape, &chunk);
     io->seconds = hone_seconds() - start;
