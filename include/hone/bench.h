@@ -50,17 +50,17 @@ typedef struct HoneTrainingOptions {
     HoneMethod method;
     int64_t rank;          // of the adapters on all linear layers (LoRA)
     int64_t batch, length; // examples a step, tokens each: random ones; all but the first, which
-                           // nothing predicts, count in the loss
+                           // nothing predicts, count in the loss; the last is not computed
     int64_t accumulate;    // micro-batches a step is computed in: 1 … batch
     uint64_t seed;
 } HoneTrainingOptions;
 
 // Medians over the steps; the first, which takes the memory, does not count. Before each step come
 // multiply-adds on registers, for a hundredth of its time. Useful operations, two a multiply-add:
-// for a token 4 a frozen weight of the layers' matrices and 6 a trained one, for a target 4 (6) a
-// weight of the head, for a pair of tokens that sees each other 14 a query channel of each layer.
-// It is counted as if every token needed all of a layer, forward and backward; what is computed
-// again does not count.
+// for a token that is computed 4 a frozen weight of the layers' matrices and 6 a trained one, for a
+// target 4 (6) a weight of the head, for a pair of tokens that sees each other 14 a query channel
+// of each layer. It is counted as if every token needed all of a layer, forward and backward; what
+// is computed again does not count.
 typedef struct HoneTrainingSpeed {
     double step_seconds, step_seconds_p10;                  // p10: a tenth of the steps took less
     double forward_seconds, head_seconds, backward_seconds; // the head's with its loss and gradient

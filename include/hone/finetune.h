@@ -76,7 +76,9 @@ typedef struct HonePlan { // strings and example are valid during the call only
     int64_t train_examples, eval_examples, skipped, cut;
     int64_t unended; // answers in which the template puts no end token: nothing teaches to stop
     const char *first_skipped;
-    int64_t tokens, tokens_computed, targets; // one epoch's: read, computed, in the loss
+    // One epoch's: read, computed (what examples of a micro-batch begin with alike counts once), in
+    // the loss.
+    int64_t tokens, tokens_computed, targets;
     int64_t longest;
     int64_t steps, batch, batch_tokens; // batch 0: steps are filled up to batch_tokens
     int64_t accumulate;

@@ -57,10 +57,11 @@ static void show_plan(const Display *display, const HonePlan *plan) {
             *plan->targets_text ? plan->targets_text : "all weights", (double)plan->trainable / 1e6,
             (long long)plan->trained_tensors);
     fprintf(stderr,
-            "data      %lld examples, %lld held out; %lld tokens, %lld in the loss, longest "
-            "%lld",
+            "data      %lld examples, %lld held out; %lld tokens, %lld to compute, %lld in the "
+            "loss, longest %lld",
             (long long)plan->train_examples, (long long)plan->eval_examples,
-            (long long)plan->tokens, (long long)plan->targets, (long long)plan->longest);
+            (long long)plan->tokens, (long long)plan->tokens_computed, (long long)plan->targets,
+            (long long)plan->longest);
     if (plan->cut) fprintf(stderr, "; %lld cut at --max-length", (long long)plan->cut);
     fputc('\n', stderr);
     if (plan->skipped)

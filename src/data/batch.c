@@ -1,61 +1,190 @@
 // SPDX-License-Identifier: Apache-2.0
-// Batches without padding, and prompts for generation.
-#include <string.h>
+// Batches: the examples' prefixes as a trie, laid out depth first.
+#include <stdlib.h>
 
-#include "data/record.h"
+#include "data/data.h"
 
-hone_status hone_chat_prompt(const DataOptions *options, const ChatMessage *messages, int64_t count,
-                             TokenList *list, HoneError *err) {
-    Workshop workshop;
-    if (!options->chat_template)
-        return hone_fail(err, HONE_ERROR_ARGUMENT,
-                         "the model has no chat template: give one with --template FILE, or the "
-                         "prompt as it is with --raw");
-    hone_status status = hone_workshop_open(&workshop, options, err);
-    if (status == HONE_OK)
-        status = hone_chat_tokens(&workshop, options, messages, count, true, list, err);
-    hone_workshop_close(&workshop);
-    return status;
+// An example on its way into the trie. What comes after its last target changes no loss, so it ends
+// there.
+typedef struct Path {
+    const Example *example;
+    int64_t number, length; // number: of the example as given
+    int64_t shared;         // leading tokens that the path before has too
+    int64_t results;        // where its targets begin in batch->result
+} Path;
+
+// A node is a token after all tokens before it. The last one of a path is only predicted: it takes
+// no place in the line unless a longer path goes through it.
+typedef struct Node {
+    int32_t before; // the place in the line of the token before it, -1: none
+    int32_t token, learners, entry;
+} Node;
+
+typedef struct Trie {
+    Path *paths;
+    int64_t count, longest;
+    Node *nodes;
+    int64_t node_count;
+    int32_t *node_at, *place_at; // by depth: of the path that is being laid out
+} Trie;
+
+// ---- paths -------------------------------------------------------------------------------------
+
+static int64_t shared_tokens(const Path *a, const Path *b) {
+    const int64_t most = a->length < b->length ? a->length : b->length;
+    int64_t same = 0;
+    while (same < most && a->example->token[same] == b->example->token[same]) same++;
+    return same;
 }
 
-static hone_status take_arrays(TokenBatch *batch, Arena *memory, HoneError *err) {
-    size_t tokens = (size_t)batch->tokens, entries = (size_t)batch->entries;
-    batch->token = hone_arena_calloc(memory, tokens, sizeof *batch->token);
-    batch->position = hone_arena_calloc(memory, tokens, sizeof *batch->position);
-    batch->begin = hone_arena_calloc(memory, tokens, sizeof *batch->begin);
-    batch->end = hone_arena_calloc(memory, tokens, sizeof *batch->end);
-    batch->row = hone_arena_calloc(memory, entries, sizeof *batch->row);
-    batch->target = hone_arena_calloc(memory, entries, sizeof *batch->target);
-    if (batch->token && batch->position && batch->begin && batch->end && batch->row &&
-        batch->target)
-        return HONE_OK;
-    return hone_fail_memory(err, tokens * 16 + entries * 8, "a batch");
+// By tokens, a prefix before what it is a prefix of; equal ones as they were given.
+static int compare_paths(const void *left, const void *right) {
+    const Path *a = left, *b = right;
+    const int64_t same = shared_tokens(a, b);
+    if (same < a->length && same < b->length)
+        return a->example->token[same] < b->example->token[same] ? -1 : 1;
+    if (a->length != b->length) return a->length < b->length ? -1 : 1;
+    return a->number < b->number ? -1 : 1;
+}
+
+static int64_t length_with_targets(const Example *example) {
+    int64_t length = example->count;
+    while (length > 1 && !example->target[length - 1]) length--;
+    return length > 1 ? length : 0;
+}
+
+// Does the node of path i at this depth have a token after it, in this path or in a later one?
+static bool goes_on(const Trie *trie, int64_t i, int64_t depth) {
+    while (trie->paths[i].length == depth + 1) {
+        i++;
+        if (i == trie->count || trie->paths[i].shared <= depth) return false;
+    }
+    return true;
+}
+
+static hone_status sort_paths(Trie *trie, const Example *const *examples, TokenBatch *batch,
+                              Arena *memory, HoneError *err) {
+    const size_t count = (size_t)trie->count;
+    trie->paths = hone_arena_calloc(memory, count + 1, sizeof *trie->paths);
+    if (!trie->paths) return hone_fail_memory(err, count * sizeof *trie->paths, "a batch");
+    int64_t total = 0;
+    for (int64_t i = 0; i < trie->count; i++) {
+        Path *path = &trie->paths[i];
+        *path = (Path){.example = examples[i],
+                       .number = i,
+                       .length = length_with_targets(examples[i]),
+                       .results = batch->targets};
+        batch->targets += examples[i]->targets;
+        total += path->length;
+        if (path->length > trie->longest) trie->longest = path->length;
+        if (total > INT32_MAX)
+            return hone_fail(err, HONE_ERROR_ARGUMENT, "a batch of more than %d tokens", INT32_MAX);
+    }
+    qsort(trie->paths, count, sizeof *trie->paths, compare_paths);
+    for (int64_t i = 0; i < trie->count; i++) {
+        Path *path = &trie->paths[i];
+        path->shared = i > 0 ? shared_tokens(path - 1, path) : 0;
+        trie->node_count += path->length - path->shared;
+    }
+    batch->tokens = trie->node_count;
+    for (int64_t i = 0; i < trie->count; i++) {
+        const Path *path = &trie->paths[i];
+        if (path->length > path->shared && !goes_on(trie, i, path->length - 1)) batch->tokens--;
+    }
+    return HONE_OK;
+}
+
+static hone_status take_arrays(Trie *trie, TokenBatch *batch, Arena *memory, HoneError *err) {
+    const size_t tokens = (size_t)batch->tokens, nodes = (size_t)trie->node_count;
+    const size_t depths = (size_t)trie->longest, targets = (size_t)batch->targets;
+    const size_t entries = targets < nodes ? targets : nodes;
+    trie->nodes = hone_arena_calloc(memory, nodes + 1, sizeof *trie->nodes);
+    int32_t *lists = hone_arena_calloc(memory, 2 * depths + 4 * tokens + 3 * entries + targets + 1,
+                                       sizeof *lists);
+    if (!trie->nodes || !lists)
+        return hone_fail_memory(err, nodes * sizeof *trie->nodes + tokens * 16, "a batch");
+    trie->node_at = lists;
+    trie->place_at = trie->node_at + depths;
+    batch->token = trie->place_at + depths;
+    batch->position = batch->token + tokens;
+    batch->begin = batch->position + tokens;
+    batch->end = batch->begin + tokens;
+    batch->row = batch->end + tokens;
+    batch->target = batch->row + entries;
+    batch->learners = batch->target + entries;
+    batch->result = batch->learners + entries;
+    return HONE_OK;
+}
+
+// ---- layout ------------------------------------------------------------------------------------
+
+// The path's own part, behind what it shares with the one before it.
+static void lay_out_path(Trie *trie, int64_t i, TokenBatch *batch, int32_t *node, int32_t *at) {
+    const Path *path = &trie->paths[i];
+    const int32_t *token = path->example->token;
+    for (int64_t d = path->shared; d < path->length; d++, (*node)++) {
+        const bool placed = goes_on(trie, i, d);
+        trie->nodes[*node] =
+            (Node){.before = d > 0 ? trie->place_at[d - 1] : -1, .token = token[d]};
+        trie->node_at[d] = *node;
+        trie->place_at[d] = placed ? *at : -1;
+        if (!placed) continue;
+        batch->token[*at] = token[d];
+        batch->position[*at] = (int32_t)d;
+        batch->begin[*at] = *at; // key `at` is seen by the queries from itself …
+        (*at)++;
+    }
+    int64_t results = path->results;
+    for (int64_t d = 1; d < path->length; d++) {
+        if (!path->example->target[d]) continue;
+        trie->nodes[trie->node_at[d]].learners++;
+        batch->result[results++] = trie->node_at[d];
+    }
+}
+
+static void lay_out(Trie *trie, TokenBatch *batch) {
+    int32_t node = 0, at = 0;
+    for (int64_t i = 0; i < trie->count; i++) {
+        lay_out_path(trie, i, batch, &node, &at);
+        const int64_t kept = i + 1 < trie->count ? trie->paths[i + 1].shared : 0;
+        for (int64_t d = kept; d < trie->paths[i].length; d++)
+            if (trie->place_at[d] >= 0) batch->end[trie->place_at[d]] = at; // … to its last branch
+    }
+}
+
+// One entry for every node that somebody learns, by the rows that predict them; the nodes of one
+// row as they were laid out.
+static hone_status number_entries(Trie *trie, TokenBatch *batch, Arena *memory, HoneError *err) {
+    const size_t places = (size_t)batch->tokens + 1;
+    int32_t *next = hone_arena_calloc(memory, places, sizeof *next);
+    if (!next) return hone_fail_memory(err, places * sizeof *next, "a batch");
+    for (int64_t n = 0; n < trie->node_count; n++)
+        if (trie->nodes[n].learners) next[trie->nodes[n].before]++;
+    for (int64_t t = 0; t < batch->tokens; t++) {
+        const int32_t own = next[t];
+        batch->rows += own > 0;
+        next[t] = (int32_t)batch->entries;
+        batch->entries += own;
+    }
+    for (int64_t n = 0; n < trie->node_count; n++) {
+        Node *node = &trie->nodes[n];
+        if (!node->learners) continue;
+        node->entry = next[node->before]++;
+        batch->row[node->entry] = node->before;
+        batch->target[node->entry] = node->token;
+        batch->learners[node->entry] = node->learners;
+    }
+    for (int64_t k = 0; k < batch->targets; k++)
+        batch->result[k] = trie->nodes[batch->result[k]].entry;
+    return HONE_OK;
 }
 
 hone_status hone_batch_pack(const Example *const *examples, int64_t count, Arena *memory,
                             TokenBatch *batch, HoneError *err) {
-    *batch = (TokenBatch){.examples = count};
-    for (int64_t i = 0; i < count; i++) {
-        batch->tokens += examples[i]->count;
-        batch->entries += examples[i]->targets;
-        if (batch->tokens > INT32_MAX)
-            return hone_fail(err, HONE_ERROR_ARGUMENT, "a batch of more than %d tokens", INT32_MAX);
-    }
-    RETURN_IF_ERROR(take_arrays(batch, memory, err));
-    int32_t at = 0;
-    int64_t entry = 0;
-    for (int64_t i = 0; i < count; i++) {
-        const Example *example = examples[i];
-        int32_t end = at + (int32_t)example->count;
-        for (int32_t k = 0; k < (int32_t)example->count; k++, at++) {
-            batch->token[at] = example->token[k];
-            batch->position[at] = k;
-            batch->begin[at] = at; // key `at` is seen by the queries from itself …
-            batch->end[at] = end;  // … to the end of its example
-            if (k == 0 || !example->target[k]) continue;
-            batch->row[entry] = at - 1;
-            batch->target[entry++] = example->token[k];
-        }
-    }
-    return HONE_OK;
+    Trie trie = {.count = count};
+    *batch = (TokenBatch){0};
+    RETURN_IF_ERROR(sort_paths(&trie, examples, batch, memory, err));
+    RETURN_IF_ERROR(take_arrays(&trie, batch, memory, err));
+    lay_out(&trie, batch);
+    return number_entries(&trie, batch, memory, err);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Examples: records of a data file, rendered by the chat template, tokenised, with the loss mask;
-// and batches that lay whole examples out in one line without a padding token.
+// and batches that lay examples out in one line without a padding token, what they share once.
 #ifndef HONE_DATA_DATA_H
 #define HONE_DATA_DATA_H
 
@@ -55,14 +55,19 @@ void hone_dataset_free(Dataset *dataset);
 hone_status hone_chat_prompt(const DataOptions *options, const ChatMessage *messages, int64_t count,
                              TokenList *list, HoneError *err);
 
-// A batch of whole examples in one line, causal inside each. Arrays live in the arena.
+// A batch: the examples in one line without padding, as a trie. Tokens that examples begin with
+// alike are there once, depth first, whether they are targets or not; key k is seen by the queries
+// in [begin[k], end[k]), its subtree. The tokens from an example's last target on are left out: no
+// loss depends on them. Arrays live in the arena.
 typedef struct TokenBatch {
     int64_t tokens;
-    int32_t *token, *position, *begin, *end;
-    int64_t entries; // targets
-    int32_t *row;    // entry → row that predicts it, rising
-    int32_t *target;
-    int64_t examples;
+    int32_t *token, *position, *begin, *end; // position: the depth in the trie
+    int64_t entries, rows;                   // rows: that predict something
+    int32_t *row;    // entry → row that predicts it, not falling: a row can have several targets
+    int32_t *target; // entry → token, each of a row's once
+    int32_t *learners; // entry → in how many examples it is a target
+    int64_t targets;   // of all examples
+    int32_t *result;   // of each target, example by example as given: its entry
 } TokenBatch;
 hone_status hone_batch_pack(const Example *const *examples, int64_t count, Arena *memory,
                             TokenBatch *batch, HoneError *err);

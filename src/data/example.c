@@ -327,3 +327,17 @@ hone_status hone_example_make(Workshop *workshop, const DataOptions *options, co
         return make_text(workshop, options, record, arena, example, err);
     }
 }
+
+hone_status hone_chat_prompt(const DataOptions *options, const ChatMessage *messages, int64_t count,
+                             TokenList *list, HoneError *err) {
+    Workshop workshop;
+    if (!options->chat_template)
+        return hone_fail(err, HONE_ERROR_ARGUMENT,
+                         "the model has no chat template: give one with --template FILE, or the "
+                         "prompt as it is with --raw");
+    hone_status status = hone_workshop_open(&workshop, options, err);
+    if (status == HONE_OK)
+        status = hone_chat_tokens(&workshop, options, messages, count, true, list, err);
+    hone_workshop_close(&workshop);
+    return status;
+}

@@ -83,10 +83,11 @@ static hone_status make_examples(Run *run, Arena *memory) {
         run->order[i] = example;
     }
     run->order_count = options->batch;
-    for (int64_t s = 0; s <= MOST_STEPS; s++)
-        run->steps[s] = (StepRange){.count = options->batch,
-                                    .tokens = options->batch * length,
-                                    .targets = options->batch * (length - 1)};
+    StepRange step = {.count = options->batch,
+                      .tokens = options->batch * length,
+                      .targets = options->batch * (length - 1)};
+    RETURN_IF_ERROR(hone_step_count(run, &step));
+    for (int64_t s = 0; s <= MOST_STEPS; s++) run->steps[s] = step;
     return HONE_OK;
 }
 

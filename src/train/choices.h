@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ranking fixed answers after a prompt: all of them in one pass, as a trie on the prompt's cache.
+// Ranking fixed answers after a prompt: all of them in one pass, a trie behind the prompt's cache.
 #ifndef HONE_TRAIN_CHOICES_H
 #define HONE_TRAIN_CHOICES_H
 

@@ -3,6 +3,7 @@
 #ifndef HONE_TRAIN_DECODE_H
 #define HONE_TRAIN_DECODE_H
 
+#include "train/loss.h"
 #include "train/session.h"
 
 struct HoneGenerator {
@@ -21,6 +22,11 @@ hone_status hone_generator_reserve(HoneGenerator *generator, int64_t length, Hon
 // The last token always is: `logits` are those after it.
 hone_status hone_generator_feed(HoneGenerator *generator, const int32_t *tokens, int64_t count,
                                 HoneError *err);
+
+// The loss of examples that go on from the tokens in the cache, which has room for them; it is not
+// lengthened.
+hone_status hone_generator_loss(HoneGenerator *generator, const Example *const *examples,
+                                int64_t count, Arena *memory, BatchLoss *result);
 
 // Index of the largest logit, the first among equals.
 int32_t hone_argmax(const float *logits, int64_t count);

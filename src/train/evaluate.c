@@ -126,18 +126,10 @@ static hone_status report_example(Evaluating *evaluating, int64_t index, const f
 
 // ---- losses ------------------------------------------------------------------------------------
 
-// Where an example's targets' results go.
-static hone_status take_results(Evaluating *evaluating, int64_t targets, HeadLoss *loss) {
-    loss->logprob = hone_arena_alloc(&evaluating->memory, (size_t)targets * sizeof(float));
-    loss->correct = hone_arena_alloc(&evaluating->memory, (size_t)targets);
-    if (loss->logprob && loss->correct) return HONE_OK;
-    return hone_fail_memory(evaluating->err, (size_t)targets * 5, "a batch");
-}
-
-static void count_results(Evaluating *evaluating, int64_t targets, const HeadLoss *loss) {
-    evaluating->loss += loss->loss;
+static void count_results(Evaluating *evaluating, int64_t targets, const BatchLoss *result) {
+    evaluating->loss += result->loss;
     evaluating->targets += targets;
-    for (int64_t t = 0; t < targets; t++) evaluating->right += loss->correct[t];
+    for (int64_t t = 0; t < targets; t++) evaluating->right += result->correct[t];
 }
 
 static hone_status evaluate_batch(Evaluating *evaluating, Tape *tape, int64_t first,
@@ -149,14 +141,17 @@ static hone_status evaluate_batch(Evaluating *evaluating, Tape *tape, int64_t fi
         batch[i] = &evaluating->examples[first + i];
         targets += batch[i]->targets;
     }
-    HeadLoss loss = {0};
-    RETURN_IF_ERROR(take_results(evaluating, targets, &loss));
+    const LossCall call = {.model = evaluating->model->model,
+                           .tape = tape,
+                           .by_target = true,
+                           .memory = &evaluating->memory,
+                           .err = evaluating->err};
+    BatchLoss result;
     hone_tape_reset(tape, false);
-    RETURN_IF_ERROR(hone_batch_loss(evaluating->model->model, tape, &evaluating->memory, batch,
-                                    count, 1.0, &loss, evaluating->err));
-    count_results(evaluating, targets, &loss);
+    RETURN_IF_ERROR(hone_batch_loss(&call, batch, count, 1.0, &result));
+    count_results(evaluating, targets, &result);
     for (int64_t i = 0, used = 0; i < count; i++) {
-        RETURN_IF_ERROR(report_example(evaluating, first + i, loss.logprob + used));
+        RETURN_IF_ERROR(report_example(evaluating, first + i, result.logprob + used));
         used += batch[i]->targets;
     }
     return HONE_OK;
@@ -174,48 +169,20 @@ static bool loss_follows_prompt(const Example *example) {
 static hone_status evaluate_on_cache(Evaluating *evaluating, int64_t index) {
     const Example *example = &evaluating->examples[index];
     HoneGenerator *generator = evaluating->generator;
-    int64_t held = example->prompt - 1, rest = example->count - held, used = 0;
-    HeadLoss loss = {0};
-    RETURN_IF_ERROR(take_results(evaluating, example->targets, &loss));
+    const int64_t held = example->prompt - 1;
     RETURN_IF_ERROR(hone_generator_reserve(generator, example->count, evaluating->err));
     RETURN_IF_ERROR(
         hone_generator_feed(generator, example->token, example->prompt, evaluating->err));
     hone_cache_truncate(generator->cache, held);
-    size_t keys = (size_t)example->count, targets = (size_t)example->targets;
-    int32_t *numbers =
-        hone_arena_calloc(&evaluating->memory, keys * 3 + targets * 2, sizeof *numbers);
-    float *weights = hone_arena_alloc(&evaluating->memory, targets * sizeof *weights);
-    if (!numbers || !weights) return hone_fail_memory(evaluating->err, keys * 20, "a batch");
-    int32_t *begin = numbers, *end = begin + keys, *position = end + keys;
-    int32_t *row = position + keys, *target = row + targets;
-    for (int64_t k = 0; k < example->count; k++) {
-        begin[k] = k < held ? 0 : (int32_t)(k - held);
-        end[k] = (int32_t)rest;
-    }
-    for (int64_t i = 0; i < rest; i++) position[i] = (int32_t)(held + i);
-    for (int64_t i = example->prompt; i < example->count; i++) {
-        if (!example->target[i]) continue;
-        row[used] = (int32_t)(i - 1 - held);
-        weights[used] = 1;
-        target[used++] = example->token[i];
-    }
-    ModelBatch batch = {.tokens = rest,
-                        .token = example->token + held,
-                        .position = position,
-                        .begin = begin,
-                        .end = end,
-                        .rows = rest};
-    loss.entries = used;
-    loss.row = row;
-    loss.target = target;
-    loss.weight = weights;
-    Model *model = evaluating->model->model;
-    hone_tape_reset(generator->tape, false);
-    Tensor *hidden = hone_model_extend(model, generator->tape, generator->cache, &batch);
-    hone_head_cross_entropy(generator->tape, hone_model_head(model), hidden, &loss);
-    RETURN_IF_ERROR(hone_tape_status(generator->tape, evaluating->err));
-    count_results(evaluating, example->targets, &loss);
-    return report_example(evaluating, index, loss.logprob);
+    const Example rest = {.token = example->token + held,
+                          .target = example->target + held,
+                          .count = example->count - held,
+                          .targets = example->targets};
+    const Example *const batch[] = {&rest};
+    BatchLoss result;
+    RETURN_IF_ERROR(hone_generator_loss(generator, batch, 1, &evaluating->memory, &result));
+    count_results(evaluating, example->targets, &result);
+    return report_example(evaluating, index, result.logprob);
 }
 
 static hone_status evaluate_all(Evaluating *evaluating, Tape *tape) {

@@ -274,14 +274,15 @@ static hone_status one_step(Run *run, int64_t index, double *seconds_total, int6
     double seconds = hone_seconds() - start;
     *seconds_total += seconds;
     double mean = *seconds_total / (double)(index - first + 1);
+    const StepRange *range = &run->steps[index];
     HoneStep step = {.step = index + 1,
                      .steps = run->step_count,
                      .loss = result.loss,
                      .lr = hone_run_learning_rate(run, index),
                      .grad_norm = result.grad_norm,
-                     .tokens = result.tokens,
-                     .tokens_computed = result.tokens,
-                     .tokens_per_s = (double)result.tokens / seconds,
+                     .tokens = range->tokens,
+                     .tokens_computed = range->computed,
+                     .tokens_per_s = (double)range->tokens / seconds,
                      .seconds = seconds,
                      .seconds_left = mean * (double)(run->step_count - index - 1),
                      .rss_bytes = hone_resident_bytes(),

@@ -162,6 +162,18 @@ static hone_status decode_loop(HoneGenerator *generator, const HoneSampling *sam
     return HONE_OK;
 }
 
+hone_status hone_generator_loss(HoneGenerator *generator, const Example *const *examples,
+                                int64_t count, Arena *memory, BatchLoss *result) {
+    const LossCall call = {.model = generator->model->model,
+                           .tape = generator->tape,
+                           .cache = generator->cache,
+                           .by_target = true,
+                           .memory = memory,
+                           .err = &generator->model->context->error};
+    hone_tape_reset(generator->tape, false);
+    return hone_batch_loss(&call, examples, count, 1.0, result);
+}
+
 hone_status hone_generate_tokens(HoneGenerator *generator, const int32_t *tokens, int64_t count,
                                  const HoneSampling *sampling, HoneTokenSink sink, void *user,
                                  HoneGenerated *result) {

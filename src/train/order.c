@@ -174,6 +174,33 @@ static hone_status append_epoch(Run *run, int64_t epoch, int64_t length, int64_t
     return HONE_OK;
 }
 
+int64_t hone_micro_batches(const Run *run, const StepRange *step) {
+    return run->options.accumulate < step->count ? run->options.accumulate : step->count;
+}
+
+const Example *const *hone_micro_batch(const Run *run, const StepRange *step, int64_t part,
+                                       int64_t *count) {
+    int64_t parts = hone_micro_batches(run, step);
+    int64_t begin = step->count * part / parts, end = step->count * (part + 1) / parts;
+    *count = end - begin;
+    return run->order + step->first + begin;
+}
+
+// What is left to compute where examples of a micro-batch begin alike.
+hone_status hone_step_count(Run *run, StepRange *step) {
+    for (int64_t part = 0; part < hone_micro_batches(run, step); part++) {
+        int64_t count;
+        const Example *const *examples = hone_micro_batch(run, step, part, &count);
+        TokenBatch batch;
+        hone_arena_reset(&run->batch_memory);
+        RETURN_IF_ERROR(hone_batch_pack(examples, count, &run->batch_memory, &batch, run->err));
+        step->computed += batch.tokens;
+        step->rows += batch.rows;
+        for (int64_t t = 0; t < batch.tokens; t++) step->pairs += batch.end[t] - batch.begin[t];
+    }
+    return HONE_OK;
+}
+
 // 4096 tokens a step, fewer when an epoch would have under 100 steps.
 static void resolve_batch(Run *run) {
     HoneFinetuneOptions *options = &run->options;
@@ -221,5 +248,7 @@ hone_status hone_run_order(Run *run) {
                                      : (int64_t)warmup;
     if (warmup > 0 && run->warmup_steps < 1) run->warmup_steps = 1;
     if (run->warmup_steps > run->step_count) run->warmup_steps = run->step_count;
+    for (int64_t s = 0; s < run->step_count; s++)
+        RETURN_IF_ERROR(hone_step_count(run, &run->steps[s]));
     return HONE_OK;
 }

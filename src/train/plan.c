@@ -10,15 +10,14 @@
 
 // Peak of the activations of one step, by the same code over a tape that touches nothing.
 static hone_status dry_peak(Run *run, Tape *dry, const StepRange *step, int64_t *peak) {
-    int64_t parts = run->options.accumulate < step->count ? run->options.accumulate : step->count;
-    for (int64_t part = 0; part < parts; part++) {
-        int64_t begin = step->count * part / parts, end = step->count * (part + 1) / parts;
+    const LossCall call = hone_run_loss_call(run, dry);
+    for (int64_t part = 0; part < hone_micro_batches(run, step); part++) {
+        int64_t count;
+        const Example *const *examples = hone_micro_batch(run, step, part, &count);
         hone_tape_reset(dry, true);
         hone_arena_reset(&run->batch_memory);
-        HeadLoss head = {0};
-        RETURN_IF_ERROR(hone_batch_loss(run->model->model, dry, &run->batch_memory,
-                                        run->order + step->first + begin, end - begin, 1.0, &head,
-                                        run->err));
+        BatchLoss unused;
+        RETURN_IF_ERROR(hone_batch_loss(&call, examples, count, 1.0, &unused));
         hone_tape_backward(dry);
         RETURN_IF_ERROR(hone_tape_status(dry, run->err));
     }
@@ -27,13 +26,14 @@ static hone_status dry_peak(Run *run, Tape *dry, const StepRange *step, int64_t 
     return HONE_OK;
 }
 
-// The heap only grows, so its peak is near that of the step with the most tokens; the runner-up in
-// tokens and the step with the most targets are tried too, since fragments depend on the order.
+// The heap only grows, so its peak is near that of the step that computes the most tokens; the
+// first step and the one with the most rows of logits are tried too, since fragments depend on the
+// order.
 static hone_status activation_bytes(Run *run, int64_t *bytes) {
     const StepRange *longest = &run->steps[0], *richest = &run->steps[0];
     for (int64_t s = 1; s < run->step_count; s++) {
-        if (run->steps[s].tokens > longest->tokens) longest = &run->steps[s];
-        if (run->steps[s].targets > richest->targets) richest = &run->steps[s];
+        if (run->steps[s].computed > longest->computed) longest = &run->steps[s];
+        if (run->steps[s].rows > richest->rows) richest = &run->steps[s];
     }
     Tape *dry =
         hone_tape_create(&run->context->kernels, (TapeOptions){.gradients = true, .dry = true});
@@ -132,7 +132,13 @@ static void count_data(const Run *run, HonePlan *plan) {
         plan->unended += lacks_an_end(run, example);
         if (example->count > plan->longest) plan->longest = example->count;
     }
-    plan->tokens_computed = plan->tokens;
+    // Of an epoch on average: each has its own order.
+    double read = 0, computed = 0;
+    for (int64_t s = 0; s < run->step_count; s++) {
+        read += (double)run->steps[s].tokens;
+        computed += (double)run->steps[s].computed;
+    }
+    plan->tokens_computed = llround((double)plan->tokens * computed / read);
     plan->first_skipped = "";
     for (int64_t s = 0; s < run->options.data_count; s++) {
         plan->skipped += run->data[s]->set.skipped;

@@ -4,6 +4,7 @@
 #define HONE_TRAIN_RUN_H
 
 #include "base/random.h"
+#include "train/loss.h"
 #include "train/session.h"
 
 // A trained tensor: a range of the contiguous blocks below.
@@ -30,7 +31,11 @@ typedef struct Parameters {
 
 // The examples of one step: a range of `order`.
 typedef struct StepRange {
-    int64_t first, count, tokens, targets;
+    int64_t first, count;
+    int64_t tokens, targets; // read; to be learnt
+    // Over its micro-batches' tries: tokens computed, rows of logits, pairs of tokens that see each
+    // other.
+    int64_t computed, rows, pairs;
 } StepRange;
 
 // Seconds in the parts of all steps so far. The head's include the gradient of what it reads.
@@ -84,12 +89,17 @@ const char *hone_parameters_not_finite(const Parameters *parameters); // NULL: a
 // order.c
 hone_status hone_run_read_data(Run *run);
 hone_status hone_run_order(Run *run);
+hone_status hone_step_count(Run *run, StepRange *step); // what is computed of it
+// A step is cut into --accumulate micro-batches, or fewer when it has fewer examples.
+int64_t hone_micro_batches(const Run *run, const StepRange *step);
+const Example *const *hone_micro_batch(const Run *run, const StepRange *step, int64_t part,
+                                       int64_t *count);
 
 // operations.c
 // Useful floating-point operations of a step, 2 a multiply-add; what is computed again does not
-// count. A token: 4 a frozen weight of the layers (forward, gradient of the input), 6 a trained
-// one; a row with a target: the same of the head; a pair of tokens that sees each other: 14 a
-// channel of the queries (Σ over heads of 4 forward, 10 backward).
+// count. A token computed: 4 a frozen weight of the layers (forward, gradient of the input), 6 a
+// trained one; a row with a target: the same of the head; a pair of tokens that sees each other: 14
+// a channel of the queries (Σ over heads of 4 forward, 10 backward).
 double hone_step_operations(const Run *run, const StepRange *step);
 
 // plan.c
@@ -100,16 +110,13 @@ hone_status hone_plan_preview(Run *run, HonePlan *plan, HoneExample *shown);
 // step.c
 typedef struct StepResult {
     double loss, grad_norm;
-    int64_t tokens;
 } StepResult;
 hone_status hone_run_step(Run *run, int64_t step, StepResult *result); // step from 0
 double hone_run_learning_rate(const Run *run, int64_t step);
 // Mean loss of examples on a gradient-free tape. HONE_INTERRUPTED, without a message, when the sink
 // stopped it.
 hone_status hone_run_held_out(Run *run, int64_t step, HoneHeldOut *result);
-// Record the forward pass and loss of a batch; weights are 1/targets. Used with a dry tape too.
-hone_status hone_batch_loss(Model *model, Tape *tape, Arena *memory, const Example *const *examples,
-                            int64_t count, double weight, HeadLoss *loss, HoneError *err);
+LossCall hone_run_loss_call(Run *run, Tape *tape); // on batch_memory
 
 // checkpoint.c
 hone_status hone_checkpoint_check(Run *run); // fail unless options.resume holds one

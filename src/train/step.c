@@ -7,39 +7,9 @@
 
 #include "base/system.h"
 
-hone_status hone_batch_loss(Model *model, Tape *tape, Arena *memory, const Example *const *examples,
-                            int64_t count, double weight, HeadLoss *loss, HoneError *err) {
-    TokenBatch batch;
-    RETURN_IF_ERROR(hone_batch_pack(examples, count, memory, &batch, err));
-    size_t entries = (size_t)batch.entries;
-    int32_t *rows = hone_arena_alloc(memory, (entries + 1) * sizeof *rows);
-    int32_t *entry_row = hone_arena_alloc(memory, (entries + 1) * sizeof *entry_row);
-    float *weights = hone_arena_alloc(memory, (entries + 1) * sizeof *weights);
-    if (!rows || !entry_row || !weights)
-        return hone_fail_memory(err, entries * 3 * sizeof(float), "a batch");
-    // The rows that predict something, each once, and every entry's place among them.
-    int64_t row_count = 0;
-    for (size_t e = 0; e < entries; e++) {
-        if (row_count == 0 || rows[row_count - 1] != batch.row[e]) rows[row_count++] = batch.row[e];
-        entry_row[e] = (int32_t)(row_count - 1);
-        weights[e] = (float)weight;
-    }
-    *loss = (HeadLoss){.entries = batch.entries,
-                       .row = entry_row,
-                       .target = batch.target,
-                       .weight = weights,
-                       .logprob = loss->logprob,
-                       .correct = loss->correct};
-    ModelBatch input = {.tokens = batch.tokens,
-                        .token = batch.token,
-                        .position = batch.position,
-                        .begin = batch.begin,
-                        .end = batch.end,
-                        .row = rows,
-                        .rows = row_count};
-    Tensor *hidden = hone_model_forward(model, tape, &input);
-    hone_head_cross_entropy(tape, hone_model_head(model), hidden, loss);
-    return hone_tape_status(tape, err);
+LossCall hone_run_loss_call(Run *run, Tape *tape) {
+    return (LossCall){
+        .model = run->model->model, .tape = tape, .memory = &run->batch_memory, .err = run->err};
 }
 
 double hone_run_learning_rate(const Run *run, int64_t step) {
@@ -63,33 +33,33 @@ double hone_run_learning_rate(const Run *run, int64_t step) {
 // targets) returned.
 static hone_status micro_batch(Run *run, const Example *const *examples, int64_t count,
                                double weight, double *loss) {
+    const LossCall call = hone_run_loss_call(run, run->tape);
     hone_tape_reset(run->tape, true);
     hone_arena_reset(&run->batch_memory);
-    HeadLoss head = {0};
     double start = hone_seconds();
-    RETURN_IF_ERROR(hone_batch_loss(run->model->model, run->tape, &run->batch_memory, examples,
-                                    count, weight, &head, run->err));
+    BatchLoss result;
+    RETURN_IF_ERROR(hone_batch_loss(&call, examples, count, weight, &result));
     double middle = hone_seconds();
     hone_tape_backward(run->tape);
-    run->spent.forward += middle - start - head.seconds;
-    run->spent.head += head.seconds;
+    run->spent.forward += middle - start - result.head_seconds;
+    run->spent.head += result.head_seconds;
     run->spent.backward += hone_seconds() - middle;
-    *loss = head.loss;
+    *loss = result.loss;
     return hone_tape_status(run->tape, run->err);
 }
 
 static hone_status gradients(Run *run, const StepRange *step, double *loss) {
     Parameters *parameters = &run->parameters;
     const KernelContext *kc = &run->context->kernels;
-    const Example *const *examples = run->order + step->first;
+    const int64_t parts = hone_micro_batches(run, step);
     double weight = 1.0 / (double)step->targets;
-    int64_t parts = run->options.accumulate < step->count ? run->options.accumulate : step->count;
     *loss = 0;
     for (int64_t part = 0; part < parts; part++) {
-        int64_t begin = step->count * part / parts, end = step->count * (part + 1) / parts;
+        int64_t count;
+        const Example *const *examples = hone_micro_batch(run, step, part, &count);
         double partial;
         hone_fill(kc, parameters->count, 0.0f, parameters->gradient);
-        RETURN_IF_ERROR(micro_batch(run, examples + begin, end - begin, weight, &partial));
+        RETURN_IF_ERROR(micro_batch(run, examples, count, weight, &partial));
         *loss += partial;
         if (run->options.accumulate > 1) hone_gradient_leaf_done(kc, parameters);
     }
@@ -143,12 +113,13 @@ hone_status hone_run_step(Run *run, int64_t step, StepResult *result) {
     // As torch.nn.utils.clip_grad_norm_ does, so that runs can be compared.
     double scale = clip > 0 && norm > 0 ? clip / (norm + 1e-6) : 1.0;
     update(run, step, (float)(scale < 1 ? scale : 1));
-    *result = (StepResult){.loss = loss, .grad_norm = norm, .tokens = range->tokens};
+    *result = (StepResult){.loss = loss, .grad_norm = norm};
     return HONE_OK;
 }
 
 hone_status hone_run_held_out(Run *run, int64_t step, HoneHeldOut *result) {
     enum { BATCH_TOKENS = 2048 };
+    const LossCall call = hone_run_loss_call(run, run->tape);
     double start = hone_seconds(), total = 0;
     int64_t targets = 0;
     for (int64_t first = 0; first < run->held_out_count;) {
@@ -162,10 +133,9 @@ hone_status hone_run_held_out(Run *run, int64_t step, HoneHeldOut *result) {
         }
         hone_tape_reset(run->tape, false);
         hone_arena_reset(&run->batch_memory);
-        HeadLoss head = {0};
-        RETURN_IF_ERROR(hone_batch_loss(run->model->model, run->tape, &run->batch_memory,
-                                        run->held_out + first, count, 1.0, &head, run->err));
-        total += head.loss;
+        BatchLoss batch;
+        RETURN_IF_ERROR(hone_batch_loss(&call, run->held_out + first, count, 1.0, &batch));
+        total += batch.loss;
         first += count;
         HoneEvent event = {.kind = HONE_EVENT_PROGRESS,
                            .as.progress = {first, run->held_out_count}};

@@ -16,9 +16,10 @@ def gflop_per_token(shape, batch, length, rank):
                 (forward, channels), (forward, channels), (channels, forward)]
     linear = layers * sum(a * b for a, b in matrices)
     adapters = layers * sum(rank * (a + b) for a, b in matrices)
-    head = vocabulary * channels * (length - 1) / length
-    attention = 14 * channels * layers * (length + 1) / 2
-    return 1e-9 * ((4 if rank else 6) * (linear + head) + 6 * adapters + attention)
+    head = vocabulary * channels
+    attention = 14 * channels * layers * length / 2
+    computed = (length - 1) / length  # the last token is only predicted
+    return 1e-9 * computed * ((4 if rank else 6) * (linear + head) + 6 * adapters + attention)
 
 
 class Train(Case):

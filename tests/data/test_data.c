@@ -445,32 +445,6 @@ static void long_examples_are_cut_from_the_end(void) {
                  "has 4): give a longer --max-length or shorten the prompt");
 }
 
-static void a_batch_is_one_line_without_padding(void) {
-    read_lines("{\"prompt\":\"ab\",\"completion\":\"c\"}\n{\"text\":\"xy\"}");
-    const Example *examples[] = {&dataset.examples[0], &dataset.examples[1]};
-    Arena memory = {0};
-    TokenBatch batch;
-    HoneError problem = {0};
-    CHECK_INT(hone_batch_pack(examples, 2, &memory, &batch, &problem), HONE_OK);
-    static const int32_t token[] = {'a', 'b', 'c', TOKEN_STOP, 'x', 'y', TOKEN_STOP};
-    static const int32_t position[] = {0, 1, 2, 3, 0, 1, 2}, begin[] = {0, 1, 2, 3, 4, 5, 6};
-    static const int32_t end[] = {4, 4, 4, 4, 7, 7, 7}, row[] = {1, 2, 4, 5};
-    static const int32_t target[] = {'c', TOKEN_STOP, 'y', TOKEN_STOP};
-    CHECK_INT(batch.tokens, 7);
-    CHECK_INT(batch.examples, 2);
-    CHECK(memcmp(batch.token, token, sizeof token) == 0);
-    CHECK(memcmp(batch.position, position, sizeof position) == 0);
-    CHECK(memcmp(batch.begin, begin, sizeof begin) == 0);
-    CHECK(memcmp(batch.end, end, sizeof end) == 0);
-    if (CHECK_INT(batch.entries, 4)) {
-        CHECK(memcmp(batch.row, row, sizeof row) == 0);
-        CHECK(memcmp(batch.target, target, sizeof target) == 0);
-    }
-    CHECK_INT(hone_batch_pack(examples, 0, &memory, &batch, &problem), HONE_OK);
-    CHECK_INT(batch.tokens + batch.entries, 0);
-    hone_arena_free(&memory);
-}
-
 int main(void) {
     char *source = NULL;
     size_t length = 0;
@@ -497,7 +471,6 @@ int main(void) {
     RUN(bad_examples_stop_or_are_skipped);
     RUN(other_files_are_refused);
     RUN(long_examples_are_cut_from_the_end);
-    RUN(a_batch_is_one_line_without_padding);
     hone_dataset_free(&dataset);
     hone_template_free(smollm2);
     hone_tokenizer_free(tokenizer);

@@ -41,6 +41,9 @@ Bees are red, trees are green, seas are seen.
 SELECT name FROM towns WHERE size > 40 ORDER BY name;
 That was all there was to it.""".replace("\\n", "\n").split("\n")
 # 22 texts: with 4 a step, each epoch's last step has 2.
+# Beginnings that several have, several next tokens, one that begins another, equal ones.
+ALIKE = [start + end for start in ("The library was closed on ", "Once more: ", "2 + 2 = ")
+         for end in ("Monday.", "Tuesday.", "Tuesday. No, on Monday.", "Mo", "Tuesday.", "4")]
 QUESTIONS = [
     ("What is the capital of France?", "Paris."), ("2 + 2?", "4."), ("天空是什么颜色？", "蓝色。"),
     ("Colour of the sky?", "Blue, on most days."), ("Opposite of hot?", "Cold."),
@@ -157,6 +160,23 @@ def test_micro_batches_give_the_same_gradients(hone, gradients, tiny, tmp_path):
     adapted = peers.with_adapter(model.double(), adapter, trainable=True)
     _, theirs = peer_gradients(adapted, peers.examples_of(hone, path, data), model.config)
     compare_gradients(ours, theirs)
+
+
+@pytest.mark.parametrize("name", models.SHAPES)
+@pytest.mark.parametrize("what", ["adapter", "full"])
+def test_gradients_where_examples_begin_alike(hone, gradients, tiny, tmp_path, name, what):
+    """Hone computes a beginning once, the peer with every example."""
+    shape, path, _ = tiny(name)
+    data = peers.write_texts(tmp_path / "alike.jsonl", ALIKE)
+    model = models.transformers_model(shape)
+    if what == "adapter":
+        what = peers.make_adapter(model, tmp_path / "adapter")
+        model = peers.with_adapter(model.double(), what, trainable=True)
+    result, ours = gradients(path, data, tmp_path / "gradients", what)
+    loss, theirs = peer_gradients(model.double(), peers.examples_of(hone, path, data), model.config)
+    worst = compare_gradients(ours, theirs)
+    print(f"{name}: loss {loss:.6f}, worst gradient at {worst:.2%} of what is allowed")
+    assert abs(result["loss"] - loss) < 1e-5 * loss
 
 
 @pytest.mark.parametrize("name", models.SHAPES)

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "train/loss.h"
+
+// The batch as the model reads it: the rows that predict something, each once, and every entry's
+// place among them; behind a cache, keys for what it holds, which all tokens see.
+typedef struct Prepared {
+    ModelBatch model;
+    int32_t *entry_row;
+    float *weight;
+} Prepared;
+
+static hone_status prepare(const LossCall *call, const TokenBatch *batch, double weight,
+                           Prepared *prepared) {
+    const int64_t held = call->cache ? hone_cache_length(call->cache) : 0;
+    const size_t keys = (size_t)(held + batch->tokens), entries = (size_t)batch->entries;
+    const size_t numbers = 2 * keys + (size_t)(batch->tokens + batch->rows) + entries;
+    int32_t *begin = hone_arena_calloc(call->memory, numbers + 1, sizeof *begin);
+    prepared->weight = hone_arena_alloc(call->memory, (entries + 1) * sizeof(float));
+    if (!begin || !prepared->weight)
+        return hone_fail_memory(call->err, (numbers + entries) * 4, "a batch");
+    int32_t *end = begin + keys, *position = end + keys, *rows = position + batch->tokens;
+    prepared->entry_row = rows + batch->rows;
+    for (int64_t k = 0; k < held; k++) end[k] = (int32_t)batch->tokens;
+    for (int64_t t = 0; t < batch->tokens; t++) {
+        begin[held + t] = batch->begin[t];
+        end[held + t] = batch->end[t];
+        position[t] = (int32_t)held + batch->position[t];
+    }
+    int64_t row = 0;
+    for (size_t e = 0; e < entries; e++) {
+        if (row == 0 || rows[row - 1] != batch->row[e]) rows[row++] = batch->row[e];
+        prepared->entry_row[e] = (int32_t)(row - 1);
+        prepared->weight[e] = (float)(weight * (double)batch->learners[e]);
+    }
+    prepared->model = (ModelBatch){.tokens = batch->tokens,
+                                   .token = batch->token,
+                                   .position = position,
+                                   .begin = begin,
+                                   .end = end,
+                                   .row = rows,
+                                   .rows = batch->rows};
+    return HONE_OK;
+}
+
+// From entries to the targets that share them.
+static hone_status spread(const LossCall *call, const TokenBatch *batch, const HeadLoss *head,
+                          BatchLoss *result) {
+    const size_t targets = (size_t)batch->targets;
+    result->logprob = hone_arena_alloc(call->memory, (targets + 1) * sizeof(float));
+    result->correct = hone_arena_alloc(call->memory, targets + 1);
+    if (!result->logprob || !result->correct)
+        return hone_fail_memory(call->err, targets * 5, "the results of a batch");
+    for (size_t k = 0; k < targets; k++) {
+        result->logprob[k] = head->logprob[batch->result[k]];
+        result->correct[k] = head->correct[batch->result[k]];
+    }
+    return HONE_OK;
+}
+
+hone_status hone_batch_loss(const LossCall *call, const Example *const *examples, int64_t count,
+                            double weight, BatchLoss *result) {
+    TokenBatch batch;
+    Prepared prepared;
+    RETURN_IF_ERROR(hone_batch_pack(examples, count, call->memory, &batch, call->err));
+    RETURN_IF_ERROR(prepare(call, &batch, weight, &prepared));
+    HeadLoss head = {.entries = batch.entries,
+                     .row = prepared.entry_row,
+                     .target = batch.target,
+                     .weight = prepared.weight};
+    if (call->by_target) {
+        const size_t entries = (size_t)batch.entries + 1;
+        head.logprob = hone_arena_alloc(call->memory, entries * sizeof(float));
+        head.correct = hone_arena_alloc(call->memory, entries);
+        if (!head.logprob || !head.correct)
+            return hone_fail_memory(call->err, entries * 5, "the results of a batch");
+    }
+    Tensor *hidden = call->cache
+                         ? hone_model_extend(call->model, call->tape, call->cache, &prepared.model)
+                         : hone_model_forward(call->model, call->tape, &prepared.model);
+    hone_head_cross_entropy(call->tape, hone_model_head(call->model), hidden, &head);
+    *result = (BatchLoss){.loss = head.loss, .head_seconds = head.seconds};
+    RETURN_IF_ERROR(hone_tape_status(call->tape, call->err));
+    return call->by_target ? spread(call, &batch, &head, result) : HONE_OK;
+}

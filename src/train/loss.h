@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// The loss of a batch of examples: in training, over held-out data, and behind a prompt's cache.
+#ifndef HONE_TRAIN_LOSS_H
+#define HONE_TRAIN_LOSS_H
+
+#include "data/data.h"
+#include "models/model.h"
+
+typedef struct LossCall {
+    Model *model;
+    Tape *tape;           // reset by the caller, who also runs backward; may be dry
+    KeyValueCache *cache; // the examples go on from the tokens in it; NULL: they are whole
+    bool by_target;       // what became of every target is wanted
+    Arena *memory;        // holds the batch and the results
+    HoneError *err;
+} LossCall;
+
+typedef struct BatchLoss {
+    double loss; // weight·Σ −log p(target), recorded on the tape
+    // by_target: example by example as given, each one's targets in order. In the arena.
+    float *logprob;      // natural log
+    uint8_t *correct;    // 1 where it was the most probable token
+    double head_seconds; // of the time, the head's
+} BatchLoss;
+
+hone_status hone_batch_loss(const LossCall *call, const Example *const *examples, int64_t count,
+                            double weight, BatchLoss *result);
+
+#endif
