@@ -57,7 +57,10 @@ typedef struct HoneFinetuneOptions {
     double warmup;                                // < 1: share of the steps, ≥ 1: steps; 0.03
     double weight_decay, clip, beta1, beta2, eps; // 0, 1.0, 0.9, 0.999, 1e-8; clip 0: off
     bool shuffle;                                 // true
-    const char *precision;                        // "auto" or "f32"
+    // Bring examples that begin alike together into steps, so that less is computed: by their
+    // tokens within windows of 16 steps of the shuffled order; the steps are then shuffled. false
+    bool group_prefixes;
+    const char *precision;     // "auto" or "f32"
     const char *type;          // of a fully fine-tuned model: "f16" (default), "bf16", "f32"
     const char *template_path; // NULL: the model's own
     uint64_t seed;

@@ -15,6 +15,7 @@ typedef enum RandomPurpose {
     RANDOM_SAMPLE,      // token sampling
     RANDOM_DROPOUT,
     RANDOM_TEST,
+    RANDOM_STEPS, // order of the steps, where examples that begin alike were brought together
 } RandomPurpose;
 
 // The key of a use: the purpose is mixed into the seed by an odd constant, so keys differ for all

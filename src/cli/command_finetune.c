@@ -57,6 +57,8 @@ static int fill_table(FinetuneOptions *given, Option *options) {
         {"beta2", OPTION_REAL, &run->beta2, "X", "of AdamW (0.999)"},
         {"eps", OPTION_RATE, &run->eps, "X", "of AdamW (1e-8)"},
         {"shuffle", OPTION_SWITCH, &run->shuffle, "on|off", "the order depends on --seed (on)"},
+        {"group-prefixes", OPTION_FLAG, &run->group_prefixes, NULL,
+         "bring examples that begin alike into the same steps: less to compute"},
         {"precision", OPTION_TEXT, &run->precision, "P", "auto or f32"},
         {"type", OPTION_TEXT, &run->type, "TYPE", "of a fully tuned model: f16, bf16, f32"},
         {"eval-every", OPTION_COUNT, &run->eval_every, "N", "steps between held-out losses"},

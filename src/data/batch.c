@@ -62,29 +62,42 @@ static bool goes_on(const Trie *trie, int64_t i, int64_t depth) {
     return true;
 }
 
-static hone_status sort_paths(Trie *trie, const Example *const *examples, TokenBatch *batch,
-                              Arena *memory, HoneError *err) {
-    const size_t count = (size_t)trie->count;
-    trie->paths = hone_arena_calloc(memory, count + 1, sizeof *trie->paths);
-    if (!trie->paths) return hone_fail_memory(err, count * sizeof *trie->paths, "a batch");
-    int64_t total = 0;
-    for (int64_t i = 0; i < trie->count; i++) {
-        Path *path = &trie->paths[i];
-        *path = (Path){.example = examples[i],
-                       .number = i,
-                       .length = length_with_targets(examples[i]),
-                       .results = batch->targets};
-        batch->targets += examples[i]->targets;
-        total += path->length;
-        if (path->length > trie->longest) trie->longest = path->length;
-        if (total > INT32_MAX)
-            return hone_fail(err, HONE_ERROR_ARGUMENT, "a batch of more than %d tokens", INT32_MAX);
+static hone_status sorted_paths(const Example *const *examples, int64_t count, Arena *memory,
+                                Path **paths, HoneError *err) {
+    *paths = hone_arena_calloc(memory, (size_t)count + 1, sizeof **paths);
+    if (!*paths) return hone_fail_memory(err, (size_t)count * sizeof **paths, "a batch");
+    int64_t targets = 0;
+    for (int64_t i = 0; i < count; i++) {
+        (*paths)[i] = (Path){.example = examples[i],
+                             .number = i,
+                             .length = length_with_targets(examples[i]),
+                             .results = targets};
+        targets += examples[i]->targets;
     }
-    qsort(trie->paths, count, sizeof *trie->paths, compare_paths);
+    qsort(*paths, (size_t)count, sizeof **paths, compare_paths);
+    return HONE_OK;
+}
+
+hone_status hone_examples_sort(const Example **examples, int64_t count, Arena *memory,
+                               HoneError *err) {
+    Path *paths;
+    RETURN_IF_ERROR(sorted_paths(examples, count, memory, &paths, err));
+    for (int64_t i = 0; i < count; i++) examples[i] = paths[i].example;
+    return HONE_OK;
+}
+
+// What the trie will hold.
+static hone_status measure(Trie *trie, TokenBatch *batch, HoneError *err) {
+    int64_t total = 0;
     for (int64_t i = 0; i < trie->count; i++) {
         Path *path = &trie->paths[i];
         path->shared = i > 0 ? shared_tokens(path - 1, path) : 0;
         trie->node_count += path->length - path->shared;
+        if (path->length > trie->longest) trie->longest = path->length;
+        batch->targets += path->example->targets;
+        total += path->length;
+        if (total > INT32_MAX)
+            return hone_fail(err, HONE_ERROR_ARGUMENT, "a batch of more than %d tokens", INT32_MAX);
     }
     batch->tokens = trie->node_count;
     for (int64_t i = 0; i < trie->count; i++) {
@@ -183,7 +196,8 @@ hone_status hone_batch_pack(const Example *const *examples, int64_t count, Arena
                             TokenBatch *batch, HoneError *err) {
     Trie trie = {.count = count};
     *batch = (TokenBatch){0};
-    RETURN_IF_ERROR(sort_paths(&trie, examples, batch, memory, err));
+    RETURN_IF_ERROR(sorted_paths(examples, count, memory, &trie.paths, err));
+    RETURN_IF_ERROR(measure(&trie, batch, err));
     RETURN_IF_ERROR(take_arrays(&trie, batch, memory, err));
     lay_out(&trie, batch);
     return number_entries(&trie, batch, memory, err);

@@ -69,6 +69,10 @@ typedef struct TokenBatch {
     int64_t targets;   // of all examples
     int32_t *result;   // of each target, example by example as given: its entry
 } TokenBatch;
+// Into the order of their tokens, so that those that begin alike stand together; equal ones stay as
+// they are.
+hone_status hone_examples_sort(const Example **examples, int64_t count, Arena *memory,
+                               HoneError *err);
 hone_status hone_batch_pack(const Example *const *examples, int64_t count, Arena *memory,
                             TokenBatch *batch, HoneError *err);
 

@@ -122,6 +122,7 @@ static void fingerprint(Run *run) {
                         (double)options->batch,
                         (double)options->batch_tokens,
                         (double)options->shuffle,
+                        (double)options->group_prefixes,
                         (double)run->parameters.count};
     uint64_t hash = hone_hash_bytes(numbers, sizeof numbers);
     // The model: the file's first bytes and length, and the beginning of every tensor.

@@ -8,6 +8,7 @@
 
 enum { MOST_EXAMPLES = 100000000 }; // in all epochs together: the order is kept in memory
 enum { MOST_HELD_OUT = 200, DEFAULT_STEP_TOKENS = 4096, LEAST_EPOCH_STEPS = 100, LEAST_BATCH = 4 };
+enum { GROUP_STEPS = 16 }; // examples that begin alike are brought together within so many steps
 
 static hone_status allocate(Run *run, const Example ***list, int64_t count, const char *what) {
     *list = hone_calloc((size_t)(count ? count : 1), sizeof **list);
@@ -136,6 +137,56 @@ static StepRange cut_step(const Run *run, int64_t first, int64_t end) {
     return step;
 }
 
+// Within each window of GROUP_STEPS steps, the examples of the order from `begin` on by their
+// tokens.
+static hone_status group_prefixes(Run *run, int64_t begin) {
+    while (begin < run->order_count) {
+        int64_t end = begin;
+        for (int i = 0; i < GROUP_STEPS && end < run->order_count; i++)
+            end += cut_step(run, end, run->order_count).count;
+        hone_arena_reset(&run->batch_memory);
+        RETURN_IF_ERROR(
+            hone_examples_sort(run->order + begin, end - begin, &run->batch_memory, run->err));
+        begin = end;
+    }
+    return HONE_OK;
+}
+
+// Neighbouring steps have come from one sorted window: mix them with the others of their epoch.
+static hone_status shuffle_steps(Run *run, int64_t epoch, int64_t begin) {
+    const int64_t count = run->step_count - begin;
+    hone_arena_reset(&run->batch_memory);
+    int64_t *index = hone_arena_alloc(&run->batch_memory, (size_t)count * sizeof *index);
+    StepRange *steps = hone_arena_alloc(&run->batch_memory, (size_t)count * sizeof *steps);
+    if (!index || !steps)
+        return hone_fail_memory(run->err, (size_t)count * sizeof *steps, "the steps");
+    for (int64_t i = 0; i < count; i++) index[i] = i;
+    RandomStream stream = hone_random_stream(run->options.seed, RANDOM_STEPS, (uint64_t)epoch);
+    hone_random_shuffle(&stream, index, count);
+    for (int64_t i = 0; i < count; i++) steps[i] = run->steps[begin + index[i]];
+    memcpy(run->steps + begin, steps, (size_t)count * sizeof *steps);
+    return HONE_OK;
+}
+
+// The order from `begin` on, cut into steps.
+static hone_status append_steps(Run *run, int64_t begin, int64_t *capacity) {
+    for (int64_t first = begin; first < run->order_count;) {
+        if (run->step_count == *capacity) {
+            int64_t larger = *capacity ? *capacity * 2 : 256;
+            StepRange *steps = hone_realloc(run->steps, (size_t)run->step_count * sizeof *steps,
+                                            (size_t)larger * sizeof *steps);
+            if (!steps)
+                return hone_fail_memory(run->err, (size_t)larger * sizeof *steps, "the steps");
+            run->steps = steps;
+            *capacity = larger;
+        }
+        StepRange step = cut_step(run, first, run->order_count);
+        run->steps[run->step_count++] = step;
+        first += step.count;
+    }
+    return HONE_OK;
+}
+
 static hone_status append_epoch(Run *run, int64_t epoch, int64_t length, int64_t *capacity) {
     size_t indices = (size_t)(epoch_length(run) + run->train_count);
     int64_t *index = hone_alloc(indices * sizeof *index);
@@ -157,21 +208,11 @@ static hone_status append_epoch(Run *run, int64_t epoch, int64_t length, int64_t
     for (int64_t i = 0; i < length; i++) run->order[begin + i] = run->train[index[i]];
     run->order_count += length;
     hone_free(index);
-    for (int64_t first = begin; first < run->order_count;) {
-        if (run->step_count == *capacity) {
-            int64_t larger = *capacity ? *capacity * 2 : 256;
-            StepRange *steps = hone_realloc(run->steps, (size_t)run->step_count * sizeof *steps,
-                                            (size_t)larger * sizeof *steps);
-            if (!steps)
-                return hone_fail_memory(run->err, (size_t)larger * sizeof *steps, "the steps");
-            run->steps = steps;
-            *capacity = larger;
-        }
-        StepRange step = cut_step(run, first, run->order_count);
-        run->steps[run->step_count++] = step;
-        first += step.count;
-    }
-    return HONE_OK;
+    const int64_t first_step = run->step_count;
+    if (run->options.group_prefixes) RETURN_IF_ERROR(group_prefixes(run, begin));
+    RETURN_IF_ERROR(append_steps(run, begin, capacity));
+    if (!run->options.group_prefixes || !run->options.shuffle) return HONE_OK;
+    return shuffle_steps(run, epoch, first_step);
 }
 
 int64_t hone_micro_batches(const Run *run, const StepRange *step) {
@@ -239,9 +280,9 @@ hone_status hone_run_order(Run *run) {
     }
     if (options->steps > 0) run->step_count = options->steps;
     options->steps = run->step_count;
-    options->epochs =
-        (double)(run->steps[run->step_count - 1].first + run->steps[run->step_count - 1].count) /
-        (double)length;
+    int64_t used = 0;
+    for (int64_t s = 0; s < run->step_count; s++) used += run->steps[s].count;
+    options->epochs = (double)used / (double)length;
     double warmup = options->warmup;
     run->warmup_steps = warmup <= 0  ? 0
                         : warmup < 1 ? llround(warmup * (double)run->step_count)

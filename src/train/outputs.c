@@ -184,6 +184,7 @@ static void put_schedule(TextBuffer *text, const HoneFinetuneOptions *options) {
     put_real(text, "beta2", options->beta2);
     put_real(text, "eps", options->eps);
     put_text(text, "shuffle", options->shuffle ? "on" : "off");
+    if (options->group_prefixes) put_text(text, "group-prefixes", "on");
     put_integer(text, "seed", (int64_t)options->seed);
     put_integer(text, "eval-every", options->eval_every);
     put_text(text, "checkpoint-every", options->checkpoint_every);

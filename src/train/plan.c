@@ -86,7 +86,7 @@ static double measured_speed(Run *run) {
 
 // The first example of the run, token by token.
 hone_status hone_plan_preview(Run *run, HonePlan *plan, HoneExample *shown) {
-    const Example *first = run->order[0];
+    const Example *first = run->order[run->steps[0].first];
     *shown = (HoneExample){.text = first->text ? first->text : "",
                            .tokens = first->token,
                            .mask = first->target,

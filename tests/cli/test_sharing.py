@@ -83,6 +83,27 @@ class Sharing(Case):
             for key in ("loss", "grad_norm"):
                 self.assertAlmostEqual(a[key], b[key], delta=2e-5 * b[key])
 
+    def test_grouping_prefixes(self):
+        _, _, plain = self.run_to("plain", "--batch", 5, "--epochs", 3)
+        whole, events, steps = self.run_to("whole", "--batch", 5, "--epochs", 3, "--group-prefixes")
+        self.assertEqual(sum(step["tokens"] for step in steps),
+                         sum(step["tokens"] for step in plain))
+        self.assertLess(sum(step["tokens_computed"] for step in steps),
+                        0.7 * sum(step["tokens_computed"] for step in plain))
+        self.assertAlmostEqual(events[0]["tokens_computed"],
+                               sum(step["tokens_computed"] for step in steps) / 3, delta=1)
+        adapters = [whole / "adapter.gguf"]
+        self.events("finetune", "--config", whole / "config.yaml", "--out", self.folder / "again")
+        adapters.append(self.folder / "again" / "adapter.gguf")
+        # As if it had been killed after a checkpoint: what comes later is done again.
+        _, _, _ = self.run_to("stopped", "--batch", 5, "--epochs", 3, "--group-prefixes",
+                              "--checkpoint-every", 4)
+        (self.folder / "stopped" / "checkpoint" / "step-000009.safetensors").unlink()
+        self.events("finetune", "--resume", self.folder / "stopped")
+        adapters.append(self.folder / "stopped" / "adapter.gguf")
+        for adapter in adapters[1:]:
+            self.assertEqual(adapter.read_bytes(), adapters[0].read_bytes(), adapter)
+
     # ---- evaluation ------------------------------------------------------------------------------
 
     def logprobs(self, path, *options):
