@@ -100,6 +100,19 @@ char *hone_arena_strndup(Arena *arena, const char *text, size_t length) {
     return copy;
 }
 
+ArenaMark hone_arena_mark(const Arena *arena) {
+    return (ArenaMark){arena->chunks, arena->chunks ? arena->chunks->used : 0};
+}
+
+void hone_arena_release(Arena *arena, ArenaMark mark) {
+    while (arena->chunks != mark.chunk) {
+        ArenaChunk *chunk = arena->chunks;
+        arena->chunks = chunk->next;
+        hone_free(chunk);
+    }
+    if (mark.chunk) mark.chunk->used = mark.used;
+}
+
 void hone_arena_reset(Arena *arena) {
     ArenaChunk *keep = arena->chunks;
     if (!keep) return;

@@ -27,6 +27,13 @@ typedef struct Arena {
 void *hone_arena_alloc(Arena *arena, size_t bytes); // 16-byte aligned, uninitialised, NULL if none
 void *hone_arena_calloc(Arena *arena, size_t count, size_t size);
 char *hone_arena_strndup(Arena *arena, const char *text, size_t length);
+// What is allocated after a mark can be freed without the rest.
+typedef struct ArenaMark {
+    struct ArenaChunk *chunk;
+    size_t used;
+} ArenaMark;
+ArenaMark hone_arena_mark(const Arena *arena);
+void hone_arena_release(Arena *arena, ArenaMark mark);
 void hone_arena_reset(Arena *arena); // keeps the newest chunk for reuse
 void hone_arena_free(Arena *arena);
 

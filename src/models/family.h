@@ -23,6 +23,7 @@ struct Model {
     ModelConfig config;
     const ModelFamily *family;
     float *frequency; // (rotary/2), radians a position
+    bool *checkpoint; // (layers)
     void *parameters; // the family's struct
     Arena arena;      // holds all of the above
 };
@@ -44,6 +45,10 @@ hone_status hone_visit_weight(ParameterVisitor visitor, void *user, const char *
 
 // The family's forward, after a look at the batch's numbers.
 Tensor *hone_run_batch(Model *model, Tape *tape, const ModelBatch *batch, KeyValueCache *cache);
+
+// A layer's output: run(tape, arguments, x), checkpointed where the trainer wants it.
+Tensor *hone_run_layer(const Model *model, Tape *tape, int layer, TapeSegment *run,
+                       const void *arguments, size_t bytes, Tensor *x);
 
 // What one layer runs over: keys of all tokens (after those in the cache), queries of some.
 typedef struct LayerRows {

@@ -94,7 +94,7 @@ static Weight *head(Model *model) {
 // Where a layer is: its model's numbers, what it runs over, and its part of the cache.
 typedef struct Place {
     const Model *model;
-    const LayerRows *rows;
+    LayerRows rows;
     KeyValueCache *cache; // NULL in training
     int layer;
 } Place;
@@ -107,7 +107,7 @@ static Tensor *rotate(Tape *tape, const Place *at, Tensor *x, int heads, const i
 
 static Tensor *self_attention(Tape *tape, const Place *at, LlamaLayer *layer, Tensor *x) {
     const ModelConfig *config = &at->model->config;
-    const LayerRows *rows = at->rows;
+    const LayerRows *rows = &at->rows;
     Tensor *h = hone_rms_norm(tape, &layer->attention_norm, config->norm_eps, x);
     Tensor *k = hone_linear(tape, &layer->k, h);
     k = rotate(tape, at, k, config->kv_heads, rows->position);
@@ -131,9 +131,11 @@ static Tensor *feed_forward(Tape *tape, const Place *at, LlamaLayer *layer, Tens
     return hone_linear(tape, &layer->down, hone_swiglu(tape, gate, up));
 }
 
-static Tensor *decoder_layer(Tape *tape, const Place *at, LlamaLayer *layer, Tensor *x) {
+static Tensor *decoder_layer(Tape *tape, const void *place, Tensor *x) {
+    const Place *at = place;
+    LlamaLayer *layer = &((Llama *)at->model->parameters)->layers[at->layer];
     Tensor *attended = self_attention(tape, at, layer, x);
-    x = hone_add(tape, hone_layer_rows(tape, at->rows, x), attended);
+    x = hone_add(tape, hone_layer_rows(tape, &at->rows, x), attended);
     return hone_add(tape, x, feed_forward(tape, at, layer, x));
 }
 
@@ -145,8 +147,8 @@ static Tensor *forward(Model *model, Tape *tape, const ModelBatch *batch, KeyVal
     hone_tape_enter(tape);
     Tensor *x = hone_embedding(tape, &llama->embedding, batch->token, batch->tokens);
     for (int i = 0; i < layers; i++) {
-        const Place at = {model, i + 1 < layers ? &all : &chosen, cache, i};
-        x = hone_tape_renew(tape, decoder_layer(tape, &at, &llama->layers[i], x));
+        const Place at = {model, i + 1 < layers ? all : chosen, cache, i};
+        x = hone_tape_renew(tape, hone_run_layer(model, tape, i, decoder_layer, &at, sizeof at, x));
     }
     return hone_tape_leave(tape, hone_rms_norm(tape, &llama->norm, model->config.norm_eps, x));
 }

@@ -78,6 +78,12 @@ static hone_status make_frequencies(Model *model, HoneError *err) {
     return HONE_OK;
 }
 
+static hone_status make_checkpoint_flags(Model *model, HoneError *err) {
+    const size_t layers = (size_t)model->config.layers;
+    model->checkpoint = hone_arena_calloc(&model->arena, layers, sizeof *model->checkpoint);
+    return model->checkpoint ? HONE_OK : hone_fail_memory(err, layers, "a model");
+}
+
 hone_status hone_model_make(const ModelConfig *config, Model **model, HoneError *err) {
     *model = NULL;
     const ModelFamily *family = NULL;
@@ -89,6 +95,7 @@ hone_status hone_model_make(const ModelConfig *config, Model **model, HoneError 
     made->config.architecture = family->architecture;
     made->family = family;
     hone_status status = make_frequencies(made, err);
+    if (status == HONE_OK) status = make_checkpoint_flags(made, err);
     if (status == HONE_OK) status = family->make(made, err);
     if (status != HONE_OK) {
         hone_model_destroy(made);
@@ -162,6 +169,16 @@ Tensor *hone_run_batch(Model *model, Tape *tape, const ModelBatch *batch, KeyVal
 
 Tensor *hone_model_forward(Model *model, Tape *tape, const ModelBatch *batch) {
     return hone_run_batch(model, tape, batch, NULL);
+}
+
+void hone_model_checkpoint(Model *model, int layer, bool on) {
+    model->checkpoint[layer] = on;
+}
+
+Tensor *hone_run_layer(const Model *model, Tape *tape, int layer, TapeSegment *run,
+                       const void *arguments, size_t bytes, Tensor *x) {
+    if (model->checkpoint[layer]) return hone_checkpoint(tape, run, arguments, bytes, x);
+    return run(tape, arguments, x);
 }
 
 static int64_t keys_of(const ModelBatch *batch, const KeyValueCache *cache) {

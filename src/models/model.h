@@ -44,6 +44,9 @@ void hone_model_set_rope_factors(Model *model, const float *factors);
 
 // Last hidden states after the final norm: (rows, C). Recorded on the tape.
 Tensor *hone_model_forward(Model *model, Tape *tape, const ModelBatch *batch);
+// Whether a layer's activations are dropped in training and made again in backward: less memory, a
+// second forward pass of the layer, the same bits. Off at first.
+void hone_model_checkpoint(Model *model, int layer, bool on);
 Weight *hone_model_head(Model *model); // for hone_head_cross_entropy; the embedding when tied
 
 // Generation. Append `count` tokens to the cache and write the logits (V) after the last of them

@@ -49,6 +49,8 @@ void hone_tape_save(Tape *tape, Record *record, Tensor *tensor);
 // Whether kernels may run: not in a dry tape and not after an error. Ask after all addresses are
 // there.
 bool hone_tape_runs(const Tape *tape);
+// Whether what runs now will run again in backward: what is added to a result would be added twice.
+bool hone_tape_runs_again(const Tape *tape);
 // The tensor's values; they are made again here when a scope gave them back.
 float *hone_tape_data(Tape *tape, Tensor *tensor);
 // Where to add the gradient: zeros at first. NULL when the tensor requires none.

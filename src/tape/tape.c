@@ -1,32 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tape/record.h"
+#include "tape/state.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-
-// A tensor the tape made. The tensors of a scope are linked from the newest to the oldest.
-typedef struct Activation {
-    Tensor tensor;
-    struct Activation *older;
-} Activation;
-
-typedef struct Scope {
-    struct Scope *outer;
-    Activation *newest;
-} Scope;
-
-struct Tape {
-    KernelContext kc;
-    TapeOptions options;
-    HoneError error;
-    Heap *heap;   // activations, gradients, scratch
-    Arena arena;  // records, tensors, scopes, index lists
-    Record *last; // the newest record
-    Scope root;   // holds what is made outside of all scopes
-    Scope *scope; // the innermost
-};
 
 Tape *hone_tape_create(const KernelContext *kc, TapeOptions options) {
     Tape *tape = hone_calloc(1, sizeof *tape);
@@ -57,6 +35,8 @@ void hone_tape_reset(Tape *tape, bool gradients) {
     tape->last = NULL;
     tape->root = (Scope){0};
     tape->scope = &tape->root;
+    tape->segment = NULL;
+    tape->made = 0;
 }
 
 hone_status hone_tape_status(const Tape *tape, HoneError *err) {
@@ -98,6 +78,10 @@ Tensor *hone_tape_refuse(Tape *tape, hone_status status, const char *format, ...
     return NULL;
 }
 
+bool hone_tape_runs_again(const Tape *tape) {
+    return tape->segment != NULL;
+}
+
 bool hone_tape_given(Tape *tape, const Tensor *input) {
     if (!input) hone_tape_refuse(tape, HONE_ERROR_ARGUMENT, "an operator was given no input");
     return input && tape->error.status == HONE_OK;
@@ -128,7 +112,7 @@ void *hone_block_address(const HeapBlock *block) {
     return block ? block->address : NULL;
 }
 
-static void *arena_calloc(Tape *tape, size_t count, size_t size) {
+void *hone_tape_arena(Tape *tape, size_t count, size_t size) {
     if (tape->error.status != HONE_OK) return NULL;
     void *memory = hone_arena_calloc(&tape->arena, count, size);
     if (!memory) hone_fail_memory(&tape->error, size, "the tape's records");
@@ -136,17 +120,18 @@ static void *arena_calloc(Tape *tape, size_t count, size_t size) {
 }
 
 void *hone_tape_host(Tape *tape, int64_t count, size_t size) {
-    return arena_calloc(tape, (size_t)count, size);
+    return hone_tape_arena(tape, (size_t)count, size);
 }
 
 Tensor *hone_tape_new_tensor(Tape *tape, int64_t rows, int64_t columns) {
-    Activation *made = arena_calloc(tape, 1, sizeof *made);
+    Activation *made = hone_tape_arena(tape, 1, sizeof *made);
     if (!made) return NULL;
     HeapBlock *block = hone_tape_take_floats(tape, rows, columns);
     if (!block) return NULL;
     made->tensor =
         (Tensor){.rank = 2, .shape = {rows, columns}, .data = block->address, .block = block};
     made->older = tape->scope->newest;
+    made->number = tape->made++;
     tape->scope->newest = made;
     return &made->tensor;
 }
@@ -156,7 +141,7 @@ Tensor *hone_tape_new_tensor(Tape *tape, int64_t rows, int64_t columns) {
 void *hone_tape_record(Tape *tape, size_t bytes, Tensor *output,
                        void (*backward)(Tape *tape, Record *record)) {
     if (!tape->options.gradients) return NULL;
-    Record *record = arena_calloc(tape, 1, bytes);
+    Record *record = hone_tape_arena(tape, 1, bytes);
     if (!record) return NULL;
     record->output = output;
     record->backward = backward;
@@ -167,7 +152,7 @@ void *hone_tape_record(Tape *tape, size_t bytes, Tensor *output,
 }
 
 void hone_tape_save(Tape *tape, Record *record, Tensor *tensor) {
-    SavedTensor *saved = arena_calloc(tape, 1, sizeof *saved);
+    SavedTensor *saved = hone_tape_arena(tape, 1, sizeof *saved);
     if (!saved) return;
     saved->tensor = tensor;
     saved->next = record->saved;
@@ -177,7 +162,7 @@ void hone_tape_save(Tape *tape, Record *record, Tensor *tensor) {
 
 // ---- scopes ------------------------------------------------------------------------------------
 
-static void give_data(Tape *tape, Tensor *tensor) {
+void hone_tape_give_data(Tape *tape, Tensor *tensor) {
     if (!tensor->block) return; // a parameter or an input: not ours
     hone_heap_give(tape->heap, tensor->block);
     tensor->block = NULL;
@@ -200,13 +185,13 @@ static bool eviction_pays(const Tensor *tensor) {
 static void settle(Tape *tape, Tensor *tensor) {
     if (tape->options.keep) return;
     if (tensor->saved == 0) {
-        give_data(tape, tensor);
+        hone_tape_give_data(tape, tensor);
     } else if (eviction_pays(tensor)) {
         Record *record = tensor->producer;
         for (int i = 0; i < RECORD_READS; i++)
             if (record->reads[i]) record->reads[i]->saved++;
         record->evicted = true;
-        give_data(tape, tensor);
+        hone_tape_give_data(tape, tensor);
     }
 }
 
@@ -230,7 +215,7 @@ static void keep_in_scope(Tape *tape, Activation *kept) {
 }
 
 void hone_tape_enter(Tape *tape) {
-    Scope *scope = arena_calloc(tape, 1, sizeof *scope);
+    Scope *scope = hone_tape_arena(tape, 1, sizeof *scope);
     if (!scope) return;
     scope->outer = tape->scope;
     tape->scope = scope;
@@ -254,17 +239,34 @@ Tensor *hone_tape_renew(Tape *tape, Tensor *result) {
 
 // ---- what operators ask for --------------------------------------------------------------------
 
+// An activation is read: the segments that it was made before will read it again.
+static void note_read(Tape *tape, Tensor *tensor) {
+    const int64_t number = ((const Activation *)tensor)->number;
+    for (Segment *segment = tape->segment; segment; segment = segment->outer) {
+        if (number >= segment->first) continue;
+        const SavedTensor *known = segment->reads;
+        while (known && known->tensor != tensor) known = known->next;
+        SavedTensor *read = known ? NULL : hone_tape_arena(tape, 1, sizeof *read);
+        if (!read) continue;
+        *read = (SavedTensor){tensor, segment->reads};
+        segment->reads = read;
+    }
+}
+
 float *hone_tape_data(Tape *tape, Tensor *tensor) {
     Record *record = tensor->producer;
-    if (tensor->data || !record) return tensor->data;
-    if (!record->evicted) {
-        hone_tape_refuse(tape, HONE_ERROR_ARGUMENT, "a tensor was read after its scope was left");
-        return NULL;
+    if (!tensor->data && record) {
+        if (!record->evicted) {
+            hone_tape_refuse(tape, HONE_ERROR_ARGUMENT,
+                             "a tensor was read after its scope was left");
+            return NULL;
+        }
+        tensor->block = hone_tape_take_floats(tape, tensor->shape[0], tensor->shape[1]);
+        if (!tensor->block) return NULL;
+        tensor->data = tensor->block->address;
+        record->recompute(tape, record);
     }
-    tensor->block = hone_tape_take_floats(tape, tensor->shape[0], tensor->shape[1]);
-    if (!tensor->block) return NULL;
-    tensor->data = tensor->block->address;
-    record->recompute(tape, record);
+    if (tape->segment && tensor->block) note_read(tape, tensor);
     return tensor->data;
 }
 
@@ -349,7 +351,7 @@ void hone_tape_read(Tape *tape, Tensor *tensor, float *values) {
 // One need less for tensor's data; with the last one go the data and what it would be made from.
 static void release(Tape *tape, Tensor *tensor) {
     if (--tensor->saved > 0) return;
-    give_data(tape, tensor);
+    hone_tape_give_data(tape, tensor);
     Record *record = tensor->producer;
     if (!record || !record->evicted) return;
     record->evicted = false;
@@ -357,10 +359,10 @@ static void release(Tape *tape, Tensor *tensor) {
         if (record->reads[i]) release(tape, record->reads[i]);
 }
 
-hone_status hone_tape_backward(Tape *tape) {
+void hone_tape_walk(Tape *tape) {
     for (Record *record = tape->last; record; record = record->previous) {
         if (record->output->grad) record->backward(tape, record);
-        if (tape->error.status != HONE_OK) return tape->error.status;
+        if (tape->error.status != HONE_OK) return;
         for (SavedTensor *saved = record->saved; saved; saved = saved->next)
             release(tape, saved->tensor);
         // Whoever read the output comes later on the tape and has been walked.
@@ -368,8 +370,12 @@ hone_status hone_tape_backward(Tape *tape) {
         hone_heap_give(tape->heap, output->grad_block);
         output->grad_block = NULL;
         output->grad = NULL;
-        give_data(tape, output);
+        hone_tape_give_data(tape, output);
     }
     tape->last = NULL;
+}
+
+hone_status hone_tape_backward(Tape *tape) {
+    hone_tape_walk(tape);
     return tape->error.status;
 }

@@ -67,6 +67,16 @@ Tensor *hone_add(Tape *tape, Tensor *a, Tensor *b);
 // Rows of x in the given order (each at most once): (T,C) → (count,C). rows is borrowed.
 Tensor *hone_select_rows(Tape *tape, Tensor *x, const int32_t *rows, int64_t count);
 
+// A segment of a model as one operator: its activations are given back once y = run(tape,
+// arguments, x) is there, and made again when backward comes to it, the same bits. Any tensor made
+// before may be read inside and gets its gradient. `run` is called twice with the same arguments
+// (`bytes` of them, copied; what they point to must stay until the next reset), records operators
+// and does nothing else; no loss may be inside. What hone_tape_host gives inside lives as long as
+// the call.
+typedef Tensor *TapeSegment(Tape *tape, const void *arguments, Tensor *x);
+Tensor *hone_checkpoint(Tape *tape, TapeSegment *run, const void *arguments, size_t bytes,
+                        Tensor *x);
+
 // For generation, without gradients: write x (T,C) into rows at … at+T-1 of store (capacity,C),
 // which the caller owns → the rows 0 … at+T-1 of store, not copied.
 Tensor *hone_append_rows(Tape *tape, Tensor *store, int64_t at, Tensor *x);

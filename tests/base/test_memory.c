@@ -67,6 +67,22 @@ static void strings_are_copied(void) {
 
 // ---- arena -------------------------------------------------------------------------------------
 
+static void an_arena_is_released_to_its_mark(void) {
+    Arena arena = {0};
+    hone_arena_release(&arena, hone_arena_mark(&arena));
+    const ArenaMark empty = hone_arena_mark(&arena);
+    char *before = hone_arena_strndup(&arena, "before", 6);
+    const ArenaMark mark = hone_arena_mark(&arena);
+    char *first = hone_arena_alloc(&arena, 100);
+    for (int i = 0; i < 100; i++) CHECK(hone_arena_calloc(&arena, 1, 1000) != NULL);
+    hone_arena_release(&arena, mark);
+    CHECK_STRING(before, "before");
+    CHECK(hone_arena_alloc(&arena, 100) == (void *)first);
+    hone_arena_release(&arena, empty);
+    CHECK(hone_arena_alloc(&arena, 8) != NULL);
+    hone_arena_free(&arena);
+}
+
 static void arena_blocks_do_not_overlap(void) {
     enum { BLOCKS = 3000 };
     static unsigned char *blocks[BLOCKS];
@@ -250,6 +266,7 @@ int main(void) {
     RUN(realloc_keeps_the_smaller);
     RUN(strings_are_copied);
     RUN(arena_blocks_do_not_overlap);
+    RUN(an_arena_is_released_to_its_mark);
     RUN(heap_follows_its_model);
     RUN(heap_joins_free_blocks);
     RUN(heap_reset_gives_all_back);

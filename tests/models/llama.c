@@ -269,9 +269,26 @@ static hone_status adapt_all(void *user, const ParameterVisit *visit, HoneError 
     return HONE_OK;
 }
 
+// One step of T tokens: what is kept after the layers, and the peak.
+static size_t peak_of_a_step(Model *model, int64_t T, size_t *kept) {
+    Tape *tape = tiny_tape(NULL, (TapeOptions){.gradients = true, .dry = true});
+    const ModelBatch batch = {.tokens = T, .rows = T};
+    Tensor *hidden = hone_model_forward(model, tape, &batch);
+    CHECK(hidden && hidden->requires_grad);
+    *kept = hone_tape_used(tape);
+    HeadLoss loss = {.entries = T};
+    hone_head_cross_entropy(tape, hone_model_head(model), hidden, &loss);
+    CHECK_INT(hone_tape_backward(tape), HONE_OK);
+    CHECK_INT(hone_tape_used(tape), 0);
+    const size_t peak = hone_tape_peak(tape);
+    hone_tape_free(tape);
+    return peak;
+}
+
 // Kept a token and layer: x, q, k, v, o, x2, gate, up (5,760 floats), two norms' and nine heads'
 // statistics and seven adapters' x·Aᵀ; after the layers the last x and the normed one. Where the
 // first layer's x needs no gradient, its norm's output is kept in its place, without statistics.
+// A checkpointed layer keeps its x.
 static void a_layer_keeps_5760_floats_a_token(void) {
     const ModelConfig config = {.architecture = "llama",
                                 .layers = 30,
@@ -292,20 +309,17 @@ static void a_layer_keeps_5760_floats_a_token(void) {
     Adapters adapters = {.rank = 16};
     CHECK_INT(hone_model_make(&config, &model, &err), HONE_OK);
     CHECK_INT(hone_model_visit(model, adapt_all, &adapters, &err), HONE_OK);
-    Tape *tape = tiny_tape(NULL, (TapeOptions){.gradients = true, .dry = true});
-    const int64_t T = 512;
-    const ModelBatch batch = {.tokens = T, .rows = T};
-    Tensor *hidden = hone_model_forward(model, tape, &batch);
-    CHECK(hidden && hidden->requires_grad);
-    const int64_t layer = 5760 + 2 + 9 + 7 * 16;
-    CHECK_INT(hone_tape_used(tape), (30 * layer - 1 + 576 + 1 + 576) * T * 4);
-    HeadLoss loss = {.entries = T};
-    hone_head_cross_entropy(tape, hone_model_head(model), hidden, &loss);
-    CHECK_INT(hone_tape_backward(tape), HONE_OK);
-    CHECK_INT(hone_tape_used(tape), 0);
-    printf("     peak of a step of %lld tokens: %.1f MB, of which layers %.1f MB\n", (long long)T,
-           (double)hone_tape_peak(tape) / 1e6, (double)(30 * layer * T * 4) / 1e6);
-    hone_tape_free(tape);
+    const int64_t T = 512, layer = 5760 + 2 + 9 + 7 * 16;
+    size_t kept, peak = peak_of_a_step(model, T, &kept);
+    CHECK_INT(kept, (30 * layer - 1 + 576 + 1 + 576) * T * 4);
+    for (int i = 0; i < config.layers; i++) hone_model_checkpoint(model, i, true);
+    size_t kept_of_checkpoints, least = peak_of_a_step(model, T, &kept_of_checkpoints);
+    CHECK_INT(kept_of_checkpoints, (30 * 576 + 576 + 1 + 576) * T * 4);
+    CHECK(3 * least < peak);
+    printf("     peak of a step of %lld tokens: %.1f MB, of which layers %.1f MB; with every layer "
+           "checkpointed %.1f MB\n",
+           (long long)T, (double)peak / 1e6, (double)(30 * layer * T * 4) / 1e6,
+           (double)least / 1e6);
     hone_model_destroy(model);
     hone_arena_free(&adapters.memory);
 }

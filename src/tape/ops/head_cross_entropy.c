@@ -120,6 +120,10 @@ void hone_head_cross_entropy(Tape *tape, Weight *head, Tensor *x, HeadLoss *io) 
     io->loss = io->seconds = 0;
     int64_t V = head->base.shape[0];
     if (!hone_tape_given(tape, x) || !hone_weight_fits(tape, head, x)) return;
+    if (hone_tape_runs_again(tape)) {
+        hone_tape_refuse(tape, HONE_ERROR_ARGUMENT, "a loss is inside of a checkpointed segment");
+        return;
+    }
     if (!entries_exist(tape, x, V, io) || io->entries < 1) return;
     const EntryRows entries = distinct_rows(tape, io);
     if (entries.count < 1) return; // out of memory: the tape says so

@@ -44,8 +44,9 @@ Tensor *hone_rms_norm(Tape *tape, Tensor *gain, float eps, Tensor *x) {
     if (hone_tensor_count(gain) != x->shape[1])
         return hone_tape_refuse(tape, HONE_ERROR_ARGUMENT, "a norm's gain %s was given rows %s",
                                 hone_shape_text(gain, text[0]), hone_shape_text(x, text[1]));
-    Tensor *y = hone_tape_new_tensor(tape, x->shape[0], x->shape[1]);
+    // r first: y can be made again from it, so y is to be settled before r is given back.
     Tensor *r = hone_tape_new_tensor(tape, x->shape[0], 1);
+    Tensor *y = hone_tape_new_tensor(tape, x->shape[0], x->shape[1]);
     if (!y || !r) return NULL;
     forward(tape, gain, eps, x, y, r);
 
