@@ -51,6 +51,12 @@ typedef struct HoneFinetuneOptions {
     int64_t batch_tokens; // tokens a step (auto 0: 4096, fewer when an epoch would have under 100
                           // steps)
     int64_t accumulate;   // micro-batches a step; 1
+    // Layers whose activations are made again in backward: less memory, more time, the same bits.
+    // The lowest ones that are trained; -1: all. Default 0
+    int checkpoint_layers;
+    // Bound on the resident pages, anonymous and mapped; 0: none. accumulate and checkpoint_layers
+    // are raised as far as it needs, HONE_ERROR_MEMORY names the smallest size that would do.
+    int64_t memory;
     HoneDataOptions examples;
     double lr; // (auto 0: 2e-4 for adapters, 2e-5 for full)
     HoneSchedule schedule;
@@ -85,11 +91,13 @@ typedef struct HonePlan { // strings and example are valid during the call only
     int64_t longest;
     int64_t steps, batch, batch_tokens; // batch 0: steps are filled up to batch_tokens
     int64_t accumulate;
-    double step_tokens;         // a step reads on average
-    double epochs, lr, minutes; // minutes: estimated from a measured matrix product
+    int layers, checkpoint_layers; // of the model; those whose activations are made again
+    double step_tokens;            // a step reads on average
+    double epochs, lr, minutes;    // minutes: estimated from a measured matrix product
     int64_t warmup_steps;
-    int64_t memory_bytes; // resident peak expected; the parts:
+    int64_t memory_bytes; // resident peak expected, anonymous and mapped; the parts:
     int64_t model_bytes, state_bytes, activation_bytes;
+    int64_t memory_limit; // as asked for; 0: none
     const char *isa;
     int threads;
     const char *targets_text;     // "q,k,v,o,gate,up,down"
@@ -103,8 +111,8 @@ typedef struct HoneStep {
     double loss; // mean over the step's target tokens
     double lr, grad_norm;
     int64_t tokens, tokens_computed;
-    double tokens_per_s, seconds, seconds_left; // seconds: of this step
-    int64_t rss_bytes;
+    double tokens_per_s, seconds, seconds_left;          // seconds: of this step
+    int64_t rss_bytes, rss_anon_bytes, rss_mapped_bytes; // resident: in all, and its two parts
     double epoch;
 } HoneStep;
 

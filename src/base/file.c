@@ -67,12 +67,15 @@ void hone_file_unmap(FileMap *map) {
 }
 
 void hone_file_drop(const FileMap *map, const void *data, size_t bytes) {
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-    uintptr_t begin = ((uintptr_t)data + page - 1) / page * page;
-    uintptr_t end = ((uintptr_t)data + bytes) / page * page;
-    uintptr_t base = (uintptr_t)map->data;
-    if (end > begin && begin >= base && end <= base + map->bytes)
-        madvise((void *)begin, end - begin, MADV_DONTNEED);
+    static const uintptr_t window = 64 << 10; // the kernel maps so much at once around what is read
+    uintptr_t begin = (uintptr_t)data, end = begin + bytes;
+    uintptr_t base = (uintptr_t)map->data, limit = base + map->bytes;
+    if (begin < base || end > limit || end <= begin) return;
+    begin = begin / window * window;
+    end = (end + window - 1) / window * window;
+    if (begin < base) begin = base;
+    if (end > limit) end = limit;
+    madvise((void *)begin, end - begin, MADV_DONTNEED);
 }
 
 hone_status hone_file_read(const char *path, char **text, size_t *bytes, HoneError *err) {

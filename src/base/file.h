@@ -14,7 +14,8 @@ typedef struct FileMap {
 
 hone_status hone_file_map(const char *path, FileMap *map, HoneError *err);
 void hone_file_unmap(FileMap *map);
-// Tell the kernel that these bytes will not be read again soon, so that their pages may go.
+// Give these bytes' pages back: read again they come from the kernel's cache, or from the file.
+// What lies outside of the map is left alone.
 void hone_file_drop(const FileMap *map, const void *data, size_t bytes);
 
 // The whole file, NUL-terminated. Caller frees *text with hone_free.

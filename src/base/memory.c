@@ -190,6 +190,10 @@ static HeapChunk *add_chunk(Heap *heap, size_t bytes) {
     return chunk;
 }
 
+void hone_heap_reserve(Heap *heap, size_t bytes) {
+    if (!heap->chunks && bytes < SIZE_MAX / 2) add_chunk(heap, bytes);
+}
+
 static HeapBlock *take_from(Heap *heap, HeapChunk *chunk, size_t bytes) {
     for (HeapBlock *block = chunk->first; block; block = block->next) {
         if (!block->is_free || block->bytes < bytes) continue;
@@ -244,6 +248,20 @@ void hone_heap_give(Heap *heap, HeapBlock *block) {
     if (!heap->dry) hone_poison(block->address, block->bytes);
     if (block->next && block->next->is_free) join_next(heap, block);
     if (block->previous && block->previous->is_free) join_next(heap, block->previous);
+}
+
+HeapBlock *hone_heap_move_down(Heap *heap, HeapBlock *block) {
+    char *from = block->address;
+    const size_t bytes = block->bytes;
+    hone_heap_give(heap, block);
+    HeapBlock *to = hone_heap_take(heap, bytes);
+    if (!to || heap->dry || to->address == from) return to;
+    hone_unpoison(from, bytes);
+    memmove(to->address, from, bytes);
+    const size_t moved = (size_t)(from - to->address); // huge where `to` lies in a chunk above
+    const size_t kept = moved < bytes ? bytes - moved : 0;
+    hone_poison(from + kept, bytes - kept);
+    return to;
 }
 
 size_t hone_heap_used(const Heap *heap) {

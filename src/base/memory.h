@@ -51,10 +51,15 @@ typedef struct HeapBlock {
 
 Heap *hone_heap_create(bool dry);
 void hone_heap_free(Heap *heap);
+// Room for `bytes` in one piece, before the first block is taken; nothing where there is none.
+void hone_heap_reserve(Heap *heap, size_t bytes);
 HeapBlock *hone_heap_take(Heap *heap, size_t bytes); // NULL: out of memory
 void hone_heap_give(Heap *heap, HeapBlock *block);   // NULL allowed
-size_t hone_heap_used(const Heap *heap);             // bytes in taken blocks now
-size_t hone_heap_peak(const Heap *heap);             // bytes of the chunks' touched extent, at most
-void hone_heap_reset(Heap *heap);                    // gives all blocks back, keeps the pages
+// Its content at the lowest place that holds it, perhaps where it was. NULL: out of memory, and the
+// content is lost.
+HeapBlock *hone_heap_move_down(Heap *heap, HeapBlock *block);
+size_t hone_heap_used(const Heap *heap); // bytes in taken blocks now
+size_t hone_heap_peak(const Heap *heap); // bytes of the chunks' touched extent, at most
+void hone_heap_reset(Heap *heap);        // gives all blocks back, keeps the pages
 
 #endif

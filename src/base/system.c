@@ -116,13 +116,22 @@ double hone_seconds(void) {
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-int64_t hone_resident_bytes(void) {
+int64_t hone_resident_parts(int64_t *anonymous, int64_t *mapped) {
     char text[256];
-    long long size, resident;
+    long long size, resident, shared;
+    *anonymous = *mapped = 0;
     if (!read_small("/proc/self/statm", text, sizeof text) ||
-        sscanf(text, "%lld %lld", &size, &resident) != 2)
+        sscanf(text, "%lld %lld %lld", &size, &resident, &shared) != 3)
         return 0;
-    return resident * sysconf(_SC_PAGESIZE);
+    const int64_t page = sysconf(_SC_PAGESIZE);
+    *mapped = shared * page;
+    *anonymous = (resident - shared) * page;
+    return resident * page;
+}
+
+int64_t hone_resident_bytes(void) {
+    int64_t anonymous, mapped;
+    return hone_resident_parts(&anonymous, &mapped);
 }
 
 int64_t hone_resident_peak(void) {

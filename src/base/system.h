@@ -20,8 +20,10 @@ void hone_unpoison(void *memory, size_t bytes);
 // Physical cores inside this process's affinity mask and cgroup quota; at least 1.
 int hone_physical_cores(void);
 
-double hone_seconds(void);           // monotonic clock
-int64_t hone_resident_bytes(void);   // resident set now: anonymous + mapped; 0 if unknown
+double hone_seconds(void);         // monotonic clock
+int64_t hone_resident_bytes(void); // resident set now: anonymous + mapped; 0 if unknown
+// The same, and its parts: private memory, and pages of files.
+int64_t hone_resident_parts(int64_t *anonymous, int64_t *mapped);
 int64_t hone_resident_peak(void);    // its highest value so far
 int64_t hone_memory_available(void); // what the machine and the cgroup can still give; 0 if unknown
 

@@ -11,7 +11,7 @@ typedef struct FinetuneOptions {
     Common common;
     HoneFinetuneOptions run;
     TextList data;
-    const char *method, *schedule, *loss_on, *on_bad, *config;
+    const char *method, *schedule, *loss_on, *on_bad, *config, *checkpoint_layers;
     int64_t rank, layers;
 } FinetuneOptions;
 
@@ -41,6 +41,10 @@ static int fill_table(FinetuneOptions *given, Option *options) {
          "tokens a step, but 4 examples at least (4096, less for little data)"},
         {"accumulate", OPTION_COUNT, &run->accumulate, "K",
          "cut each step into K micro-batches: less memory, same result"},
+        {"checkpoint-layers", OPTION_TEXT, &given->checkpoint_layers, "N|all",
+         "make the activations of N layers again in backward: less memory, same bits (0)"},
+        {"memory", OPTION_SIZE, &run->memory, "SIZE",
+         "stay within SIZE (900M, 4G): chooses the two above, or says what would do"},
         {"max-length", OPTION_SIZE, &run->examples.max_length, "N",
          "cut longer examples (the model's context, at most 2048)"},
         {"loss-on", OPTION_TEXT, &given->loss_on, "WHAT", "auto, assistant, completion, all"},
@@ -72,6 +76,17 @@ static int fill_table(FinetuneOptions *given, Option *options) {
     return count + common_options(&given->common, options + count);
 }
 
+// "all" or a number of layers.
+static bool parse_layers(const char *text, int *layers) {
+    char *end;
+    const long count = strtol(text, &end, 10);
+    const bool all = strcmp(text, "all") == 0;
+    *layers = all ? -1 : (int)count;
+    if (all || (end != text && !*end && count >= 0 && count <= 65536)) return true;
+    fprintf(stderr, "hone finetune: --checkpoint-layers is \"%s\", want a number or all\n", text);
+    return false;
+}
+
 // What the table cannot say by itself.
 static bool resolve(FinetuneOptions *given, HoneDataSource *sources) {
     static const char *const methods[] = {"lora", "full"};
@@ -80,7 +95,8 @@ static bool resolve(FinetuneOptions *given, HoneDataSource *sources) {
     int method = choose("finetune", "method", given->method, methods, 2);
     int schedule = method < 0 ? -1 : choose("finetune", "schedule", given->schedule, schedules, 3);
     if (schedule < 0 || !parse_loss_on("finetune", given->loss_on, &run->examples.loss_on) ||
-        !parse_on_bad("finetune", given->on_bad, &run->examples.skip_bad))
+        !parse_on_bad("finetune", given->on_bad, &run->examples.skip_bad) ||
+        !parse_layers(given->checkpoint_layers, &run->checkpoint_layers))
         return false;
     run->method = (HoneMethod)method;
     run->schedule = (HoneSchedule)schedule;
@@ -126,8 +142,11 @@ static const char *missing(const HoneFinetuneOptions *run) {
 }
 
 int command_finetune(int argc, char **argv) {
-    FinetuneOptions given = {
-        .method = "lora", .schedule = "cosine", .loss_on = "auto", .on_bad = "stop"};
+    FinetuneOptions given = {.method = "lora",
+                             .schedule = "cosine",
+                             .loss_on = "auto",
+                             .on_bad = "stop",
+                             .checkpoint_layers = "0"};
     hone_finetune_defaults(&given.run);
     given.rank = given.run.rank;
     Option options[64];

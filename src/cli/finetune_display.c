@@ -84,6 +84,10 @@ static void show_plan(const Display *display, const HonePlan *plan) {
     fprintf(stderr, "memory    about %s: weights %s, training state %s, activations %s\n",
             size_text(plan->memory_bytes, a), size_text(plan->model_bytes, b),
             size_text(plan->state_bytes, c), size_text(plan->activation_bytes, d));
+    if (plan->checkpoint_layers || plan->memory_limit)
+        fprintf(stderr,
+                "          layers made again in backward: %d of %d; micro-batches a step: %lld\n",
+                plan->checkpoint_layers, plan->layers, (long long)plan->accumulate);
     fprintf(stderr, "time      about %s on %d threads (%s)\n", time_text(plan->minutes * 60, a),
             plan->threads, plan->isa);
     show_example(plan);
@@ -97,14 +101,16 @@ static void json_plan(const HonePlan *plan) {
         "\"skipped\":%lld,\"cut\":%lld,\"unended\":%lld,\"tokens\":%lld,\"tokens_computed\":%lld,"
         "\"targets\":%lld,\"steps\":%lld,\"epochs\":%.9g,\"batch\":%lld,\"batch_tokens\":%lld,"
         "\"lr\":%.9g,\"memory_bytes\":%lld,\"model_bytes\":%lld,\"state_bytes\":%lld,"
-        "\"activation_bytes\":%lld,\"minutes\":%.3f,\"threads\":%d,\"isa\":\"%s\"",
+        "\"activation_bytes\":%lld,\"accumulate\":%lld,\"checkpoint_layers\":%d,\"minutes\":%.3f,"
+        "\"threads\":%d,\"isa\":\"%s\"",
         plan->method, (long long)plan->trainable, (long long)plan->train_examples,
         (long long)plan->eval_examples, (long long)plan->skipped, (long long)plan->cut,
         (long long)plan->unended, (long long)plan->tokens, (long long)plan->tokens_computed,
         (long long)plan->targets, (long long)plan->steps, plan->epochs, (long long)plan->batch,
         (long long)plan->batch_tokens, plan->lr, (long long)plan->memory_bytes,
         (long long)plan->model_bytes, (long long)plan->state_bytes,
-        (long long)plan->activation_bytes, plan->minutes, plan->threads, plan->isa);
+        (long long)plan->activation_bytes, (long long)plan->accumulate, plan->checkpoint_layers,
+        plan->minutes, plan->threads, plan->isa);
     const HoneExample *example = plan->example;
     printf(",\"first_example\":{\"line\":%d,\"text\":", example->line);
     json_text(stdout, example->text);
@@ -139,10 +145,11 @@ static void show_step(Display *display, const HoneStep *step) {
 static void json_step(const HoneStep *step) {
     printf("{\"event\":\"step\",\"step\":%lld,\"loss\":%.9g,\"lr\":%.9g,\"grad_norm\":%.9g,"
            "\"tokens\":%lld,\"tokens_computed\":%lld,\"tokens_per_s\":%.1f,\"seconds\":%.4f,"
-           "\"rss_bytes\":%lld}\n",
+           "\"rss_bytes\":%lld,\"rss_anon_bytes\":%lld,\"rss_mapped_bytes\":%lld}\n",
            (long long)step->step, step->loss, step->lr, step->grad_norm, (long long)step->tokens,
            (long long)step->tokens_computed, step->tokens_per_s, step->seconds,
-           (long long)step->rss_bytes);
+           (long long)step->rss_bytes, (long long)step->rss_anon_bytes,
+           (long long)step->rss_mapped_bytes);
 }
 
 static void show_held_out(Display *display, const HoneHeldOut *eval) {

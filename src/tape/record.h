@@ -67,6 +67,11 @@ void hone_tape_pass_gradient(Tape *tape, Tensor *from, Tensor *to);
 HeapBlock *hone_tape_take(Tape *tape, size_t bytes);
 HeapBlock *hone_tape_take_floats(Tape *tape, int64_t rows, int64_t columns);
 void hone_tape_give(Tape *tape, HeapBlock *block);
+// A stored weight was read: its pages may go, if the tape releases them.
+void hone_tape_release_pages(Tape *tape, const Tensor *weight);
+// Before a large block: move what was made last into holes further down, which the block would not
+// fit into. Addresses of tensors from before are not valid any more.
+void hone_tape_close_holes(Tape *tape);
 // block's address, NULL for NULL.
 void *hone_block_address(const HeapBlock *block);
 

@@ -41,6 +41,8 @@ struct Tape {
 void *hone_tape_arena(Tape *tape, size_t count, size_t size);
 // Give the data's memory back; nothing where the tape does not own it.
 void hone_tape_give_data(Tape *tape, Tensor *tensor);
+// Move the data to the lowest place that is free; false where it lies lower.
+bool hone_tape_move_down(Tape *tape, Tensor *tensor);
 // Run and drop the records from the newest on.
 void hone_tape_walk(Tape *tape);
 

@@ -27,6 +27,10 @@ void hone_tape_free(Tape *tape) {
     hone_free(tape);
 }
 
+void hone_tape_reserve(Tape *tape, size_t bytes) {
+    hone_heap_reserve(tape->heap, bytes);
+}
+
 void hone_tape_reset(Tape *tape, bool gradients) {
     hone_heap_reset(tape->heap);
     hone_arena_reset(&tape->arena);
@@ -237,6 +241,36 @@ Tensor *hone_tape_renew(Tape *tape, Tensor *result) {
     return result;
 }
 
+// ---- moving -------------------------------------------------------------------------------------
+
+bool hone_tape_move_down(Tape *tape, Tensor *tensor) {
+    const char *before = tensor->data;
+    tensor->block = hone_heap_move_down(tape->heap, tensor->block);
+    tensor->data = hone_block_address(tensor->block);
+    if (!tensor->block) hone_fail_memory(&tape->error, hone_tensor_bytes(tensor), "activations");
+    return tensor->data != before;
+}
+
+static bool move_record_down(Tape *tape, Record *record) {
+    bool moved = record->output->block && hone_tape_move_down(tape, record->output);
+    for (SavedTensor *saved = record->saved; saved; saved = saved->next)
+        if (saved->tensor->block && hone_tape_move_down(tape, saved->tensor)) moved = true;
+    return moved;
+}
+
+// The newest lie highest, and a layer's holes are no more than it saved, so a few records suffice.
+// What moves leaves room for others: again until nothing moves.
+void hone_tape_close_holes(Tape *tape) {
+    enum { RECORDS = 48, PASSES = 8 };
+    bool moved = true;
+    for (int pass = 0; pass < PASSES && moved; pass++) {
+        Record *record = tape->last;
+        moved = false;
+        for (int i = 0; i < RECORDS && record; i++, record = record->previous)
+            if (move_record_down(tape, record)) moved = true;
+    }
+}
+
 // ---- what operators ask for --------------------------------------------------------------------
 
 // An activation is read: the segments that it was made before will read it again.
@@ -339,6 +373,11 @@ void hone_tape_matmul(Tape *tape, const MatmulArgs *args) {
     HeapBlock *scratch = hone_tape_take(tape, hone_matmul_scratch(&tape->kc, args));
     if (hone_tape_runs(tape)) hone_matmul(&tape->kc, args, hone_block_address(scratch));
     hone_tape_give(tape, scratch);
+}
+
+void hone_tape_release_pages(Tape *tape, const Tensor *weight) {
+    const FileMap *map = tape->options.release;
+    if (map && hone_tape_runs(tape)) hone_file_drop(map, weight->data, hone_tensor_bytes(weight));
 }
 
 void hone_tape_read(Tape *tape, Tensor *tensor, float *values) {

@@ -15,6 +15,7 @@
 #ifndef HONE_TAPE_TAPE_H
 #define HONE_TAPE_TAPE_H
 
+#include "base/file.h"
 #include "kernels/kernels.h"
 #include "tensor/tensor.h"
 
@@ -24,11 +25,15 @@ typedef struct TapeOptions {
     bool gradients; // false: nothing is recorded, scopes free everything but their result
     bool dry;       // count memory only: no kernel runs, no data is touched
     bool keep;      // for tests: scopes give nothing back, so nothing is made again in backward
+    const FileMap *release; // the pages of weights in it are given back once read; NULL: they stay
 } TapeOptions;
 
 // kc is copied; its table and pool are borrowed. NULL: out of memory.
 Tape *hone_tape_create(const KernelContext *kc, TapeOptions options);
 void hone_tape_free(Tape *tape);
+// Before its first use: room for `bytes` in one piece, so that the blocks lie closer. No more than
+// advice: where there is no such room memory is taken in smaller pieces.
+void hone_tape_reserve(Tape *tape, size_t bytes);
 // Forget all records, activations and the error, keep the pages. `gradients` may change between
 // runs.
 void hone_tape_reset(Tape *tape, bool gradients);

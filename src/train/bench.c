@@ -122,6 +122,7 @@ static hone_status prepare(Run *run, const HoneTrainingOptions *options, Arena *
     run->step_count = MOST_STEPS + 1;
     for (int64_t i = 0; i < run->parameters.item_count; i++)
         run->parameters.items[i].tensor->requires_grad = true;
+    RETURN_IF_ERROR(hone_run_choose_memory(run));
     HonePlan plan;
     RETURN_IF_ERROR(hone_run_plan(run, &plan));
     double state = (double)(plan.state_bytes - run->parameters.count * (int64_t)sizeof(float));
@@ -129,6 +130,7 @@ static hone_status prepare(Run *run, const HoneTrainingOptions *options, Arena *
                                state + (double)plan.activation_bytes));
     run->tape = hone_tape_create(&run->context->kernels, (TapeOptions){.gradients = true});
     if (!run->tape) return hone_fail_memory(run->err, sizeof(void *), "the tape");
+    hone_tape_reserve(run->tape, (size_t)run->memory.activations);
     return hone_parameters_allocate_state(run);
 }
 

@@ -47,6 +47,8 @@ static hone_status check_numbers(const HoneFinetuneOptions *options, HoneError *
     RETURN_IF_ERROR(in_range(err, "--batch", (double)options->batch, 0, 1e6));
     RETURN_IF_ERROR(in_range(err, "--batch-tokens", (double)options->batch_tokens, 0, 1e8));
     RETURN_IF_ERROR(in_range(err, "--accumulate", (double)options->accumulate, 1, 1e6));
+    RETURN_IF_ERROR(in_range(err, "--checkpoint-layers", options->checkpoint_layers, -1, 65536));
+    RETURN_IF_ERROR(in_range(err, "--memory", (double)options->memory, 0, 1e18));
     RETURN_IF_ERROR(in_range(err, "--lr", options->lr, 0, 100));
     RETURN_IF_ERROR(in_range(err, "--warmup", options->warmup, 0, 1e9));
     RETURN_IF_ERROR(in_range(err, "--weight-decay", options->weight_decay, 0, 100));
@@ -167,10 +169,11 @@ static hone_status log_step(Run *run, const HoneStep *step) {
     snprintf(line, sizeof line,
              "{\"event\":\"step\",\"step\":%lld,\"loss\":%.9g,\"lr\":%.9g,\"grad_norm\":%.9g,"
              "\"tokens\":%lld,\"tokens_computed\":%lld,\"tokens_per_s\":%.1f,\"seconds\":%.4f,"
-             "\"rss_bytes\":%lld}",
+             "\"rss_bytes\":%lld,\"rss_anon_bytes\":%lld,\"rss_mapped_bytes\":%lld}",
              (long long)step->step, step->loss, step->lr, step->grad_norm, (long long)step->tokens,
              (long long)step->tokens_computed, step->tokens_per_s, step->seconds,
-             (long long)step->rss_bytes);
+             (long long)step->rss_bytes, (long long)step->rss_anon_bytes,
+             (long long)step->rss_mapped_bytes);
     return hone_log_line(&run->metrics, line, run->err);
 }
 
@@ -219,11 +222,15 @@ static hone_status prepare(Run *run) {
                                                         : hone_parameters_lora(run));
     if (run->parameters.count == 0)
         return hone_fail(run->err, HONE_ERROR_ARGUMENT, "the targets select nothing to train");
-    fingerprint(run);
-    run->tape = hone_tape_create(&run->context->kernels, (TapeOptions){.gradients = true});
-    if (!run->tape) return hone_fail_memory(run->err, sizeof(void *), "the tape");
     for (int64_t i = 0; i < run->parameters.item_count; i++)
         run->parameters.items[i].tensor->requires_grad = true;
+    RETURN_IF_ERROR(hone_run_choose_memory(run));
+    fingerprint(run);
+    const FileMap *map = run->memory.releases ? &run->model->file.map : NULL;
+    run->tape =
+        hone_tape_create(&run->context->kernels, (TapeOptions){.gradients = true, .release = map});
+    if (!run->tape) return hone_fail_memory(run->err, sizeof(void *), "the tape");
+    hone_tape_reserve(run->tape, (size_t)run->memory.activations);
     return HONE_OK;
 }
 
@@ -233,9 +240,10 @@ static hone_status check_memory(Run *run, const HonePlan *plan) {
     int64_t growth = plan->memory_bytes - hone_resident_bytes();
     if (available <= 0 || growth <= available) return HONE_OK;
     return hone_fail(run->err, HONE_ERROR_MEMORY,
-                     "the run needs about %lld MiB more, the machine has %lld MiB free; a smaller "
-                     "--batch or --batch-tokens, --accumulate or --max-length needs less",
-                     (long long)growth >> 20, (long long)available >> 20);
+                     "the run needs about %lld MiB more, the machine has %lld MiB free; --memory "
+                     "%lldM makes it fit if anything does, a smaller --batch or --max-length helps",
+                     (long long)growth >> 20, (long long)available >> 20,
+                     (long long)(hone_resident_bytes() + available) >> 20);
 }
 
 static hone_status open_outputs(Run *run, int64_t done) {
@@ -286,8 +294,8 @@ static hone_status one_step(Run *run, int64_t index, double *seconds_total, int6
                      .tokens_per_s = (double)range->tokens / seconds,
                      .seconds = seconds,
                      .seconds_left = mean * (double)(run->step_count - index - 1),
-                     .rss_bytes = hone_resident_bytes(),
                      .epoch = (double)(index + 1) / (double)run->epoch_steps};
+    step.rss_bytes = hone_resident_parts(&step.rss_anon_bytes, &step.rss_mapped_bytes);
     RETURN_IF_ERROR(log_step(run, &step));
     send(run, (HoneEvent){.kind = HONE_EVENT_STEP, .as.step = &step});
     return HONE_OK;
@@ -319,6 +327,8 @@ static hone_status finish(Run *run, int64_t done) {
         RETURN_IF_ERROR(held_out(run, done, &run->loss_last));
         RETURN_IF_ERROR(hone_checkpoint_write(run, done));
     }
+    hone_tape_free(run->tape); // the outputs take its place
+    run->tape = NULL;
     RETURN_IF_ERROR(hone_outputs_write(run));
     HoneDone result = {.steps = done,
                        .loss_first = run->loss_first,

@@ -229,6 +229,10 @@ const Example *const *hone_micro_batch(const Run *run, const StepRange *step, in
 
 // What is left to compute where examples of a micro-batch begin alike.
 hone_status hone_step_count(Run *run, StepRange *step) {
+    *step = (StepRange){.first = step->first,
+                        .count = step->count,
+                        .tokens = step->tokens,
+                        .targets = step->targets};
     for (int64_t part = 0; part < hone_micro_batches(run, step); part++) {
         int64_t count;
         const Example *const *examples = hone_micro_batch(run, step, part, &count);
@@ -237,6 +241,14 @@ hone_status hone_step_count(Run *run, StepRange *step) {
         RETURN_IF_ERROR(hone_batch_pack(examples, count, &run->batch_memory, &batch, run->err));
         step->computed += batch.tokens;
         step->rows += batch.rows;
+        if (batch.tokens > step->most_tokens) {
+            step->most_tokens = batch.tokens;
+            step->tokens_part = part;
+        }
+        if (batch.rows > step->most_rows) {
+            step->most_rows = batch.rows;
+            step->rows_part = part;
+        }
         for (int64_t t = 0; t < batch.tokens; t++) step->pairs += batch.end[t] - batch.begin[t];
     }
     return HONE_OK;

@@ -175,6 +175,8 @@ static void put_schedule(TextBuffer *text, const HoneFinetuneOptions *options) {
     else
         put_integer(text, "batch-tokens", options->batch_tokens);
     put_integer(text, "accumulate", options->accumulate);
+    put_integer(text, "checkpoint-layers", options->checkpoint_layers);
+    if (options->memory) put_integer(text, "memory", options->memory);
     put_real(text, "lr", options->lr);
     put_text(text, "schedule", schedules[options->schedule]);
     put_real(text, "warmup", options->warmup);

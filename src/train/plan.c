@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a run will take, known before its first step: tokens, memory (by a dry tape), minutes (by a
+// What a run will take, known before its first step: tokens, memory (memory.c), minutes (by a
 // measured product), and the first example with its mask.
 #include "train/run.h"
 
@@ -7,44 +7,6 @@
 #include <string.h>
 
 #include "base/system.h"
-
-// Peak of the activations of one step, by the same code over a tape that touches nothing.
-static hone_status dry_peak(Run *run, Tape *dry, const StepRange *step, int64_t *peak) {
-    const LossCall call = hone_run_loss_call(run, dry);
-    for (int64_t part = 0; part < hone_micro_batches(run, step); part++) {
-        int64_t count;
-        const Example *const *examples = hone_micro_batch(run, step, part, &count);
-        hone_tape_reset(dry, true);
-        hone_arena_reset(&run->batch_memory);
-        BatchLoss unused;
-        RETURN_IF_ERROR(hone_batch_loss(&call, examples, count, 1.0, &unused));
-        hone_tape_backward(dry);
-        RETURN_IF_ERROR(hone_tape_status(dry, run->err));
-    }
-    int64_t bytes = (int64_t)hone_tape_peak(dry);
-    if (bytes > *peak) *peak = bytes;
-    return HONE_OK;
-}
-
-// The heap only grows, so its peak is near that of the step that computes the most tokens; the
-// first step and the one with the most rows of logits are tried too, since fragments depend on the
-// order.
-static hone_status activation_bytes(Run *run, int64_t *bytes) {
-    const StepRange *longest = &run->steps[0], *richest = &run->steps[0];
-    for (int64_t s = 1; s < run->step_count; s++) {
-        if (run->steps[s].computed > longest->computed) longest = &run->steps[s];
-        if (run->steps[s].rows > richest->rows) richest = &run->steps[s];
-    }
-    Tape *dry =
-        hone_tape_create(&run->context->kernels, (TapeOptions){.gradients = true, .dry = true});
-    if (!dry) return hone_fail_memory(run->err, sizeof(void *), "the plan");
-    *bytes = 0;
-    hone_status status = dry_peak(run, dry, &run->steps[0], bytes);
-    if (status == HONE_OK) status = dry_peak(run, dry, richest, bytes);
-    if (status == HONE_OK) status = dry_peak(run, dry, longest, bytes);
-    hone_tape_free(dry);
-    return status;
-}
 
 // GF/s of a forward product with one of the model's own matrices, the best of three.
 static double measured_speed(Run *run) {
@@ -182,6 +144,8 @@ hone_status hone_run_plan(Run *run, HonePlan *plan) {
                        .batch = options->batch,
                        .batch_tokens = options->batch_tokens,
                        .accumulate = options->accumulate,
+                       .layers = run->model->config.layers,
+                       .checkpoint_layers = options->checkpoint_layers,
                        .epochs = options->epochs,
                        .lr = options->lr,
                        .warmup_steps = run->warmup_steps,
@@ -191,17 +155,11 @@ hone_status hone_run_plan(Run *run, HonePlan *plan) {
     count_data(run, plan);
     for (int64_t s = 0; s < run->step_count; s++)
         plan->step_tokens += (double)run->steps[s].tokens / (double)run->step_count;
-    RETURN_IF_ERROR(activation_bytes(run, &plan->activation_bytes));
-    int64_t weights = 0;
-    for (int64_t i = 0; i < run->model->slot_count; i++)
-        weights += (int64_t)hone_tensor_bytes(run->model->slots[i].tensor);
-    int64_t blocks = 4; // values, gradient, two moments
-    for (int64_t k = 1; options->accumulate > 1 && k <= options->accumulate; k *= 2) blocks++;
-    plan->model_bytes = full ? 0 : weights;
-    plan->state_bytes = blocks * run->parameters.count * 4;
-    // The values block is already resident, and part of what was measured.
-    plan->memory_bytes = hone_resident_bytes() + plan->model_bytes + plan->activation_bytes +
-                         plan->state_bytes - run->parameters.count * 4;
+    plan->memory_limit = options->memory;
+    plan->model_bytes = run->memory.model;
+    plan->state_bytes = run->memory.values + run->memory.state;
+    plan->activation_bytes = run->memory.activations;
+    plan->memory_bytes = run->memory.total;
     double speed = measured_speed(run) * share_of_product;
     double operations = 0;
     for (int64_t s = 0; s < run->step_count; s++)

@@ -36,12 +36,25 @@ typedef struct StepRange {
     // Over its micro-batches' tries: tokens computed, rows of logits, pairs of tokens that see each
     // other.
     int64_t computed, rows, pairs;
+    int64_t most_tokens, most_rows; // computed in one micro-batch
+    int64_t tokens_part, rows_part; // which one that is
 } StepRange;
 
 // Seconds in the parts of all steps so far. The head's include the gradient of what it reads.
 typedef struct PhaseSeconds {
     double forward, head, backward;
 } PhaseSeconds;
+
+// Bytes resident at the peak, and their parts.
+typedef struct MemoryUse {
+    int64_t program; // before: code, tokeniser, data
+    int64_t model;   // mapped weights
+    bool releases;   // of those one at a time is resident
+    int64_t values, state, activations;
+    int64_t total;
+} MemoryUse;
+
+enum { HONE_HELD_OUT_TOKENS = 2048 };
 
 typedef struct Run {
     HoneContext *context;
@@ -60,6 +73,8 @@ typedef struct Run {
     int64_t step_count, warmup_steps, epoch_steps; // epoch_steps: of the first epoch
     Parameters parameters;
     AdapterSettings adapter;
+    MemoryUse memory;
+    int64_t held_out_tokens; // at most in a held-out batch of several examples
     Tape *tape;
     Arena batch_memory;
     LogFile metrics;
@@ -89,7 +104,7 @@ const char *hone_parameters_not_finite(const Parameters *parameters); // NULL: a
 // order.c
 hone_status hone_run_read_data(Run *run);
 hone_status hone_run_order(Run *run);
-hone_status hone_step_count(Run *run, StepRange *step); // what is computed of it
+hone_status hone_step_count(Run *run, StepRange *step); // from computed on
 // A step is cut into --accumulate micro-batches, or fewer when it has fewer examples.
 int64_t hone_micro_batches(const Run *run, const StepRange *step);
 const Example *const *hone_micro_batch(const Run *run, const StepRange *step, int64_t part,
@@ -102,6 +117,11 @@ const Example *const *hone_micro_batch(const Run *run, const StepRange *step, in
 // a channel of the queries (Σ over heads of 4 forward, 10 backward).
 double hone_step_operations(const Run *run, const StepRange *step);
 
+// memory.c
+// Resolve accumulate and checkpoint_layers so that the run stays within options.memory, set the
+// model's checkpoints and fill run->memory. HONE_ERROR_MEMORY with the smallest size that would do.
+hone_status hone_run_choose_memory(Run *run);
+
 // plan.c
 hone_status hone_run_plan(Run *run, HonePlan *plan);
 // The first example, token by token; *shown must live as long as plan.
@@ -113,6 +133,8 @@ typedef struct StepResult {
 } StepResult;
 hone_status hone_run_step(Run *run, int64_t step, StepResult *result); // step from 0
 double hone_run_learning_rate(const Run *run, int64_t step);
+// How many held-out examples from `first` on go into one batch.
+int64_t hone_held_out_batch(const Run *run, int64_t first);
 // Mean loss of examples on a gradient-free tape. HONE_INTERRUPTED, without a message, when the sink
 // stopped it.
 hone_status hone_run_held_out(Run *run, int64_t step, HoneHeldOut *result);

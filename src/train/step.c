@@ -117,20 +117,22 @@ hone_status hone_run_step(Run *run, int64_t step, StepResult *result) {
     return HONE_OK;
 }
 
+int64_t hone_held_out_batch(const Run *run, int64_t first) {
+    int64_t count = 0, tokens = 0;
+    for (; first + count < run->held_out_count; count++) {
+        tokens += run->held_out[first + count]->count;
+        if (count > 0 && tokens > run->held_out_tokens) break;
+    }
+    return count;
+}
+
 hone_status hone_run_held_out(Run *run, int64_t step, HoneHeldOut *result) {
-    enum { BATCH_TOKENS = 2048 };
     const LossCall call = hone_run_loss_call(run, run->tape);
     double start = hone_seconds(), total = 0;
     int64_t targets = 0;
     for (int64_t first = 0; first < run->held_out_count;) {
-        int64_t count = 0, tokens = 0;
-        while (first + count < run->held_out_count) {
-            int64_t length = run->held_out[first + count]->count;
-            if (count > 0 && tokens + length > BATCH_TOKENS) break;
-            tokens += length;
-            targets += run->held_out[first + count]->targets;
-            count++;
-        }
+        const int64_t count = hone_held_out_batch(run, first);
+        for (int64_t i = 0; i < count; i++) targets += run->held_out[first + i]->targets;
         hone_tape_reset(run->tape, false);
         hone_arena_reset(&run->batch_memory);
         BatchLoss batch;

@@ -67,6 +67,30 @@ static void strings_are_copied(void) {
 
 // ---- arena -------------------------------------------------------------------------------------
 
+static void heap_blocks_move_down(void) {
+    enum { BYTES = 640, HALF = 320 };
+    for (int dry = 0; dry < 2; dry++) {
+        Heap *heap = hone_heap_create(dry != 0);
+        hone_heap_reserve(heap, (size_t)1 << 20);
+        HeapBlock *low = hone_heap_take(heap, HALF), *wall = hone_heap_take(heap, HALF);
+        HeapBlock *block = hone_heap_take(heap, BYTES);
+        for (int i = 0; i < BYTES && !dry; i++) block->address[i] = (char)(i % 101);
+        const size_t used = hone_heap_used(heap);
+        char *const first = low->address, *const second = wall->address;
+        block = hone_heap_move_down(heap, block); // nothing is free below
+        CHECK(block->address == second + HALF);
+        hone_heap_give(heap, low); // too small a hole
+        block = hone_heap_move_down(heap, block);
+        CHECK(block->address == second + HALF);
+        hone_heap_give(heap, wall); // with the wall it is large enough, one half over itself
+        block = hone_heap_move_down(heap, block);
+        CHECK(block->address == first);
+        CHECK_INT(hone_heap_used(heap), used - 2 * HALF);
+        for (int i = 0; i < BYTES && !dry; i++) CHECK(block->address[i] == (char)(i % 101));
+        hone_heap_free(heap);
+    }
+}
+
 static void an_arena_is_released_to_its_mark(void) {
     Arena arena = {0};
     hone_arena_release(&arena, hone_arena_mark(&arena));
@@ -267,6 +291,7 @@ int main(void) {
     RUN(strings_are_copied);
     RUN(arena_blocks_do_not_overlap);
     RUN(an_arena_is_released_to_its_mark);
+    RUN(heap_blocks_move_down);
     RUN(heap_follows_its_model);
     RUN(heap_joins_free_blocks);
     RUN(heap_reset_gives_all_back);

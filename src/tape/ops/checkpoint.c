@@ -85,6 +85,7 @@ Tensor *hone_checkpoint(Tape *tape, TapeSegment *run, const void *arguments, siz
     y->saved = 0;
     y->producer = NULL;
     hone_tape_leave(tape, y);
+    hone_tape_move_down(tape, y); // what stays lies lowest, the room above is in one piece
     CheckpointRecord *record = hone_tape_record(tape, sizeof *record, y, backward);
     if (!record) return NULL;
     record->run = run;

@@ -40,6 +40,7 @@ Tensor *hone_embedding(Tape *tape, Weight *table, const int32_t *tokens, int64_t
     if (hone_tape_runs(tape))
         hone_gather_rows(hone_tape_kernels(tape), count, C, (int)table->base.dtype,
                          hone_tape_data(tape, &table->base), tokens, y->data);
+    hone_tape_release_pages(tape, &table->base);
     y->requires_grad = hone_tape_gradients(tape) && table->base.requires_grad;
     if (!y->requires_grad) return y;
     EmbeddingRecord *record = hone_tape_record(tape, sizeof *record, y, backward);

@@ -11,7 +11,7 @@
 #include "base/system.h"
 #include "tape/ops/weight.h"
 
-enum { LEAST_ROWS = 128, LOGITS_BYTES = 64 << 20 };
+enum { LEAST_ROWS = 128, LOGITS_BYTES = 52 << 20 };
 
 // Rows a chunk: 128 or as many as LOGITS_BYTES hold, with the chunks about equally large.
 static int64_t chunk_rows(int64_t rows, int64_t V) {
@@ -128,6 +128,7 @@ void hone_head_cross_entropy(Tape *tape, Weight *head, Tensor *x, HeadLoss *io) 
     const EntryRows entries = distinct_rows(tape, io);
     if (entries.count < 1) return; // out of memory: the tape says so
     int64_t rows = chunk_rows(entries.count, V);
+    hone_tape_close_holes(tape);
     Chunk chunk =
         take_chunk(tape, rows, io->entries, head, hone_tape_gradients(tape) && x->requires_grad);
     for (int64_t begin = 0; begin < entries.count; begin += rows) {

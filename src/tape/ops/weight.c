@@ -130,6 +130,7 @@ void hone_weight_forward(Tape *tape, Weight *weight, const WeightRows *rows) {
         u += rows->T * adapter->A.shape[0];
     }
     hone_tape_matmul(tape, &args);
+    hone_tape_release_pages(tape, &weight->base);
 }
 
 void hone_weight_backward(Tape *tape, Weight *weight, const WeightRows *rows) {
@@ -160,4 +161,5 @@ void hone_weight_backward(Tape *tape, Weight *weight, const WeightRows *rows) {
         hone_tape_give(tape, block);
     }
     if (rows->wants_dx && weight->adapter_count == 0) hone_tape_matmul(tape, &args);
+    if (rows->wants_dx) hone_tape_release_pages(tape, &weight->base);
 }
