@@ -204,7 +204,8 @@ static void check_between_capped(const KernelTable *table, const char *name, flo
         p.begin[j] = j >= 150 ? 50 : j % 2 ? 100 : 0;
         p.end[j] = p.begin[j] + 1;
     }
-    p.args.softcap = p.reference.softcap = softcap;
+    p.args.softcap = softcap;
+    p.reference.softcap = (double)softcap;
     p.args.begin = p.reference.begin = p.begin;
     p.args.end = p.reference.end = p.end;
     put(&p.q, 50, (double)NAN);
