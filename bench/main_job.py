@@ -5,13 +5,17 @@ bench/torch_train.py by turns (A B A B), the same model, tokens, order, rank, op
 
     HONE_BINARY=build/release/hone HONE_MODEL=SmolLM2.gguf bench/run main_job \\
         [--steps 8] [--rounds 2] [--batch 4] [--length 256] [--rank 16] [--method lora|full]
-        [--alone]
+        [--data EXAMPLES.jsonl] [--alone]
 
---method full trains every weight, beside transformers with torch.optim.AdamW. --alone leaves the
-peer out, where it would not fit or takes too long.
+The text is this project's own sources, all of it learnt; or --data's first examples, whatever they
+teach, of at most --length tokens: then PyTorch pads every batch to its longest, as trainers do, and
+examples/s are what counts. --method full trains every weight, beside transformers with
+torch.optim.AdamW. --alone leaves the peer out, where it would not fit or takes too long.
 
-The text is this project's own sources. Tokens/s is the median over all steps but each run's first;
-memory is the highest resident set of the process as the kernel counted it, mapped pages included.
+Tokens/s, of tokens read, are of all steps but the first, each at its median over the runs. The share
+of the peak is useful work beside multiply-adds on registers, the most of these that was measured
+before and after Hone's runs: a neighbour can only take from it. Memory is the highest resident set
+of the process as the kernel counted it, mapped pages included.
 Prints a table, then one line of JSON.
 """
 import argparse
@@ -34,6 +38,7 @@ def arguments():
     for name, value in (("steps", 8), ("rounds", 2), ("batch", 4), ("length", 256), ("rank", 16)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--method", choices=("lora", "full"), default="lora")
+    parser.add_argument("--data", help="examples of any kind that hone finetune reads")
     parser.add_argument("--alone", action="store_true", help="Hone without its peer")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
@@ -67,17 +72,33 @@ def write_examples(options, folder):
     wanted, size = options.steps * options.batch, 8 * options.length
     if len(text) < wanted * size:
         raise SystemExit(f"the sources give {len(text) // size} examples, {wanted} are wanted")
-    data, tokens = folder / "data.jsonl", folder / "tokens.json"
+    data = folder / "data.jsonl"
     with open(data, "w") as file:
         for i in range(wanted):
             file.write(json.dumps({"text": text[i * size:(i + 1) * size]}) + "\n")
-    command = [os.environ["HONE_BINARY"], "template", "--model", os.environ["HONE_MODEL"], "--data",
-               data, "--max-length", options.length, "--no-eos", "--json"]
-    lines, _, _ = measured(command)
-    examples = [json.loads(line)["tokens"] for line in lines.splitlines()]
-    assert [len(example) for example in examples] == [options.length] * wanted
-    tokens.write_text(json.dumps(examples))
-    return data, tokens
+    examples = tokenised(options, data, ["--no-eos", "--loss-on", "all"])
+    assert [len(example["tokens"]) for example in examples] == [options.length] * wanted
+    return data, examples
+
+
+def tokenised(options, data, more=()):
+    lines, _, _ = measured([os.environ["HONE_BINARY"], "template", "--model",
+                            os.environ["HONE_MODEL"], "--data", data, "--max-length",
+                            options.length, *more, "--json"])
+    examples = [json.loads(line) for line in lines.splitlines()]
+    return [{"tokens": example["tokens"], "mask": example["mask"]} for example in examples]
+
+
+def first_examples(options, folder):
+    """The first examples of --data, as many as the steps take."""
+    wanted = options.steps * options.batch
+    with open(options.data) as file:
+        lines = [line for line in file if line.strip()][:wanted]
+    if len(lines) < wanted:
+        raise SystemExit(f"{options.data}: {len(lines)} examples, {wanted} are wanted")
+    data = folder / "data.jsonl"
+    data.write_text("".join(lines))
+    return data, tokenised(options, data)
 
 
 def method(options):
@@ -91,12 +112,13 @@ def run_hone(options, folder, data):
     out, wall, memory = measured([
         os.environ["HONE_BINARY"], "finetune", "--model", os.environ["HONE_MODEL"], "--data", data,
         "--out", folder / "run", "--batch", options.batch, *method(options), "--max-length",
-        options.length, "--no-eos", "--loss-on", "all", "--eval-split", 0, "--shuffle", "off",
+        options.length, *([] if options.data else ["--no-eos", "--loss-on", "all"]), "--eval-split", 0, "--shuffle", "off",
         "--schedule", "constant", "--warmup", 0, "--threads", options.threads, "--json"])
     events = [json.loads(line) for line in out.splitlines()]
     steps = [event for event in events if event["event"] == "step"]
     return {"loss": [step["loss"] for step in steps], "wall": wall, "memory": memory,
-            "seconds": [step["seconds"] for step in steps]}
+            "seconds": [step["seconds"] for step in steps],
+            "operations": events[0]["operations"]}
 
 
 def run_torch(options, hf, tokens):
@@ -106,12 +128,29 @@ def run_torch(options, hf, tokens):
     return {**json.loads(out.splitlines()[-1]), "wall": wall, "memory": memory}
 
 
-def summary(runs, tokens):
-    seconds = statistics.median(step for run in runs for step in run["seconds"][1:])
-    return {"tokens_per_s": round(tokens / seconds, 1), "step_seconds": round(seconds, 4),
-            "peak_rss_mib": round(statistics.median(run["memory"] for run in runs), 1),
-            "wall_seconds": round(statistics.median(run["wall"] for run in runs), 2),
-            "loss_first": round(runs[0]["loss"][0], 5), "loss_last": round(runs[0]["loss"][-1], 5)}
+def peak(options):
+    """GF/s of multiply-adds on registers, on as many threads."""
+    out, _, _ = measured([os.environ["HONE_BINARY"], "bench", "matmul", "--threads",
+                          options.threads, "--seconds", 0.3, "--json"])
+    return json.loads(out.splitlines()[0])["peak_gflops"]
+
+
+def summary(runs, batch, tokens):
+    """Every step but the first, at its median over the runs; `tokens` read in each of them."""
+    steps = [statistics.median(run["seconds"][i] for run in runs) for i in range(1, len(tokens))]
+    result = {"tokens_per_s": round(sum(tokens[1:]) / sum(steps), 1),
+              "examples_per_s": round(batch * len(steps) / sum(steps), 3),
+              "step_seconds": round(sum(steps) / len(steps), 4),
+              "peak_rss_mib": round(statistics.median(run["memory"] for run in runs), 1),
+              "wall_seconds": round(statistics.median(run["wall"] for run in runs), 2),
+              "loss_first": round(runs[0]["loss"][0], 5),
+              "loss_last": round(runs[0]["loss"][-1], 5)}
+    if "operations" in runs[0]:
+        work = runs[0]["operations"] / len(tokens) * len(steps)
+        result["useful_gflops"] = round(work / sum(steps) / 1e9, 1)
+        result["peak_gflops"] = round(max(run["peak"] for run in runs), 1)
+        result["peak_share"] = round(result["useful_gflops"] / result["peak_gflops"], 3)
+    return result
 
 
 def processor():
@@ -122,36 +161,52 @@ def processor():
     return "unknown processor"
 
 
-def main():
-    options = arguments()
-    peer = "peft" if options.method == "lora" else "transformers"
+def compare(options, peer):
+    """Runs by turns; (the runs of each, tokens that each step reads)."""
     runs = {"hone": []} if options.alone else {"hone": [], peer: []}
     hf = None if options.alone else gguf_to_hf.converted(os.environ["HONE_MODEL"])
     with tempfile.TemporaryDirectory(prefix="hone-bench-") as name:
         folder = pathlib.Path(name)
-        data, tokens = write_examples(options, folder)
+        data, examples = (first_examples if options.data else write_examples)(options, folder)
+        tokens = folder / "tokens.json"
+        tokens.write_text(json.dumps(examples))
         for turn in range(options.rounds):
             print(f"round {turn + 1} of {options.rounds}", file=sys.stderr, flush=True)
-            runs["hone"].append(run_hone(options, folder, data))
+            before = peak(options)
+            run = run_hone(options, folder, data)
+            runs["hone"].append({**run, "peak": max(before, peak(options))})
             if not options.alone:
                 runs[peer].append(run_torch(options, hf, tokens))
-    results = {name: summary(of, options.batch * options.length) for name, of in runs.items()}
+    return runs, [sum(len(example["tokens"]) for example in examples[i:i + options.batch])
+                  for i in range(0, len(examples), options.batch)]
+
+
+def main():
+    options = arguments()
+    peer = "peft" if options.method == "lora" else "transformers"
+    runs, tokens = compare(options, peer)
+    results = {name: summary(of, options.batch, tokens) for name, of in runs.items()}
     # Both start as the model is (B = 0): unless the first losses agree, the work was not the same.
     first = [result["loss_first"] for result in results.values()]
     if max(first) - min(first) > 2e-3:
         raise SystemExit(f"the first losses differ: {first}")
     work = f"LoRA rank {options.rank}" if options.method == "lora" else "every weight"
-    print(f"{work}, {options.batch} x {options.length} tokens a step, {options.threads} threads, "
-          f"{processor()}")
-    print(f"{'':12}{'tokens/s':>10}{'s a step':>10}{'peak MiB':>10}{'whole run s':>13}")
+    size = "ragged examples" if options.data else f"x {options.length} tokens"
+    print(f"{work}, {options.batch} {size} a step, {options.threads} threads, {processor()}")
+    print(f"{'':12}{'tokens/s':>10}{'examples/s':>12}{'s a step':>10}{'peak MiB':>10}"
+          f"{'whole run s':>13}")
     for name, result in results.items():
-        print(f"{name:12}{result['tokens_per_s']:10.1f}{result['step_seconds']:10.3f}"
-              f"{result['peak_rss_mib']:10.0f}{result['wall_seconds']:13.1f}")
+        print(f"{name:12}{result['tokens_per_s']:10.1f}{result['examples_per_s']:12.2f}"
+              f"{result['step_seconds']:10.3f}{result['peak_rss_mib']:10.0f}"
+              f"{result['wall_seconds']:13.1f}")
+    hone = results["hone"]
+    print(f"Hone: {hone['useful_gflops']} GF/s of useful work, {hone['peak_share']:.2f} of "
+          f"{hone['peak_gflops']} on registers")
     summed = {**results, "steps": options.steps, "rounds": options.rounds,
               "threads": options.threads}
     if not options.alone:
-        summed["ratio"] = round(results["hone"]["tokens_per_s"] / results[peer]["tokens_per_s"], 3)
-        print(f"Hone has {summed['ratio']:.2f} times the tokens/s of {peer}")
+        summed["ratio"] = round(hone["examples_per_s"] / results[peer]["examples_per_s"], 3)
+        print(f"Hone has {summed['ratio']:.2f} times the speed of {peer}")
     print(json.dumps(summed))
 
 

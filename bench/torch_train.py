@@ -2,7 +2,8 @@
 """The main job on PyTorch, f32, AdamW, clipping at 1: LoRA on all linear layers with PEFT, or every
 weight of the model as transformers has it.
 
-Trains on a file of token lists in its order, every token learnt, and prints one JSON object.
+Trains on examples in their order, each with its tokens and a mask of those that are learnt; a batch
+is padded to its longest. Prints one JSON object.
 
     $(scripts/interop-env) bench/torch_train.py --hf FOLDER --examples TOKENS.json --batch 4
 """
@@ -18,7 +19,7 @@ from transformers import AutoModelForCausalLM
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--hf", required=True, help="folder of the model")
-    parser.add_argument("--examples", required=True, help="JSON: a list of lists of tokens")
+    parser.add_argument("--examples", required=True, help="JSON: [{tokens, mask}, …]")
     parser.add_argument("--method", choices=("lora", "full"), default="lora")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--rank", type=int, default=16)
@@ -39,20 +40,33 @@ def trained_model(options):
             "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"])).train()
 
 
+def padded(batch):
+    """What the model is called with: labels and attention are off where there is nothing."""
+    length = max(len(example["tokens"]) for example in batch)
+    rows = {"input_ids": 0, "labels": -100, "attention_mask": 0}
+    columns = {name: [] for name in rows}
+    for example in batch:
+        tokens = example["tokens"]
+        labels = [token if learnt else -100 for token, learnt in zip(tokens, example["mask"])]
+        for name, values in zip(rows, (tokens, labels, [1] * len(tokens))):
+            columns[name].append(values + [rows[name]] * (length - len(values)))
+    return {name: torch.tensor(values) for name, values in columns.items()}
+
+
 def main():
     options = arguments()
     if options.threads:
         torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     with open(options.examples) as file:
-        examples = torch.tensor(json.load(file))
+        examples = json.load(file)
     model = trained_model(options)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=options.lr, weight_decay=0.0)
     losses, seconds = [], []
-    for batch in examples.split(options.batch):
+    for first in range(0, len(examples), options.batch):
         start = time.perf_counter()
-        loss = model(input_ids=batch, labels=batch).loss
+        loss = model(**padded(examples[first:first + options.batch])).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()

@@ -94,6 +94,7 @@ typedef struct HonePlan { // strings and example are valid during the call only
     int layers, checkpoint_layers; // of the model; those whose activations are made again
     double step_tokens;            // a step reads on average
     double epochs, lr, minutes;    // minutes: estimated from a measured matrix product
+    double operations;             // useful ones of all steps, two a multiply-add; see hone/bench.h
     int64_t warmup_steps;
     int64_t memory_bytes; // resident peak expected, anonymous and mapped; the parts:
     int64_t model_bytes, state_bytes, activation_bytes;

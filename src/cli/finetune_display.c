@@ -101,8 +101,8 @@ static void json_plan(const HonePlan *plan) {
         "\"skipped\":%lld,\"cut\":%lld,\"unended\":%lld,\"tokens\":%lld,\"tokens_computed\":%lld,"
         "\"targets\":%lld,\"steps\":%lld,\"epochs\":%.9g,\"batch\":%lld,\"batch_tokens\":%lld,"
         "\"lr\":%.9g,\"memory_bytes\":%lld,\"model_bytes\":%lld,\"state_bytes\":%lld,"
-        "\"activation_bytes\":%lld,\"accumulate\":%lld,\"checkpoint_layers\":%d,\"minutes\":%.3f,"
-        "\"threads\":%d,\"isa\":\"%s\"",
+        "\"activation_bytes\":%lld,\"accumulate\":%lld,\"checkpoint_layers\":%d,"
+        "\"operations\":%.9g,\"minutes\":%.3f,\"threads\":%d,\"isa\":\"%s\"",
         plan->method, (long long)plan->trainable, (long long)plan->train_examples,
         (long long)plan->eval_examples, (long long)plan->skipped, (long long)plan->cut,
         (long long)plan->unended, (long long)plan->tokens, (long long)plan->tokens_computed,
@@ -110,7 +110,7 @@ static void json_plan(const HonePlan *plan) {
         (long long)plan->batch_tokens, plan->lr, (long long)plan->memory_bytes,
         (long long)plan->model_bytes, (long long)plan->state_bytes,
         (long long)plan->activation_bytes, (long long)plan->accumulate, plan->checkpoint_layers,
-        plan->minutes, plan->threads, plan->isa);
+        plan->operations, plan->minutes, plan->threads, plan->isa);
     const HoneExample *example = plan->example;
     printf(",\"first_example\":{\"line\":%d,\"text\":", example->line);
     json_text(stdout, example->text);

@@ -161,9 +161,8 @@ hone_status hone_run_plan(Run *run, HonePlan *plan) {
     plan->activation_bytes = run->memory.activations;
     plan->memory_bytes = run->memory.total;
     double speed = measured_speed(run) * share_of_product;
-    double operations = 0;
     for (int64_t s = 0; s < run->step_count; s++)
-        operations += hone_step_operations(run, &run->steps[s]);
-    plan->minutes = speed > 0 ? operations / speed / 60 : 0;
+        plan->operations += hone_step_operations(run, &run->steps[s]);
+    plan->minutes = speed > 0 ? plan->operations / speed / 60 : 0;
     return HONE_OK;
 }
