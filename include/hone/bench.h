@@ -48,6 +48,7 @@ typedef struct HoneTrainingOptions {
     HoneLlamaShape shape; // … of this shape,
     const char *type;     // the matrices stored as this type ("Q4_1")
     HoneMethod method;
+    HoneOptimizer optimizer;
     int64_t rank;          // of the adapters on all linear layers (LoRA)
     int64_t batch, length; // examples a step, tokens each: random ones; all but the first, which
                            // nothing predicts, count in the loss; the last is not computed

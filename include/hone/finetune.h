@@ -18,6 +18,11 @@ extern "C" {
 #endif
 
 typedef enum HoneMethod { HONE_METHOD_LORA, HONE_METHOD_FULL } HoneMethod;
+// AdamW (Loshchilov, Hutter 2019); the same with moments of 8 bits (Dettmers et al. 2022), tensors
+// below 4096 values in f32; Adafactor (Shazeer, Stern 2018) at the given rate, without a first
+// moment; SGD with momentum beta1.
+typedef enum HoneOptimizer { HONE_ADAMW, HONE_ADAMW8BIT, HONE_ADAFACTOR, HONE_SGD } HoneOptimizer;
+
 typedef enum HoneSchedule {
     HONE_SCHEDULE_COSINE,
     HONE_SCHEDULE_LINEAR,
@@ -58,7 +63,8 @@ typedef struct HoneFinetuneOptions {
     // are raised as far as it needs, HONE_ERROR_MEMORY names the smallest size that would do.
     int64_t memory;
     HoneDataOptions examples;
-    double lr; // (auto 0: 2e-4 for adapters, 2e-5 for full)
+    double lr;               // (auto 0: 2e-4 for adapters, 2e-5 for full)
+    HoneOptimizer optimizer; // HONE_ADAMW
     HoneSchedule schedule;
     double warmup;                                // < 1: share of the steps, ≥ 1: steps; 0.03
     double weight_decay, clip, beta1, beta2, eps; // 0, 1.0, 0.9, 0.999, 1e-8; clip 0: off

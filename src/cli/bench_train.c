@@ -42,11 +42,13 @@ static void print_json(const HoneContext *context, const BenchOptions *given, co
     json_text(stdout, model);
     printf(",\"type\":");
     json_text(stdout, given->model ? NULL : given->type);
-    printf(",\"method\":\"%s\",\"rank\":%lld,\"batch\":%lld,\"length\":%lld,\"accumulate\":%lld,"
+    printf(",\"method\":\"%s\",\"optimizer\":\"%s\",\"rank\":%lld,\"batch\":%lld,\"length\":%lld,"
+           "\"accumulate\":%lld,"
            "\"parameters\":%lld,\"trainable\":%lld,\"tokens\":%lld,\"targets\":%lld,",
-           given->method, lora ? (long long)given->rank : 0, (long long)given->batch,
-           (long long)given->length, (long long)given->accumulate, (long long)speed->parameters,
-           (long long)speed->trainable, (long long)speed->tokens, (long long)speed->targets);
+           given->method, given->optimizer, lora ? (long long)given->rank : 0,
+           (long long)given->batch, (long long)given->length, (long long)given->accumulate,
+           (long long)speed->parameters, (long long)speed->trainable, (long long)speed->tokens,
+           (long long)speed->targets);
     printf("\"tokens_per_s\":%.8g,\"gflop_per_token\":%.9g,\"gflops\":%.6g,\"peak_gflops\":%.6g,"
            "\"share\":%.6g,\"step_seconds\":%.9f,\"step_seconds_p10\":%.9f,",
            (double)speed->tokens / speed->step_seconds,
@@ -92,7 +94,8 @@ int bench_train(HoneContext *context, const BenchOptions *given) {
                                    .accumulate = given->accumulate,
                                    .seed = (uint64_t)given->common.seed};
     int method = choose("bench", "method", given->method, methods, 2);
-    if (method < 0) return EXIT_USAGE;
+    if (method < 0 || !parse_optimizer("bench", given->optimizer, &options.optimizer))
+        return EXIT_USAGE;
     options.method = method ? HONE_METHOD_FULL : HONE_METHOD_LORA;
     if (given->model && given->shape) {
         fprintf(stderr, "hone bench: give --model or --shape, not both\n");

@@ -123,7 +123,8 @@ static bool known_words(const BenchOptions *given) {
 // Options of one benchmark do nothing for another, and some nothing beside others.
 static void note_unused(const Command *command, const BenchOptions *given, int argc, char **argv) {
     if (strcmp(given->what, "train") != 0)
-        note_without_effect(command, argc, argv, "model type method rank batch length accumulate",
+        note_without_effect(command, argc, argv,
+                            "model type method optimizer rank batch length accumulate",
                             "but for train");
     if (strcmp(given->what, "layer") == 0)
         note_without_effect(command, argc, argv, "causal window mask dropout dtype", "for layer");
@@ -167,6 +168,7 @@ int command_bench(int argc, char **argv) {
                           .seconds = 2,
                           .type = "q4_1",
                           .method = "lora",
+                          .optimizer = "adamw",
                           .batch = 4,
                           .length = 256,
                           .rank = 16,
@@ -186,19 +188,23 @@ int command_bench(int argc, char **argv) {
         {"model", OPTION_TEXT, &given.model, "FILE", "train: a GGUF file in place of a shape"},
         {"type", OPTION_TEXT, &given.type, "T", "train: of random weights, as stored (q4_1)"},
         {"method", OPTION_TEXT, &given.method, "M", "train: lora, full (lora)"},
+        {"optimizer", OPTION_TEXT, &given.optimizer, "O",
+         "train: adamw, adamw8bit, adafactor, sgd"},
         {"rank", OPTION_COUNT, &given.rank, "R", "train: of adapters on all linear layers (16)"},
         {"batch", OPTION_COUNT, &given.batch, "N", "train: examples a step (4)"},
         {"length", OPTION_COUNT, &given.length, "N", "train: random tokens an example (256)"},
         {"accumulate", OPTION_COUNT, &given.accumulate, "K",
          "train: micro-batches that a step is cut into (1)"},
     };
+    int own = 0;
+    while (options[own].name) own++;
     Command command = {
         .name = "bench",
         .summary = "Speeds beside the processor's own peak, measured in turns.",
         .usage = "hone bench attention|layer|matmul|train [--shape N,…] [--json], or all of the "
                  "first three",
         .options = options,
-        .option_count = 14 + common_options(&given.common, options + 14),
+        .option_count = own + common_options(&given.common, options + own),
         .positional = "what",
         .position = &given.what};
     int status = parse_options(&command, argc, argv);

@@ -11,7 +11,7 @@ typedef struct FinetuneOptions {
     Common common;
     HoneFinetuneOptions run;
     TextList data;
-    const char *method, *schedule, *loss_on, *on_bad, *config, *checkpoint_layers;
+    const char *method, *schedule, *optimizer, *loss_on, *on_bad, *config, *checkpoint_layers;
     int64_t rank, layers;
 } FinetuneOptions;
 
@@ -57,7 +57,9 @@ static int fill_table(FinetuneOptions *given, Option *options) {
         {"warmup", OPTION_REAL, &run->warmup, "X", "share of the steps, from 1 on steps (0.03)"},
         {"weight-decay", OPTION_REAL, &run->weight_decay, "X", "of matrices (0)"},
         {"clip", OPTION_REAL, &run->clip, "X", "largest gradient norm (1; 0: off)"},
-        {"beta1", OPTION_REAL, &run->beta1, "X", "of AdamW (0.9)"},
+        {"optimizer", OPTION_TEXT, &given->optimizer, "O",
+         "adamw (default), adamw8bit, adafactor, sgd"},
+        {"beta1", OPTION_REAL, &run->beta1, "X", "of AdamW; sgd: its momentum (0.9)"},
         {"beta2", OPTION_REAL, &run->beta2, "X", "of AdamW (0.999)"},
         {"eps", OPTION_RATE, &run->eps, "X", "of AdamW (1e-8)"},
         {"shuffle", OPTION_SWITCH, &run->shuffle, "on|off", "the order depends on --seed (on)"},
@@ -94,7 +96,8 @@ static bool resolve(FinetuneOptions *given, HoneDataSource *sources) {
     HoneFinetuneOptions *run = &given->run;
     int method = choose("finetune", "method", given->method, methods, 2);
     int schedule = method < 0 ? -1 : choose("finetune", "schedule", given->schedule, schedules, 3);
-    if (schedule < 0 || !parse_loss_on("finetune", given->loss_on, &run->examples.loss_on) ||
+    if (schedule < 0 || !parse_optimizer("finetune", given->optimizer, &run->optimizer) ||
+        !parse_loss_on("finetune", given->loss_on, &run->examples.loss_on) ||
         !parse_on_bad("finetune", given->on_bad, &run->examples.skip_bad) ||
         !parse_layers(given->checkpoint_layers, &run->checkpoint_layers))
         return false;
@@ -132,6 +135,10 @@ static void note_what_is_ignored(const Command *command, int argc, char **argv,
         note_without_effect(command, argc, argv, "targets layers", "beside --adapter");
     if (run->eval_data)
         note_without_effect(command, argc, argv, "eval-split", "beside --eval-data");
+    if (run->optimizer == HONE_ADAFACTOR)
+        note_without_effect(command, argc, argv, "beta1 beta2 eps", "with --optimizer adafactor");
+    if (run->optimizer == HONE_SGD)
+        note_without_effect(command, argc, argv, "beta2 eps", "with --optimizer sgd");
     if (run->steps > 0) note_without_effect(command, argc, argv, "epochs", "beside --steps");
 }
 
@@ -144,6 +151,7 @@ static const char *missing(const HoneFinetuneOptions *run) {
 int command_finetune(int argc, char **argv) {
     FinetuneOptions given = {.method = "lora",
                              .schedule = "cosine",
+                             .optimizer = "adamw",
                              .loss_on = "auto",
                              .on_bad = "stop",
                              .checkpoint_layers = "0"};

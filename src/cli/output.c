@@ -202,6 +202,13 @@ int choose(const char *command, const char *option, const char *word, const char
     return -1;
 }
 
+bool parse_optimizer(const char *command, const char *word, HoneOptimizer *optimizer) {
+    static const char *const known[] = {"adamw", "adamw8bit", "adafactor", "sgd"};
+    int index = choose(command, "optimizer", word, known, 4);
+    if (index >= 0) *optimizer = (HoneOptimizer)index;
+    return index >= 0;
+}
+
 bool parse_loss_on(const char *command, const char *word, HoneLossOn *loss_on) {
     static const char *const known[] = {"auto", "assistant", "completion", "all"};
     int index = choose(command, "loss-on", word, known, 4);

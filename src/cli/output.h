@@ -43,6 +43,7 @@ const char *split_weight(const char *text, double *weight);
 int choose(const char *command, const char *option, const char *word, const char *const *known,
            int count);
 // --loss-on; prints the error and returns false for another word.
+bool parse_optimizer(const char *command, const char *word, HoneOptimizer *optimizer);
 bool parse_loss_on(const char *command, const char *word, HoneLossOn *loss_on);
 // --on-bad-example.
 bool parse_on_bad(const char *command, const char *word, bool *skip);

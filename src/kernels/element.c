@@ -124,19 +124,23 @@ static void adamw_task(void *argument, int64_t task, int worker) {
                        work->v + i);
 }
 
-void hone_adamw(const KernelContext *kc, const AdamWArgs *args) {
+AdamWStep hone_adamw_step(const AdamWArgs *args) {
     double beta1 = (double)args->beta1, beta2 = (double)args->beta2;
     double correction1 = 1 - pow(beta1, (double)args->step);
     double correction2 = 1 - pow(beta2, (double)args->step);
-    AdamWStep step = {.scale = args->scale,
-                      .keep = (float)(1 - (double)args->lr * (double)args->decay),
-                      .beta1 = args->beta1,
-                      .new_mean = (float)(1 - beta1),
-                      .beta2 = args->beta2,
-                      .new_square = (float)(1 - beta2),
-                      .rate = (float)((double)args->lr / correction1),
-                      .root = (float)sqrt(correction2),
-                      .eps = args->eps};
+    return (AdamWStep){.scale = args->scale,
+                       .keep = (float)(1 - (double)args->lr * (double)args->decay),
+                       .beta1 = args->beta1,
+                       .new_mean = (float)(1 - beta1),
+                       .beta2 = args->beta2,
+                       .new_square = (float)(1 - beta2),
+                       .rate = (float)((double)args->lr / correction1),
+                       .root = (float)sqrt(correction2),
+                       .eps = args->eps};
+}
+
+void hone_adamw(const KernelContext *kc, const AdamWArgs *args) {
+    const AdamWStep step = hone_adamw_step(args);
     ElementTask work = {.count = args->count,
                         .a = args->g,
                         .y = args->p,

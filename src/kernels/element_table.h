@@ -64,4 +64,8 @@ typedef struct ElementTable {
                   float *v);
 } ElementTable;
 
+// What the kernel needs of a step's numbers (element.c).
+struct AdamWArgs;
+AdamWStep hone_adamw_step(const struct AdamWArgs *args);
+
 #endif

@@ -261,4 +261,51 @@ typedef struct AdamWArgs {
 } AdamWArgs;
 void hone_adamw(const KernelContext *kc, const AdamWArgs *args);
 
+// AdamW whose moments are stored in 8 bits (Dettmers et al. 2022, "8-bit optimizers via block-wise
+// quantization"): blocks of ADAMW8_BLOCK values from the first on, each with its largest magnitude,
+// and codes of the dynamic map: 7 decades below 1, each twice as fine as the one below it. A step
+// computes in f32 and rounds to the nearest code; a second moment above 0 is not stored as 0.
+enum { ADAMW8_BLOCK = 256 };
+typedef struct AdamW8Map {
+    int zero; // the code of 0; above it codes rise with the magnitude, below it are negative values
+    int magnitudes;          // besides 0
+    float value[256];        // of each code
+    float between[256];      // [k]: half way from the k-th magnitude to the next
+    uint8_t below[27 * 128]; // by a magnitude's exponent and 7 bits: how many magnitudes are below
+} AdamW8Map;
+void hone_adamw8_map(bool is_signed, AdamW8Map *map);
+
+typedef struct AdamW8Args {
+    AdamWArgs adamw;                // its m and v are not used
+    uint8_t *m, *v;                 // codes (count)
+    float *m_scale, *v_scale;       // one a block
+    const AdamW8Map *m_map, *v_map; // signed, unsigned
+} AdamW8Args;
+void hone_adamw8(const KernelContext *kc, const AdamW8Args *args);
+
+// Adafactor (Shazeer, Stern 2018) without a first moment and with a given rate, as
+// transformers.optimization.Adafactor(scale_parameter=False, relative_step=False) computes it: with
+// g scaled by `scale` first, β = 1 − step^−0.8, s = g² + 1e-30,
+//   row ← β·row + (1−β)·mean of s over columns; column likewise over rows;
+//   u = g·√(mean(row)/(row·column)); of a vector (R = 1): v ← β·v + (1−β)·s, u = g/√v;
+//   p ← p·(1 − lr·decay) − lr·u / max(1, √mean(u²)).
+typedef struct AdafactorArgs {
+    int64_t R, C, step; // p and g (R,C); step from 1
+    float lr, decay, scale;
+    float *p, *row, *column; // row (R); column (C); R = 1: column is v, row is not used
+    const float *g;
+} AdafactorArgs;
+size_t hone_adafactor_scratch(int64_t R, int64_t C);
+void hone_adafactor(const KernelContext *kc, const AdafactorArgs *args, void *scratch);
+
+// Stochastic gradient descent with momentum, as torch.optim.SGD orders it, g scaled first:
+//   m ← β·m + g + decay·p;  p ← p − lr·m.   m NULL: β is 0 and nothing is kept.
+typedef struct SgdArgs {
+    int64_t count;
+    float lr, beta, decay, scale;
+    float *p, *m;
+    const float *g;
+} SgdArgs;
+void hone_sgd(const KernelContext *kc, const SgdArgs *args);
+
 #endif

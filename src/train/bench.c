@@ -211,6 +211,7 @@ hone_status hone_bench_training(HoneContext *context, const HoneTrainingOptions 
     run->err = err;
     hone_finetune_defaults(&run->options);
     run->options.method = options->method;
+    run->options.optimizer = options->optimizer;
     run->options.rank = (int)options->rank;
     run->options.batch = options->batch;
     run->options.accumulate = options->accumulate;

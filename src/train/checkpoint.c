@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Checkpoints: the trained values, AdamW's moments and the step, in one safetensors file that
+// Checkpoints: the trained values, the optimiser's state and the step, in one safetensors file that
 // appears whole or not at all. The order of the data and the schedule follow from the options, so
 // nothing else is needed to go on.
 #include "train/run.h"
@@ -80,20 +80,22 @@ hone_status hone_checkpoint_write(Run *run, int64_t steps_done) {
     double losses[1] = {run->loss_first};
     int64_t loss_bits;
     memcpy(&loss_bits, &losses[0], sizeof loss_bits);
-    SafeTensorEntry entries[] = {
+    SafeTensorEntry entries[3 + MOST_STATE_BLOCKS] = {
         {"progress", HONE_I64, 1, {3}, progress},
         {"held_out_before", HONE_I64, 1, {1}, &loss_bits},
-        {"moment1", HONE_F32, 1, {parameters->count}, parameters->moment1},
-        {"moment2", HONE_F32, 1, {parameters->count}, parameters->moment2},
         {"values", HONE_F32, 1, {parameters->count}, parameters->values},
     };
+    int64_t entry_count = 3;
+    for (int i = 0; i < parameters->state.count; i++) {
+        const StateBlock *block = &parameters->state.block[i];
+        entries[entry_count++] =
+            (SafeTensorEntry){block->name, block->dtype, 1, {block->count}, block->data};
+    }
     char *folder = folder_of(run);
     char *path = folder ? file_of(folder, steps_done) : NULL;
     hone_status status =
         path ? hone_directory_make(folder, run->err) : hone_fail_memory(run->err, 0, "a path");
-    if (status == HONE_OK)
-        status = hone_safetensors_write(path, entries, (int64_t)(sizeof entries / sizeof *entries),
-                                        run->err);
+    if (status == HONE_OK) status = hone_safetensors_write(path, entries, entry_count, run->err);
     if (status == HONE_OK) {
         remove_older(folder);
         HoneEvent event = {.kind = HONE_EVENT_CHECKPOINT, .as.text = path};
@@ -105,14 +107,14 @@ hone_status hone_checkpoint_write(Run *run, int64_t steps_done) {
 }
 
 static hone_status copy_block(Run *run, const SafeTensorsFile *file, const char *path,
-                              const char *name, float *to) {
-    const SafeTensor *tensor = hone_safetensors_find(file, name);
-    int64_t count = run->parameters.count;
-    if (!tensor || tensor->dtype != HONE_F32 || tensor->rank != 1 || tensor->shape[0] != count)
+                              const StateBlock *block) {
+    const SafeTensor *tensor = hone_safetensors_find(file, block->name);
+    if (!tensor || tensor->dtype != block->dtype || tensor->rank != 1 ||
+        tensor->shape[0] != block->count)
         return hone_fail(run->err, HONE_ERROR_INPUT,
-                         "%s: %s is not %lld F32 values: it belongs to another run", path, name,
-                         (long long)count);
-    memcpy(to, tensor->data, (size_t)count * sizeof *to);
+                         "%s: %s is not %lld %s values: it belongs to another run", path,
+                         block->name, (long long)block->count, hone_dtype_name(block->dtype));
+    memcpy(block->data, tensor->data, tensor->bytes);
     return HONE_OK;
 }
 
@@ -134,9 +136,11 @@ static hone_status restore(Run *run, const SafeTensorsFile *file, const char *pa
     if (progress[0] < 0 || progress[0] > run->step_count)
         return hone_fail(run->err, HONE_ERROR_INPUT, "%s: step %lld of a run of %lld", path,
                          (long long)progress[0], (long long)run->step_count);
-    RETURN_IF_ERROR(copy_block(run, file, path, "values", run->parameters.values));
-    RETURN_IF_ERROR(copy_block(run, file, path, "moment1", run->parameters.moment1));
-    RETURN_IF_ERROR(copy_block(run, file, path, "moment2", run->parameters.moment2));
+    const Parameters *parameters = &run->parameters;
+    const StateBlock values = {"values", HONE_F32, parameters->count, parameters->values};
+    RETURN_IF_ERROR(copy_block(run, file, path, &values));
+    for (int i = 0; i < parameters->state.count; i++)
+        RETURN_IF_ERROR(copy_block(run, file, path, &parameters->state.block[i]));
     *steps_done = progress[0];
     return HONE_OK;
 }

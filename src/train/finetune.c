@@ -118,6 +118,7 @@ static void fingerprint(Run *run) {
                         options->beta2,
                         options->eps,
                         (double)options->schedule,
+                        (double)options->optimizer,
                         (double)options->seed,
                         (double)run->step_count,
                         (double)options->accumulate,

@@ -109,10 +109,13 @@ static hone_status activation_bytes(Run *run, int64_t *bytes) {
 
 // What hone_parameters_allocate_state will take.
 static int64_t state_bytes(const Run *run) {
-    int64_t blocks = 3; // gradient, two moments
+    int64_t blocks = 1, bytes = (int64_t)hone_optimizer_scratch_bytes(run); // the gradient, sums
     for (int64_t k = 1; run->options.accumulate > 1 && k <= run->options.accumulate; k *= 2)
         blocks++;
-    return blocks * resident(run->parameters.count * (int64_t)sizeof(float));
+    const OptimizerState *state = &run->parameters.state;
+    for (int i = 0; i < state->count; i++)
+        bytes += resident((int64_t)hone_dtype_bytes(state->block[i].dtype, state->block[i].count));
+    return bytes + blocks * resident(run->parameters.count * (int64_t)sizeof(float));
 }
 
 static hone_status use_of(Run *run, int64_t accumulate, int layers, MemoryUse *use) {
@@ -197,13 +200,14 @@ static hone_status fewest_layers(Run *run, int64_t accumulate, int least, Memory
     return HONE_OK;
 }
 
+// What the program holds differs a little from run to run: what would do has room for that.
 static hone_status refuse(Run *run, int64_t least, int64_t accumulate) {
-    const int64_t unit = 1 << 20;
+    const int64_t unit = 1 << 20, room = 2 * unit + least / 100;
     return hone_fail(run->err, HONE_ERROR_MEMORY,
                      "--memory %lldM is too small: with --checkpoint-layers all and --accumulate "
                      "%lld the run takes %lldM; --memory %lldM would do",
                      (long long)(run->options.memory / unit), (long long)accumulate,
-                     (long long)(least / unit), (long long)(least / unit + 1));
+                     (long long)(least / unit), (long long)((least + room) / unit + 1));
 }
 
 // Released pages first, which cost least; then checkpoints, which change no bit either; then
@@ -211,6 +215,7 @@ static hone_status refuse(Run *run, int64_t least, int64_t accumulate) {
 hone_status hone_run_choose_memory(Run *run) {
     HoneFinetuneOptions *options = &run->options;
     measure_program(run);
+    hone_optimizer_describe(run);
     const int64_t given = options->accumulate;
     const int all = kept_layers(run);
     int layers = options->checkpoint_layers;

@@ -169,6 +169,7 @@ static void put_data(TextBuffer *text, const HoneFinetuneOptions *options) {
 
 static void put_schedule(TextBuffer *text, const HoneFinetuneOptions *options) {
     static const char *const schedules[] = {"cosine", "linear", "constant"};
+    static const char *const optimizers[] = {"adamw", "adamw8bit", "adafactor", "sgd"};
     put_integer(text, "steps", options->steps);
     if (options->batch > 0)
         put_integer(text, "batch", options->batch);
@@ -178,6 +179,7 @@ static void put_schedule(TextBuffer *text, const HoneFinetuneOptions *options) {
     put_integer(text, "checkpoint-layers", options->checkpoint_layers);
     if (options->memory) put_integer(text, "memory", options->memory);
     put_real(text, "lr", options->lr);
+    put_text(text, "optimizer", optimizers[options->optimizer]);
     put_text(text, "schedule", schedules[options->schedule]);
     put_real(text, "warmup", options->warmup);
     put_real(text, "weight-decay", options->weight_decay);

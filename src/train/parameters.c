@@ -243,8 +243,7 @@ hone_status hone_parameters_allocate_state(Run *run) {
     Parameters *parameters = &run->parameters;
     int64_t count = parameters->count;
     RETURN_IF_ERROR(allocate_floats(run, &parameters->gradient, count, "the gradients"));
-    RETURN_IF_ERROR(allocate_floats(run, &parameters->moment1, count, "AdamW's first moment"));
-    RETURN_IF_ERROR(allocate_floats(run, &parameters->moment2, count, "AdamW's second moment"));
+    RETURN_IF_ERROR(hone_optimizer_allocate(run));
     int64_t leaves = run->options.accumulate;
     for (int level = 0; leaves > 1 && level < 32 && ((int64_t)1 << level) <= leaves; level++)
         RETURN_IF_ERROR(
@@ -260,8 +259,7 @@ void hone_parameters_free(Parameters *parameters) {
     hone_free(parameters->items);
     hone_free(parameters->values);
     hone_free(parameters->gradient);
-    hone_free(parameters->moment1);
-    hone_free(parameters->moment2);
+    hone_optimizer_free(&parameters->state);
     for (int level = 0; level < 32; level++) hone_free(parameters->partial[level]);
     *parameters = (Parameters){0};
 }

@@ -5,6 +5,7 @@
 
 #include "base/random.h"
 #include "train/loss.h"
+#include "train/optimizer.h"
 #include "train/session.h"
 
 // A trained tensor: a range of the contiguous blocks below.
@@ -16,13 +17,14 @@ typedef struct Trainable {
     bool decays; // weight decay applies: matrices, not norms
 } Trainable;
 
-// All trained values in one block each, so that norms, AdamW, sums and files are loops over one
+// All trained values in one block each, so that norms, sums, updates and files are loops over one
 // array.
 typedef struct Parameters {
     Trainable *items;
     int64_t item_count, item_capacity;
     int64_t count; // floats
-    float *values, *gradient, *moment1, *moment2;
+    float *values, *gradient;
+    OptimizerState state;
     // Micro-batch gradients are added in a fixed binary tree over their numbers: partial sums on a
     // stack, like a binary counter. Level i holds the sum of 2^i leaves.
     float *partial[32];
@@ -56,7 +58,7 @@ typedef struct MemoryUse {
 
 enum { HONE_HELD_OUT_TOKENS = 2048 };
 
-typedef struct Run {
+struct Run {
     HoneContext *context;
     HoneError *err;
     HoneFinetuneOptions options; // as resolved; strings borrowed from the caller
@@ -88,14 +90,14 @@ typedef struct Run {
     PhaseSeconds spent;
     char *files[8];
     int64_t file_count;
-} Run;
+};
 
 void hone_run_free(Run *run); // and what it holds; run is hone_calloc's
 
 // parameters.c
 hone_status hone_parameters_lora(Run *run);           // fresh or from options.adapter
 hone_status hone_parameters_full(Run *run);           // f32 masters of every parameter
-hone_status hone_parameters_allocate_state(Run *run); // gradient, moments
+hone_status hone_parameters_allocate_state(Run *run); // gradient, optimiser
 void hone_parameters_free(Parameters *parameters);
 void hone_gradient_leaf_done(const KernelContext *kc, Parameters *parameters);
 void hone_gradient_sum(const KernelContext *kc, Parameters *parameters);

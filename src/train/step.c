@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One training step: forward, loss, backward, clip, AdamW; and the loss of held-out examples.
+// One training step: forward, loss, backward, clip, update; and the loss of held-out examples.
 #include "train/run.h"
 
 #include <math.h>
@@ -67,31 +67,6 @@ static hone_status gradients(Run *run, const StepRange *step, double *loss) {
     return HONE_OK;
 }
 
-// Weight decay differs between tensors, so AdamW runs over maximal ranges of equal decay.
-static void update(Run *run, int64_t step, float scale) {
-    Parameters *parameters = &run->parameters;
-    const HoneFinetuneOptions *options = &run->options;
-    for (int64_t i = 0; i < parameters->item_count;) {
-        const Trainable *first = &parameters->items[i];
-        int64_t count = 0;
-        for (; i < parameters->item_count && parameters->items[i].decays == first->decays; i++)
-            count += parameters->items[i].count;
-        AdamWArgs args = {.count = count,
-                          .step = step + 1,
-                          .lr = (float)hone_run_learning_rate(run, step),
-                          .beta1 = (float)options->beta1,
-                          .beta2 = (float)options->beta2,
-                          .eps = (float)options->eps,
-                          .decay = first->decays ? (float)options->weight_decay : 0.0f,
-                          .scale = scale,
-                          .p = parameters->values + first->offset,
-                          .m = parameters->moment1 + first->offset,
-                          .v = parameters->moment2 + first->offset,
-                          .g = parameters->gradient + first->offset};
-        hone_adamw(&run->context->kernels, &args);
-    }
-}
-
 hone_status hone_run_step(Run *run, int64_t step, StepResult *result) {
     const StepRange *range = &run->steps[step];
     Parameters *parameters = &run->parameters;
@@ -112,7 +87,7 @@ hone_status hone_run_step(Run *run, int64_t step, StepResult *result) {
     double clip = run->options.clip;
     // As torch.nn.utils.clip_grad_norm_ does, so that runs can be compared.
     double scale = clip > 0 && norm > 0 ? clip / (norm + 1e-6) : 1.0;
-    update(run, step, (float)(scale < 1 ? scale : 1));
+    hone_optimizer_update(run, step, (float)(scale < 1 ? scale : 1));
     *result = (StepResult){.loss = loss, .grad_norm = norm};
     return HONE_OK;
 }

@@ -226,6 +226,42 @@ class Finetune(Case):
             if a["event"] == "step":
                 self.assertAlmostEqual(a["loss"], b["loss"], delta=1e-5 * a["loss"])
 
+    # ---- optimisers ------------------------------------------------------------------------------
+
+    def test_every_optimizer_learns_and_goes_on(self):
+        """From the same start to other weights; stopped and resumed, and on other threads, to the same."""
+        weights = set()
+        for name in ("adamw", "adamw8bit", "adafactor", "sgd"):
+            with self.subTest(optimizer=name):
+                rate = {"sgd": "0.5"}.get(name, "0.01")
+                options = ["--method", "full", "--type", "f32", "--optimizer", name, "--lr", rate,
+                           "--steps", 12, "--eval-split", "0"]
+                whole, _, _ = self.run_to(name, *options, "--checkpoint-every", 4)
+                losses = self.losses(whole)
+                self.assertLess(losses[-1], losses[0])
+                self.assertIn(f'optimizer: "{name}"\n', (whole / "config.yaml").read_text())
+                other, _, _ = self.run_to("threads", *options, "--threads", 3)
+                before = (whole / "model.gguf").read_bytes()
+                self.assertEqual((other / "model.gguf").read_bytes(), before)
+                weights.add(before)
+                # As if it had been killed after step 8.
+                (whole / "checkpoint" / "step-000012.safetensors").unlink()
+                events, _ = self.events("finetune", "--resume", whole)
+                self.assertEqual([event["step"] for event in events if event["event"] == "step"],
+                                 [9, 10, 11, 12])
+                self.assertEqual((whole / "model.gguf").read_bytes(), before)
+        self.assertEqual(len(weights), 4)
+
+    def test_optimizers_are_told_apart(self):
+        self.refused(2, ["--optimizer is \"lion\"", "adamw8bit"], *self.command, "--out",
+                     self.folder / "run", "--optimizer", "lion")
+        out, _, _ = self.run_to("run", "--steps", 8, "--checkpoint-every", 4)
+        self.refused(2, ["started with another model, other data or other options"], *self.command,
+                     "--steps", 8, "--checkpoint-every", 4, "--optimizer", "sgd", "--resume", out)
+        done = self.hone(*self.command, "--out", self.folder / "other", "--steps", 1, "--optimizer",
+                         "adafactor", "--beta1", "0.5")
+        self.assertIn("--beta1 has no effect with --optimizer adafactor", done.stderr)
+
     # ---- interrupted -----------------------------------------------------------------------------
 
     def interrupt(self, out, number, after, *options):

@@ -13,6 +13,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 from transformers.models.llama import modeling_llama
+from transformers.optimization import Adafactor
 
 ALL_LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
@@ -145,12 +146,20 @@ def learning_rate(step, steps, rate, schedule, warmup):
             "cosine": rate * 0.5 * (1 + math.cos(math.pi * done))}[schedule]
 
 
-def train(model, steps, rate, schedule, warmup, weight_decay=0.0):
-    """torch's AdamW with clipping at 1; returns the losses. Norms do not decay."""
+def adafactor(groups, lr):
+    return Adafactor(groups, lr=lr, scale_parameter=False, relative_step=False)
+
+
+def sgd(groups, lr):
+    return torch.optim.SGD(groups, lr=lr, momentum=0.9)
+
+
+def train(model, steps, rate, schedule, warmup, weight_decay=0.0, make=torch.optim.AdamW):
+    """The peer's optimiser with clipping at 1; returns the losses. Norms do not decay."""
     trained = [p for p in model.parameters() if p.requires_grad]
     groups = [{"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
               {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, lr=rate)
+    optimiser = make(groups, lr=rate)
     losses = []
     with exact(model):
         for step, examples in enumerate(steps):

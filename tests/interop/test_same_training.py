@@ -253,6 +253,28 @@ def test_full_losses(hone, tiny, tmp_path, name, schedule, warmup, decay):
     assert np.mean(theirs[-5:]) < 0.85 * np.mean(theirs[:5])
 
 
+@pytest.mark.parametrize("name, method, optimizer, rate, decay", [
+    ("plain", "lora", "adafactor", 1e-2, 0), ("grouped", "full", "adafactor", 2e-3, 0.1),
+    ("odd", "full", "adafactor", 3e-3, 0), ("plain", "lora", "sgd", 0.3, 0.01),
+    ("wide", "full", "sgd", 0.1, 0.001)])
+def test_other_optimizers_losses(hone, tiny, tmp_path, name, method, optimizer, rate, decay):
+    shape, path, data = tiny(name)
+    model = models.transformers_model(shape)
+    begin = ["--method", "full"]
+    if method == "lora":
+        adapter = peers.make_adapter(model, tmp_path / "adapter")
+        begin = ["--adapter", adapter]
+        model = peers.with_adapter(model.double(), adapter, trainable=True)
+    ours = peers.finetune(hone, path, data, tmp_path / "run", *begin, "--batch", 4, "--steps", STEPS,
+                          "--lr", rate, "--schedule", "cosine", "--warmup", 2, "--weight-decay",
+                          decay, "--optimizer", optimizer)
+    steps = peers.steps_of(peers.examples_of(hone, path, data), 4, STEPS)
+    make = {"adafactor": peers.adafactor, "sgd": peers.sgd}[optimizer]
+    theirs = peers.train(model.double(), steps, rate, "cosine", 2, decay, make)
+    compare_losses(ours, theirs)
+    assert np.mean(theirs[-5:]) < 0.9 * np.mean(theirs[:5])
+
+
 def chats(path):
     with open(path, "w", encoding="utf8") as file:
         for question, answer in QUESTIONS:
