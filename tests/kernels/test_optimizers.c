@@ -44,7 +44,7 @@ static void the_map_is_the_published_one(void) {
 
 // How far x is from what the code says, beyond what another code would say.
 static double excess(const AdamW8Map *map, double x, uint8_t code) {
-    double least = INFINITY;
+    double least = (double)INFINITY;
     for (int k = 0; k < 256; k++) least = fmin(least, fabs((double)map->value[k] - x));
     return fabs((double)map->value[code] - x) - least;
 }
@@ -123,7 +123,7 @@ static void check_adamw8(const KernelContext *kc) {
         for (int step = 1; step <= 6; step++) {
             want.step = c.args.adamw.step = step;
             for (int64_t i = 0; i < *n; i++) { // small and large, and rows without a gradient
-                double size = pow(10, -6 * hone_random_uniform(&c.a.random));
+                double size = pow(10, -6 * (double)hone_random_uniform(&c.a.random));
                 bool none = step > 3 && i / 100 % 3 == 0;
                 array_set(c.g, i,
                           none ? 0 : (float)(size * (double)hone_random_normal(&c.a.random)));
