@@ -45,7 +45,10 @@ static void the_map_is_the_published_one(void) {
 // How far x is from what the code says, beyond what another code would say.
 static double excess(const AdamW8Map *map, double x, uint8_t code) {
     double least = (double)INFINITY;
-    for (int k = 0; k < 256; k++) least = fmin(least, fabs((double)map->value[k] - x));
+    for (int k = 0; k < 256; k++) {
+        const double distance = fabs((double)map->value[k] - x);
+        if (distance < least) least = distance;
+    }
     return fabs((double)map->value[code] - x) - least;
 }
 
