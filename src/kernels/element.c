@@ -73,6 +73,32 @@ static void add_task(void *argument, int64_t task, int worker) {
     work->table->add(chunk_length(work, i), work->a + i, work->b + i, work->y + i);
 }
 
+static void gelu_task(void *argument, int64_t task, int worker) {
+    (void)worker;
+    const ElementTask *work = argument;
+    int64_t i = task * work->chunk;
+    work->table->gelu(chunk_length(work, i), work->a + i, work->y + i);
+}
+
+void hone_gelu_forward(const KernelContext *kc, int64_t count, const float *x, float *y) {
+    ElementTask work = {.count = count, .a = x, .y = y};
+    run_chunks(kc, &work, gelu_task);
+}
+
+static void gelu_gradient_task(void *argument, int64_t task, int worker) {
+    (void)worker;
+    const ElementTask *work = argument;
+    int64_t i = task * work->chunk;
+    work->table->gelu_gradient(chunk_length(work, i), work->a + i, work->dy + i, work->add,
+                               work->y + i);
+}
+
+void hone_gelu_backward(const KernelContext *kc, int64_t count, const float *x, const float *dy,
+                        bool accumulate, float *dx) {
+    ElementTask work = {.count = count, .a = x, .dy = dy, .add = accumulate, .y = dx};
+    run_chunks(kc, &work, gelu_gradient_task);
+}
+
 void hone_add_forward(const KernelContext *kc, int64_t count, const float *a, const float *b,
                       float *y) {
     ElementTask work = {.count = count, .a = a, .b = b, .y = y};

@@ -54,6 +54,20 @@ static inline void hone_sigmoid(float g, float *sigma, float *rest) {
     *rest = g < 0 ? large : small;
 }
 
+// gelu(x) = x·σ(2u), u = √(2/π)·(x + 0.044715·x³) (Hendrycks, Gimpel 2016, with tanh).
+// Returns σ(2u); *slope is gelu's derivative σ + x·σ·(1 − σ)·2u'. Beyond ±30 σ is 0 or 1: x taken
+// no further keeps infinity out of the slope.
+#define HONE_GELU_SCALE 1.59576912161f // 2·√(2/π)
+#define HONE_GELU_CUBE 0.044715f
+#define HONE_GELU_FAR 30.0f
+static inline float hone_gelu_sigma(float x, float *slope) {
+    const float v = x < -HONE_GELU_FAR ? -HONE_GELU_FAR : x > HONE_GELU_FAR ? HONE_GELU_FAR : x;
+    float sigma, rest, v2 = v * v;
+    hone_sigmoid(HONE_GELU_SCALE * v * (1 + HONE_GELU_CUBE * v2), &sigma, &rest);
+    *slope = sigma * (1 + v * rest * (HONE_GELU_SCALE * (1 + 3 * HONE_GELU_CUBE * v2)));
+    return sigma;
+}
+
 // tanh x = x + x³·(c0 + c1·x² + …) near 0 (Cephes' tanhf), where 1 − z below would cancel; else
 // ±(1 − z)/(1 + z) with z = e^−2|x|. Within 3 units in the last place; NaN comes through.
 #define HONE_TANH_NEAR 0.625f

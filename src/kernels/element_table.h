@@ -28,6 +28,19 @@ typedef struct ElementTable {
     // dw += dy ⊙ x · r
     void (*row_weight_gradient)(int64_t C, const float *x, float r, const float *dy, float *dw);
 
+    // Layer norm of one row, n = (x − mean)·r: the sum of x; mean((x − mean)²); y = n ⊙ w + b;
+    // sum = Σ dy⊙w, Σ dy⊙w⊙n; dx += r·(dy⊙w − average[0] − n·average[1]); dw += dy⊙n, db += dy.
+    float (*row_sum)(int64_t C, const float *x);
+    float (*row_variance)(int64_t C, const float *x, float mean);
+    void (*row_normalise)(int64_t C, const float *x, const float *w, const float *b, float mean,
+                          float r, float *y);
+    void (*row_normalise_sums)(int64_t C, const float *x, const float *w, const float *dy,
+                               float mean, float r, float sum[2]);
+    void (*row_normalise_gradient)(int64_t C, const float *x, const float *w, const float *dy,
+                                   float mean, float r, const float average[2], float *dx);
+    void (*row_normalise_weight_gradient)(int64_t C, const float *x, const float *dy, float mean,
+                                          float r, float *dw, float *db);
+
     // cosine, sine of position · frequency (pairs each), accurate at any position.
     void (*rotary_angles)(int64_t pairs, double position, const float *frequency, float *cosine,
                           float *sine);
@@ -41,6 +54,9 @@ typedef struct ElementTable {
     void (*swiglu)(int64_t count, const float *gate, const float *up, float *y);
     void (*swiglu_gradient)(int64_t count, const float *gate, const float *up, const float *dy,
                             bool add, float *dgate, float *dup);
+
+    void (*gelu)(int64_t count, const float *x, float *y);
+    void (*gelu_gradient)(int64_t count, const float *x, const float *dy, bool add, float *dx);
 
     // t = tanh(a + b); returns Σ w ⊙ t.
     float (*tanh_dot)(int64_t count, const float *a, const float *b, const float *w, float *t);

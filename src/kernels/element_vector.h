@@ -16,6 +16,7 @@
 #include <math.h>
 
 #include "kernels/element_math.h"
+#include "kernels/element_norm.h"
 #include "kernels/table.h"
 
 // Whole vectors as long as there are any: the branch is the same for all operands of a loop.
@@ -173,6 +174,34 @@ static void swiglu_gradient(int64_t count, const float *gate, const float *up, c
     }
 }
 
+// gelu(x) = x·σ(2u), u = √(2/π)·(x + 0.044715·x³); its slope σ + x·σ·(1 − σ)·2u'.
+static inline void gelu_sigma(Vector x, Vector *sigma, Vector *slope) {
+    Vector low = larger(spread(-HONE_GELU_FAR), x), v = -larger(spread(-HONE_GELU_FAR), -low);
+    Vector v2 = v * v, rest, c = spread(HONE_GELU_SCALE), one = spread(1);
+    sigmoid(c * v * (one + spread(HONE_GELU_CUBE) * v2), sigma, &rest);
+    *slope = *sigma * (one + v * rest * (c * (one + spread(3 * HONE_GELU_CUBE) * v2)));
+}
+
+static void gelu(int64_t count, const float *x, float *y) {
+    for (int64_t i = 0; i < count; i += LANES) {
+        int64_t left = count - i;
+        Vector v = take(x + i, left), sigma, slope;
+        gelu_sigma(v, &sigma, &slope);
+        put(y + i, v * sigma, left);
+    }
+}
+
+static void gelu_gradient(int64_t count, const float *x, const float *dy, bool add, float *dx) {
+    for (int64_t i = 0; i < count; i += LANES) {
+        int64_t left = count - i;
+        Vector sigma, slope;
+        gelu_sigma(take(x + i, left), &sigma, &slope);
+        Vector change = take(dy + i, left) * slope;
+        if (add) change = change + take(dx + i, left);
+        put(dx + i, change, left);
+    }
+}
+
 // See hone_tanh.
 static inline Vector hyperbolic_tangent(Vector x) {
     Vector z = exponential(spread(2) * negative_size(x)), one = spread(1);
@@ -319,11 +348,14 @@ static void fill_element_table(ElementTable *table) {
         .row_dot = row_dot,
         .row_gradient = row_gradient,
         .row_weight_gradient = row_weight_gradient,
+        HONE_NORM_LOOPS,
         .rotary_angles = rotary_angles,
         .rotate_neighbours = rotate_neighbours,
         .rotate_halves = rotate_halves,
         .swiglu = swiglu,
         .swiglu_gradient = swiglu_gradient,
+        .gelu = gelu,
+        .gelu_gradient = gelu_gradient,
         .tanh_dot = tanh_dot,
         .tanh_dot_gradient = tanh_dot_gradient,
         .add = add,

@@ -189,6 +189,17 @@ void hone_rms_norm_backward(const KernelContext *kc, int64_t T, int64_t C, const
                             const float *w, const float *r, const float *dy, float *dx, float *dw,
                             void *scratch);
 
+// Layer norm (Ba et al. 2016): y = n ⊙ w + b, n = (x − mean)·r, r = 1/√(mean((x − mean)²) + eps).
+// statistics (T,2): mean and r, written. dx += r·(g − mean(g) − n·mean(g⊙n)), g = dy⊙w;
+// dw += Σ_t dy⊙n; db += Σ_t dy. dx may be NULL, and dw and db together; scratch as many bytes.
+void hone_layer_norm_forward(const KernelContext *kc, int64_t T, int64_t C, const float *x,
+                             const float *w, const float *b, float eps, float *y,
+                             float *statistics);
+size_t hone_layer_norm_backward_scratch(int64_t T, int64_t C);
+void hone_layer_norm_backward(const KernelContext *kc, int64_t T, int64_t C, const float *x,
+                              const float *w, const float *statistics, const float *dy, float *dx,
+                              float *dw, float *db, void *scratch);
+
 // Rotary embedding (Su et al. 2021) of x (T, heads·D) into y (may be x):
 //   pair (a,b) → (a·cos − b·sin, a·sin + b·cos), angle = position[t] · frequency[pair],
 //   rounded to float.
@@ -214,10 +225,23 @@ void hone_swiglu_backward(const KernelContext *kc, int64_t count, const float *g
                           const float *up, const float *dy, bool accumulate, float *dgate,
                           float *dup);
 
+// y = gelu(x) = ½·x·(1 + tanh(√(2/π)·(x + 0.044715·x³))) (Hendrycks, Gimpel 2016); count elements.
+// −∞ gives NaN, as the formula does.
+void hone_gelu_forward(const KernelContext *kc, int64_t count, const float *x, float *y);
+// dx = [dx +] dy⊙gelu'(x)
+void hone_gelu_backward(const KernelContext *kc, int64_t count, const float *x, const float *dy,
+                        bool accumulate, float *dx);
+
 void hone_add_forward(const KernelContext *kc, int64_t count, const float *a, const float *b,
                       float *y);                                                        // y = a + b
 void hone_accumulate(const KernelContext *kc, int64_t count, const float *x, float *y); // y += x
 void hone_fill(const KernelContext *kc, int64_t count, float value, float *y);
+
+// y (T,C) = x, and y += x; rows ldx and ldy floats apart.
+void hone_copy_columns(const KernelContext *kc, int64_t T, int64_t C, const float *x, int64_t ldx,
+                       float *y, int64_t ldy);
+void hone_accumulate_columns(const KernelContext *kc, int64_t T, int64_t C, const float *x,
+                             int64_t ldx, float *y, int64_t ldy);
 
 // y (T,C) = b (C) in every row.
 void hone_repeat_row(const KernelContext *kc, int64_t T, int64_t C, const float *b, float *y);

@@ -62,15 +62,20 @@ typedef struct Visibility {
 Tensor *hone_embedding(Tape *tape, Weight *table, const int32_t *tokens, int64_t count); // → (T,C)
 Tensor *hone_linear(Tape *tape, Weight *weight, Tensor *x);            // (T,in) → (T,out)
 Tensor *hone_rms_norm(Tape *tape, Tensor *gain, float eps, Tensor *x); // recomputable
+// y = (x − mean)/√(variance + eps) ⊙ gain + bias; recomputable
+Tensor *hone_layer_norm(Tape *tape, Tensor *gain, Tensor *bias, float eps, Tensor *x);
 Tensor *hone_rotary(Tape *tape, Tensor *x, int heads, int rotary, bool interleaved,
                     const int32_t *position, const float *frequency); // (T,H·D) → (T,H·D)
 // q (Tq,H·D), k (Tk,K·D), v (Tk,K·D) → (Tq,H·D)
 Tensor *hone_attention(Tape *tape, Tensor *q, Tensor *k, Tensor *v, int heads, int kv_heads,
                        float scale, Visibility visible);
 Tensor *hone_swiglu(Tape *tape, Tensor *gate, Tensor *up); // recomputable
+Tensor *hone_gelu(Tape *tape, Tensor *x);                  // recomputable
 Tensor *hone_add(Tape *tape, Tensor *a, Tensor *b);
 // Rows of x in the given order (each at most once): (T,C) → (count,C). rows is borrowed.
 Tensor *hone_select_rows(Tape *tape, Tensor *x, const int32_t *rows, int64_t count);
+// Columns first … first+count-1 of x: (T,C) → (T,count).
+Tensor *hone_select_columns(Tape *tape, Tensor *x, int64_t first, int64_t count);
 
 // A segment of a model as one operator: its activations are given back once y = run(tape,
 // arguments, x) is there, and made again when backward comes to it, the same bits. Any tensor made

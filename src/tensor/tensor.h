@@ -43,6 +43,7 @@ typedef struct Weight {
     Adapter
         *adapters; // adapter_count of them; all are applied, those that require grad are trained
     int adapter_count;
+    Tensor bias; // (out), added to every row of a linear layer; rank 0: none
 } Weight;
 
 // A walk over a model's parameters, each said once. `weight` is set for matrices that may be stored

@@ -70,6 +70,54 @@ static void rms_norm(void) {
     check_derivative(norm_of_w, norm.w, C, &norm, dw, dw_before);
 }
 
+typedef struct LayerNorm {
+    double x[T * C], w[C], b[C], dy[T * C];
+} LayerNorm;
+
+static double layer_norm_with(const LayerNorm *norm, const double *x, const double *w,
+                              const double *b) {
+    double y[T * C], statistics[2 * T];
+    hone_reference_f64_layer_norm_forward(T, C, x, w, b, 1e-5, y, statistics);
+    return dot(T * C, y, norm->dy);
+}
+
+static double layer_norm_of_x(const double *x, const void *rest) {
+    const LayerNorm *norm = rest;
+    return layer_norm_with(norm, x, norm->w, norm->b);
+}
+
+static double layer_norm_of_w(const double *w, const void *rest) {
+    const LayerNorm *norm = rest;
+    return layer_norm_with(norm, norm->x, w, norm->b);
+}
+
+static double layer_norm_of_b(const double *b, const void *rest) {
+    const LayerNorm *norm = rest;
+    return layer_norm_with(norm, norm->x, norm->w, b);
+}
+
+static void layer_norm(void) {
+    RandomStream random = hone_random_stream(5, RANDOM_TEST, 0);
+    LayerNorm norm;
+    double y[T * C], statistics[2 * T], dx[T * C], dw[C], db[C];
+    double dx_before[T * C], dw_before[C], db_before[C];
+    draw(&random, T * C, norm.x);
+    draw(&random, C, norm.w);
+    draw(&random, C, norm.b);
+    draw(&random, T * C, norm.dy);
+    draw(&random, T * C, dx_before);
+    draw(&random, C, dw_before);
+    draw(&random, C, db_before);
+    memcpy(dx, dx_before, sizeof dx);
+    memcpy(dw, dw_before, sizeof dw);
+    memcpy(db, db_before, sizeof db);
+    hone_reference_f64_layer_norm_forward(T, C, norm.x, norm.w, norm.b, 1e-5, y, statistics);
+    hone_reference_f64_layer_norm_backward(T, C, norm.x, norm.w, statistics, norm.dy, dx, dw, db);
+    check_derivative(layer_norm_of_x, norm.x, T * C, &norm, dx, dx_before);
+    check_derivative(layer_norm_of_w, norm.w, C, &norm, dw, dw_before);
+    check_derivative(layer_norm_of_b, norm.b, C, &norm, db, db_before);
+}
+
 typedef struct Gated {
     double gate[MOST], up[MOST], dy[MOST];
 } Gated;
@@ -99,6 +147,28 @@ static void swiglu(void) {
     hone_reference_f64_swiglu_backward(MOST, gated.gate, gated.up, gated.dy, dgate, dup);
     check_derivative(swiglu_of_gate, gated.gate, MOST, &gated, dgate, NULL);
     check_derivative(swiglu_of_up, gated.up, MOST, &gated, dup, NULL);
+}
+
+static double gelu_of_x(const double *x, const void *rest) {
+    double y[MOST];
+    hone_reference_f64_gelu_forward(MOST, x, y);
+    return dot(MOST, y, rest);
+}
+
+// Against the formula with tanh, and the derivative against differences.
+static void gelu(void) {
+    RandomStream random = hone_random_stream(6, RANDOM_TEST, 0);
+    double x[MOST], y[MOST], dy[MOST], dx[MOST] = {0};
+    draw(&random, MOST, x);
+    draw(&random, MOST, dy);
+    x[0] = 12, x[1] = -12, x[2] = 0;
+    hone_reference_f64_gelu_forward(MOST, x, y);
+    for (int i = 0; i < MOST; i++) {
+        const double u = 0.79788456080286535588 * (x[i] + 0.044715 * x[i] * x[i] * x[i]);
+        CHECK_NEAR(y[i], 0.5 * x[i] * (1 + tanh(u)), 1e-12, 1e-14);
+    }
+    hone_reference_f64_gelu_backward(MOST, x, dy, dx);
+    check_derivative(gelu_of_x, x, MOST, dy, dx, NULL);
 }
 
 typedef struct Rotation {
@@ -178,7 +248,9 @@ static void cross_entropy_of_several_targets(void) {
 
 int main(void) {
     RUN(rms_norm);
+    RUN(layer_norm);
     RUN(swiglu);
+    RUN(gelu);
     RUN(rope);
     RUN(cross_entropy);
     RUN(cross_entropy_of_several_targets);

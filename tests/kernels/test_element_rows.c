@@ -54,6 +54,112 @@ static void rms_norm(void) {
     at_every_level(check_norm);
 }
 
+// shift: rows far from 0, as they come out of trained models.
+static void layer_norm_of(const KernelContext *kc, int64_t T, int64_t C, float shift) {
+    Arrays a = arrays_begin((uint64_t)(T * 1000 + C));
+    Array *x = array_new(&a, T * C, 1), *w = array_new(&a, C, 1), *b = array_new(&a, C, 1);
+    Array *dy = array_new(&a, T * C, 1), *y = array_new(&a, T * C, 0);
+    Array *statistics = array_new(&a, 2 * T, 0);
+    Array *dx = array_new(&a, T * C, 1), *dw = array_new(&a, C, 1), *db = array_new(&a, C, 1);
+    Array *dx_alone = array_copy(&a, dx), *dw_alone = array_copy(&a, dw);
+    Array *db_alone = array_copy(&a, db);
+    for (int64_t i = 0; i < T * C; i++) array_set(x, i, x->data[i] + shift);
+    const float eps = 1e-5f;
+    hone_layer_norm_forward(kc, T, C, x->data, w->data, b->data, eps, y->data, statistics->data);
+    hone_reference_f64_layer_norm_forward(T, C, x->wide, w->wide, b->wide, (double)eps, y->wide,
+                                          statistics->wide);
+    // x − mean has an error of x's last places, times r, which is large where the row is flat.
+    double largest = 1;
+    for (int64_t t = 0; t < T; t++)
+        if (statistics->wide[2 * t + 1] > largest) largest = statistics->wide[2 * t + 1];
+    const double off = 1.2e-7 * (1 + fabs((double)shift)) * largest * 4;
+    array_matches(y, 2e-6, off * 4, "y");
+    array_matches(statistics, 4e-6 * (1 + fabs((double)shift)), 4e-7, "statistics");
+
+    size_t bytes = hone_layer_norm_backward_scratch(T, C);
+    void *scratch = hone_alloc(bytes);
+    memset(scratch, 0xff, bytes); // NaN: sums must not start from what the scratch held
+    hone_layer_norm_backward(kc, T, C, x->data, w->data, statistics->data, dy->data, dx->data,
+                             dw->data, db->data, scratch);
+    hone_reference_f64_layer_norm_backward(T, C, x->wide, w->wide, statistics->wide, dy->wide,
+                                           dx->wide, dw->wide, db->wide);
+    array_matches(dx, 2e-6, (off * 8 + 2e-6) * largest, "dx");
+    const double rows = sqrt((double)T);
+    array_matches(dw, 2e-6, (4e-7 + off) * rows * 2 + 2e-6, "dw");
+    array_matches(db, 2e-6, 4e-7 * rows + 2e-6, "db");
+
+    hone_layer_norm_backward(kc, T, C, x->data, w->data, statistics->data, dy->data, dx_alone->data,
+                             NULL, NULL, NULL);
+    hone_layer_norm_backward(kc, T, C, x->data, w->data, statistics->data, dy->data, NULL,
+                             dw_alone->data, db_alone->data, scratch);
+    CHECK(array_equal(dx, dx_alone));
+    CHECK(array_equal(dw, dw_alone));
+    CHECK(array_equal(db, db_alone));
+    hone_free(scratch);
+    arrays_end(&a);
+}
+
+static void check_layer_norm(const KernelContext *kc) {
+    for (int64_t C = 2; C <= 67; C++) layer_norm_of(kc, 1 + C % 5, C, 0);
+    for (int64_t T = 1; T <= 67; T++) layer_norm_of(kc, T, 33, 0);
+    layer_norm_of(kc, 100, 768, 0);
+    layer_norm_of(kc, 100, 768, 30);
+    layer_norm_of(kc, 3, 20011, 0);
+    layer_norm_of(kc, 5000, 9, 0);
+}
+
+static void layer_norm(void) {
+    at_every_level(check_layer_norm);
+}
+
+// A row of equal values, and of one: the bias alone, and no gradient for x.
+static void check_flat_rows(const KernelContext *kc) {
+    for (int64_t C = 1; C <= 33; C += 16) {
+        Arrays a = arrays_begin((uint64_t)C);
+        Array *x = array_new(&a, C, 0), *w = array_new(&a, C, 1), *b = array_new(&a, C, 1);
+        Array *y = array_new(&a, C, 0), *statistics = array_new(&a, 2, 0);
+        for (int64_t c = 0; c < C; c++) {
+            array_set(x, c, 2.5f);
+            y->wide[c] = b->wide[c];
+        }
+        hone_layer_norm_forward(kc, 1, C, x->data, w->data, b->data, 1e-5f, y->data,
+                                statistics->data);
+        array_matches(y, 0, 0, "y of a flat row");
+        arrays_end(&a);
+    }
+}
+
+static void layer_norm_of_flat_rows(void) {
+    at_every_level(check_flat_rows);
+}
+
+// ---- columns -----------------------------------------------------------------------------------
+
+static void columns_of(const KernelContext *kc, int64_t T, int64_t C, int64_t ldx, int64_t ldy) {
+    Arrays a = arrays_begin((uint64_t)(T * 1000 + C));
+    Array *x = array_new(&a, T * ldx, 1), *y = array_new(&a, T * ldy, 1);
+    const int64_t from = ldx - C, to = ldy - C; // the last columns
+    for (int64_t t = 0; t < T; t++)
+        for (int64_t c = 0; c < C; c++) y->wide[t * ldy + to + c] = x->wide[t * ldx + from + c];
+    hone_copy_columns(kc, T, C, x->data + from, ldx, y->data + to, ldy);
+    array_matches(y, 0, 0, "copied");
+    for (int64_t t = 0; t < T; t++)
+        for (int64_t c = 0; c < C; c++) y->wide[t * ldy + to + c] *= 2;
+    hone_accumulate_columns(kc, T, C, x->data + from, ldx, y->data + to, ldy);
+    array_matches(y, 0, 0, "summed");
+    arrays_end(&a);
+}
+
+static void check_columns(const KernelContext *kc) {
+    for (int64_t C = 1; C <= 40; C++) columns_of(kc, 1 + C % 6, C, C + C % 7, C + C % 3);
+    columns_of(kc, 0, 5, 9, 7);
+    columns_of(kc, 700, 96, 288, 96);
+}
+
+static void columns(void) {
+    at_every_level(check_columns);
+}
+
 // ---- rotary embedding --------------------------------------------------------------------------
 
 static void rope_of(const KernelContext *kc, RopeArgs args, int last_position) {
@@ -321,6 +427,9 @@ static void cross_entropy_extremes(void) {
 int main(void) {
     say_levels();
     RUN(rms_norm);
+    RUN(layer_norm);
+    RUN(layer_norm_of_flat_rows);
+    RUN(columns);
     RUN(rope);
     RUN(rope_inverse_undoes_rope);
     RUN(gather_and_scatter);

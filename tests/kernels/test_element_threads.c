@@ -26,6 +26,23 @@ static void run_norm(const KernelContext *kc, Results *results) {
     hone_free(scratch);
 }
 
+static void run_layer_norm(const KernelContext *kc, Results *results) {
+    Arrays *a = &results->a;
+    Array *x = array_new(a, count, 1), *w = array_new(a, C, 1), *b = array_new(a, C, 1);
+    Array *dy = array_new(a, count, 1);
+    results->first = a->used;
+    Array *y = array_new(a, count, 0), *statistics = array_new(a, 2 * T, 0);
+    Array *dx = array_new(a, count, 1), *dw = array_new(a, C, 1), *db = array_new(a, C, 1);
+    Array *part = array_new(a, T * D, 0);
+    void *scratch = hone_alloc(hone_layer_norm_backward_scratch(T, C));
+    hone_layer_norm_forward(kc, T, C, x->data, w->data, b->data, 1e-5f, y->data, statistics->data);
+    hone_layer_norm_backward(kc, T, C, x->data, w->data, statistics->data, dy->data, dx->data,
+                             dw->data, db->data, scratch);
+    hone_copy_columns(kc, T, D, y->data + D, C, part->data, D);
+    hone_accumulate_columns(kc, T, D, y->data, C, part->data, D);
+    hone_free(scratch);
+}
+
 static void run_elements(const KernelContext *kc, Results *results) {
     Arrays *a = &results->a;
     Array *gate = array_new(a, count, 2), *up = array_new(a, count, 1);
@@ -33,9 +50,12 @@ static void run_elements(const KernelContext *kc, Results *results) {
     results->first = a->used;
     Array *y = array_new(a, count, 0), *dgate = array_new(a, count, 1);
     Array *dup = array_new(a, count, 1), *sum = array_new(a, count, 0);
-    Array *filled = array_new(a, count, 0);
+    Array *filled = array_new(a, count, 0), *gelu = array_new(a, count, 0);
+    Array *dgelu = array_new(a, count, 1);
     hone_swiglu_forward(kc, count, gate->data, up->data, y->data);
     hone_swiglu_backward(kc, count, gate->data, up->data, dy->data, true, dgate->data, dup->data);
+    hone_gelu_forward(kc, count, gate->data, gelu->data);
+    hone_gelu_backward(kc, count, gate->data, dy->data, true, dgelu->data);
     hone_add_forward(kc, count, gate->data, up->data, sum->data);
     hone_accumulate(kc, count, dy->data, sum->data);
     hone_fill(kc, count, 1.25f, filled->data);
@@ -119,6 +139,7 @@ static void same_on_all(const KernelContext *kc, void (*run)(const KernelContext
 
 static void check_threads(const KernelContext *kc) {
     same_on_all(kc, run_norm);
+    same_on_all(kc, run_layer_norm);
     same_on_all(kc, run_elements);
     same_on_all(kc, run_rope);
     same_on_all(kc, run_rows);

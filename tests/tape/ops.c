@@ -1,136 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Each operator's gradients against finite differences of its own forward pass: the scalar
-// L = Σ c ⊙ y for random c, along random directions of each input, extrapolated from two step
-// widths.
-#include "base/random.h"
-#include "check.h"
-#include "tape/record.h"
-
-enum { INPUTS = 8 };
-
-typedef struct Bench Bench;
-struct Bench {
-    Tape *tape;
-    Arena memory;
-    RandomStream random;
-    Tensor *inputs[INPUTS]; // those that require a gradient
-    int count;
-    Tensor *(*run)(Bench *bench); // the operator under test
-    void *call;                   // its arguments
-};
-
-static void make_bench(Bench *bench) {
-    HoneError err = {0};
-    KernelContext kc = {0};
-    CHECK_INT(hone_kernel_table(NULL, &kc.table, &err), HONE_OK);
-    *bench = (Bench){.random = hone_random_stream(11, RANDOM_TEST, 1)};
-    bench->tape = hone_tape_create(&kc, (TapeOptions){.gradients = true});
-}
-
-static void free_bench(Bench *bench) {
-    hone_tape_free(bench->tape);
-    hone_arena_free(&bench->memory);
-}
-
-static float *normal(Bench *bench, int64_t count) {
-    float *values = hone_arena_alloc(&bench->memory, (size_t)count * sizeof *values);
-    for (int64_t i = 0; i < count; i++) values[i] = hone_random_normal(&bench->random);
-    return values;
-}
-
-static Tensor random_tensor(Bench *bench, int64_t rows, int64_t columns) {
-    return (Tensor){.rank = columns ? 2 : 1,
-                    .shape = {rows, columns},
-                    .data = normal(bench, rows * (columns ? columns : 1))};
-}
-
-static void require(Bench *bench, Tensor *tensor) {
-    tensor->requires_grad = true;
-    tensor->grad =
-        hone_arena_calloc(&bench->memory, (size_t)hone_tensor_count(tensor), sizeof(float));
-    bench->inputs[bench->count++] = tensor;
-}
-
-static Tensor input(Bench *bench, int64_t rows, int64_t columns) {
-    return random_tensor(bench, rows, columns);
-}
-
-static double weighted_sum(Bench *bench, const float *c) {
-    hone_tape_reset(bench->tape, true);
-    Tensor *y = bench->run(bench);
-    double sum = 0;
-    CHECK(y != NULL);
-    for (int64_t i = 0; y && i < hone_tensor_count(y); i++)
-        sum += (double)c[i] * (double)((const float *)y->data)[i];
-    return sum;
-}
-
-static void move(Tensor *tensor, const float *from, const float *direction, double step) {
-    for (int64_t i = 0; i < hone_tensor_count(tensor); i++)
-        ((float *)tensor->data)[i] = (float)((double)from[i] + step * (double)direction[i]);
-}
-
-// dL along direction, by central differences with step and 2·step: the error is of fourth order.
-static double slope(Bench *bench, Tensor *tensor, const float *direction, const float *c,
-                    double step) {
-    const int64_t count = hone_tensor_count(tensor);
-    float *from = hone_arena_alloc(&bench->memory, (size_t)count * sizeof *from);
-    memcpy(from, tensor->data, (size_t)count * sizeof *from);
-    double value[4];
-    const double at[] = {step, -step, 2 * step, -2 * step};
-    for (int i = 0; i < 4; i++) {
-        move(tensor, from, direction, at[i]);
-        value[i] = weighted_sum(bench, c);
-    }
-    memcpy(tensor->data, from, (size_t)count * sizeof *from);
-    const double near = (value[0] - value[1]) / (2 * step);
-    const double far = (value[2] - value[3]) / (4 * step);
-    return (4 * near - far) / 3;
-}
-
-// The tape's gradients of Σ c ⊙ y into the inputs' grad.
-static void gradients(Bench *bench, float **c) {
-    hone_tape_reset(bench->tape, true);
-    for (int i = 0; i < bench->count; i++)
-        memset(bench->inputs[i]->grad, 0, hone_tensor_bytes(bench->inputs[i]));
-    Tensor *y = bench->run(bench);
-    HoneError err = {0};
-    if (!y) {
-        hone_tape_status(bench->tape, &err);
-        printf("%s\n", err.message);
-        CHECK(y != NULL);
-        return;
-    }
-    *c = normal(bench, hone_tensor_count(y));
-    CHECK(y->requires_grad);
-    memcpy(hone_tape_gradient(bench->tape, y), *c, hone_tensor_bytes(y));
-    CHECK_INT(hone_tape_backward(bench->tape), HONE_OK);
-    CHECK_INT(hone_tape_used(bench->tape), 0);
-}
-
-static void check_gradients(Bench *bench, double step) {
-    float *c = NULL;
-    gradients(bench, &c);
-    for (int i = 0; i < bench->count && c; i++) {
-        Tensor *tensor = bench->inputs[i];
-        const int64_t count = hone_tensor_count(tensor);
-        double size = 0;
-        for (int64_t j = 0; j < count; j++)
-            size += (double)tensor->grad[j] * (double)tensor->grad[j];
-        CHECK(size > 0);
-        for (int direction = 0; direction < 3; direction++) {
-            float *d = normal(bench, count);
-            double got = 0;
-            for (int64_t j = 0; j < count; j++) got += (double)tensor->grad[j] * (double)d[j];
-            const double want = slope(bench, tensor, d, c, step);
-            if (!CHECK(fabs(got - want) <= 3e-4 * sqrt(size)))
-                printf("input %d: slope %.6g, want %.6g; size of the gradient %.3g\n", i, got, want,
-                       sqrt(size));
-        }
-    }
-}
-
-// ---- the operators -----------------------------------------------------------------------------
+// Each operator's gradients; those of the head and its loss are in head.c.
+#include "gradients.h"
 
 typedef struct LinearCall {
     Weight weight;
@@ -164,6 +34,21 @@ static void linear_has_the_gradients_of_x_and_w(void) {
     require(&bench, &call.weight.base);
     check_gradients(&bench, 0.1);
     free_bench(&bench);
+}
+
+static void linear_has_the_gradient_of_its_bias(void) {
+    for (int trained = 1; trained < 8; trained++) {
+        Bench bench;
+        LinearCall call;
+        make_bench(&bench);
+        linear_call(&bench, &call, 1);
+        call.weight.bias = random_tensor(&bench, 13, 0);
+        if (trained & 1) require(&bench, &call.weight.bias);
+        if (trained & 2) require(&bench, &call.x);
+        if (trained & 4) require(&bench, &call.adapters[0].B);
+        check_gradients(&bench, 0.1);
+        free_bench(&bench);
+    }
 }
 
 static void linear_has_the_gradients_of_its_adapters(void) {
@@ -238,6 +123,68 @@ static void rms_norm_has_its_gradients(void) {
         check_gradients(&bench, 0.02);
         free_bench(&bench);
     }
+}
+
+typedef struct LayerNormCall {
+    Tensor gain, bias, x;
+} LayerNormCall;
+
+static Tensor *run_layer_norm(Bench *bench) {
+    LayerNormCall *call = bench->call;
+    return hone_layer_norm(bench->tape, &call->gain, &call->bias, 1e-5f, &call->x);
+}
+
+// The gain and the bias are trained together or not at all.
+static void layer_norm_has_its_gradients(void) {
+    for (int trained = 1; trained < 4; trained++) {
+        Bench bench;
+        make_bench(&bench);
+        LayerNormCall call = {random_tensor(&bench, 21, 0), random_tensor(&bench, 21, 0),
+                              input(&bench, 11, 21)};
+        bench.run = run_layer_norm;
+        bench.call = &call;
+        if (trained & 1) require(&bench, &call.x);
+        if (trained & 2) {
+            require(&bench, &call.gain);
+            require(&bench, &call.bias);
+        }
+        check_gradients(&bench, 0.02);
+        free_bench(&bench);
+    }
+}
+
+typedef struct OneCall {
+    Tensor x;
+} OneCall;
+
+static Tensor *run_gelu(Bench *bench) {
+    return hone_gelu(bench->tape, &((OneCall *)bench->call)->x);
+}
+
+// Columns 4 … 9, and 7 … 12 of the same: gradients of both add up.
+static Tensor *run_columns(Bench *bench) {
+    OneCall *call = bench->call;
+    Tensor *left = hone_select_columns(bench->tape, &call->x, 4, 6);
+    return hone_add(bench->tape, left, hone_select_columns(bench->tape, &call->x, 7, 6));
+}
+
+static void check_one(Tensor *(*run)(Bench *bench), double step) {
+    Bench bench;
+    make_bench(&bench);
+    OneCall call = {input(&bench, 11, 13)};
+    bench.run = run;
+    bench.call = &call;
+    require(&bench, &call.x);
+    check_gradients(&bench, step);
+    free_bench(&bench);
+}
+
+static void gelu_has_its_gradient(void) {
+    check_one(run_gelu, 0.05);
+}
+
+static void columns_have_their_gradient(void) {
+    check_one(run_columns, 0.1);
 }
 
 typedef struct RotaryCall {
@@ -405,187 +352,21 @@ static void rows_have_their_gradients(void) {
     free_bench(&bench);
 }
 
-// ---- head and loss -----------------------------------------------------------------------------
-
-enum { HEAD_ROWS = 150, HEAD_V = 29, HEAD_C = 10, HEAD_ENTRIES = 400 };
-
-typedef struct HeadCall {
-    Weight head;
-    Adapter adapter;
-    Tensor x;
-    int32_t row[HEAD_ENTRIES], target[HEAD_ENTRIES];
-    float weight[HEAD_ENTRIES], logprob[HEAD_ENTRIES];
-} HeadCall;
-
-static void head_call(Bench *bench, HeadCall *call) {
-    *call = (HeadCall){.head.base = random_tensor(bench, HEAD_V, HEAD_C),
-                       .adapter = {.A = random_tensor(bench, 2, HEAD_C),
-                                   .B = random_tensor(bench, HEAD_V, 2),
-                                   .scale = 0.5f},
-                       .x = input(bench, HEAD_ROWS, HEAD_C)};
-    for (int e = 0; e < HEAD_ENTRIES; e++) { // rows 0, 0, 0, 1, 1, 1, 3, 3, 3, …: some are left out
-        call->row[e] = e / 3 + (e / 3) / 10;
-        call->target[e] = (int32_t)hone_random_below(&bench->random, HEAD_V);
-        call->weight[e] = 0.2f * hone_random_uniform(&bench->random);
-    }
-    call->head.adapters = &call->adapter;
-    call->head.adapter_count = 1;
-    bench->call = call;
-}
-
-static double head_loss(Bench *bench, int64_t entries) {
-    HeadCall *call = bench->call;
-    HeadLoss io = {.entries = entries,
-                   .row = call->row,
-                   .target = call->target,
-                   .weight = call->weight,
-                   .logprob = call->logprob};
-    hone_tape_reset(bench->tape, true);
-    hone_head_cross_entropy(bench->tape, &call->head, &call->x, &io);
-    CHECK_INT(hone_tape_backward(bench->tape), HONE_OK);
-    CHECK_INT(hone_tape_used(bench->tape), 0);
-    return io.loss;
-}
-
-// The same in double, straight from the formula.
-static double plain_head_loss(const HeadCall *call, int64_t entries) {
-    double loss = 0;
-    const float *W = call->head.base.data, *A = call->adapter.A.data, *B = call->adapter.B.data;
-    for (int64_t e = 0; e < entries; e++) {
-        const float *x = (const float *)call->x.data + call->row[e] * HEAD_C;
-        double z[HEAD_V], u[2] = {0, 0}, sum = 0;
-        for (int r = 0; r < 2; r++)
-            for (int c = 0; c < HEAD_C; c++) u[r] += (double)A[r * HEAD_C + c] * (double)x[c];
-        for (int v = 0; v < HEAD_V; v++) {
-            z[v] = 0.5 * ((double)B[v * 2] * u[0] + (double)B[v * 2 + 1] * u[1]);
-            for (int c = 0; c < HEAD_C; c++) z[v] += (double)W[v * HEAD_C + c] * (double)x[c];
-            sum += exp(z[v]);
-        }
-        const double logprob = z[call->target[e]] - log(sum);
-        CHECK_NEAR(call->logprob[e], logprob, 1e-5, 1e-5);
-        loss -= (double)call->weight[e] * logprob;
-    }
-    return loss;
-}
-
-static void head_and_loss_have_their_gradients(void) {
-    Bench bench;
-    HeadCall call;
-    make_bench(&bench);
-    head_call(&bench, &call);
-    Tensor *trained[] = {&call.x, &call.head.base, &call.adapter.A, &call.adapter.B};
-    for (int i = 0; i < 4; i++) require(&bench, trained[i]);
-    const double loss =
-        head_loss(&bench, HEAD_ENTRIES); // before plain_head_loss, which reads logprob
-    CHECK_NEAR(loss, plain_head_loss(&call, HEAD_ENTRIES), 1e-6, 0);
-    for (int i = 0; i < 4; i++) {
-        Tensor *tensor = trained[i];
-        const int64_t count = hone_tensor_count(tensor);
-        memset(tensor->grad, 0, hone_tensor_bytes(tensor));
-        head_loss(&bench, HEAD_ENTRIES);
-        float *gradient = normal(&bench, count), *d = normal(&bench, count);
-        memcpy(gradient, tensor->grad, (size_t)count * sizeof *d);
-        double got = 0, size = 0;
-        for (int64_t j = 0; j < count; j++) {
-            got += (double)gradient[j] * (double)d[j];
-            size += (double)gradient[j] * (double)gradient[j];
-        }
-        float *from = normal(&bench, count);
-        memcpy(from, tensor->data, (size_t)count * sizeof *from);
-        const double step = 0.01;
-        double value[4];
-        const double at[] = {step, -step, 2 * step, -2 * step};
-        for (int k = 0; k < 4; k++) {
-            move(tensor, from, d, at[k]);
-            value[k] = head_loss(&bench, HEAD_ENTRIES);
-        }
-        memcpy(tensor->data, from, (size_t)count * sizeof *from);
-        const double want =
-            (4 * (value[0] - value[1]) / (2 * step) - (value[2] - value[3]) / (4 * step)) / 3;
-        if (!CHECK(fabs(got - want) <= 3e-4 * sqrt(size)))
-            printf("input %d: slope %.6g, want %.6g\n", i, got, want);
-    }
-    free_bench(&bench);
-}
-
-// A vocabulary so large that 400 entries take several chunks: the same as entry by entry.
-static void chunks_of_the_loss_add_up(void) {
-    enum { V = 60000, C = 3, ENTRIES = 300 };
-    Bench bench;
-    make_bench(&bench);
-    Weight head = {.base = random_tensor(&bench, V, C)};
-    Tensor x = input(&bench, ENTRIES, C);
-    require(&bench, &x);
-    int32_t row[ENTRIES], target[ENTRIES];
-    float weight[ENTRIES], logprob[2][ENTRIES], *gradient[2];
-    for (int e = 0; e < ENTRIES; e++) {
-        row[e] = e;
-        target[e] = (int32_t)hone_random_below(&bench.random, V);
-        weight[e] = 0.01f;
-    }
-    double loss[2] = {0, 0};
-    for (int k = 0; k < 2; k++) {
-        const int64_t piece = k ? 50 : ENTRIES;
-        memset(x.grad, 0, hone_tensor_bytes(&x));
-        for (int64_t e = 0; e < ENTRIES; e += piece) {
-            HeadLoss io = {.entries = piece,
-                           .row = row + e,
-                           .target = target + e,
-                           .weight = weight + e,
-                           .logprob = logprob[k] + e};
-            hone_head_cross_entropy(bench.tape, &head, &x, &io);
-            loss[k] += io.loss;
-        }
-        gradient[k] = normal(&bench, ENTRIES * C);
-        memcpy(gradient[k], x.grad, hone_tensor_bytes(&x));
-    }
-    CHECK_NEAR(loss[0], loss[1], 1e-6, 0);
-    CHECK_CLOSE(logprob[0], logprob[1], ENTRIES, 1e-6, 1e-6);
-    CHECK_CLOSE(gradient[0], gradient[1], ENTRIES * C, 1e-5, 1e-7);
-    CHECK(hone_tape_peak(bench.tape) < (size_t)60 << 20);
-    free_bench(&bench);
-}
-
-// However many targets it has, a row's logits are one row: the memory says so.
-static void a_row_of_many_targets_has_one_row_of_logits(void) {
-    enum { V = 60000, C = 3, ENTRIES = 300 };
-    Bench bench;
-    make_bench(&bench);
-    Weight head = {.base = random_tensor(&bench, V, C)};
-    Tensor x = input(&bench, 3, C);
-    require(&bench, &x);
-    int32_t row[ENTRIES], target[ENTRIES];
-    float weight[ENTRIES], logprob[ENTRIES];
-    for (int e = 0; e < ENTRIES; e++) {
-        row[e] = e < ENTRIES / 2 ? 0 : 2;
-        target[e] = e * 7;
-        weight[e] = 1;
-    }
-    HeadLoss io = {
-        .entries = ENTRIES, .row = row, .target = target, .weight = weight, .logprob = logprob};
-    hone_head_cross_entropy(bench.tape, &head, &x, &io);
-    CHECK(hone_tape_peak(bench.tape) < (size_t)3 * V * sizeof(float));
-    double loss = 0;
-    for (int e = 0; e < ENTRIES; e++) loss -= (double)logprob[e];
-    CHECK_NEAR(io.loss, loss, 1e-6, 0);
-    for (int c = 0; c < C; c++) CHECK(x.grad[0 * C + c] != 0 && x.grad[1 * C + c] == 0);
-    free_bench(&bench);
-}
-
 int main(void) {
     RUN(linear_has_the_gradients_of_x_and_w);
+    RUN(linear_has_the_gradient_of_its_bias);
     RUN(linear_has_the_gradients_of_its_adapters);
     RUN(linear_trains_only_what_is_asked);
     RUN(linear_reads_a_quantised_weight);
     RUN(rms_norm_has_its_gradients);
+    RUN(layer_norm_has_its_gradients);
+    RUN(gelu_has_its_gradient);
+    RUN(columns_have_their_gradient);
     RUN(rotary_has_its_gradient);
     RUN(attention_has_its_gradients);
     RUN(swiglu_has_its_gradients);
     RUN(add_has_its_gradients);
     RUN(gradients_of_several_readers_add_up);
     RUN(rows_have_their_gradients);
-    RUN(head_and_loss_have_their_gradients);
-    RUN(chunks_of_the_loss_add_up);
-    RUN(a_row_of_many_targets_has_one_row_of_logits);
     return check_report();
 }

@@ -25,10 +25,17 @@ typedef struct ReferenceAdamW {
                                 REAL *y, REAL *r);                                                 \
     void NAME(rms_norm_backward)(int64_t T, int64_t C, const REAL *x, const REAL *w,               \
                                  const REAL *r, const REAL *dy, REAL *dx, REAL *dw);               \
+    void NAME(layer_norm_forward)(int64_t T, int64_t C, const REAL *x, const REAL *w,              \
+                                  const REAL *b, REAL eps, REAL *y, REAL *statistics);             \
+    void NAME(layer_norm_backward)(int64_t T, int64_t C, const REAL *x, const REAL *w,             \
+                                   const REAL *statistics, const REAL *dy, REAL *dx, REAL *dw,     \
+                                   REAL *db);                                                      \
     void NAME(rope)(const ReferenceRope *args, const REAL *frequency, const REAL *x, REAL *y);     \
     void NAME(swiglu_forward)(int64_t count, const REAL *gate, const REAL *up, REAL *y);           \
     void NAME(swiglu_backward)(int64_t count, const REAL *gate, const REAL *up, const REAL *dy,    \
                                REAL *dgate, REAL *dup);                                            \
+    void NAME(gelu_forward)(int64_t count, const REAL *x, REAL *y);                                \
+    void NAME(gelu_backward)(int64_t count, const REAL *x, const REAL *dy, REAL *dx);              \
     void NAME(scatter_rows)(int64_t T, int64_t C, const int32_t *index, const REAL *dy,            \
                             REAL *table);                                                          \
     void NAME(cross_entropy)(int64_t rows, int64_t V, REAL * logits, const int32_t *first,         \

@@ -25,6 +25,40 @@ void NAME(rms_norm_backward)(int64_t T, int64_t C, const REAL *x, const REAL *w,
     }
 }
 
+void NAME(layer_norm_forward)(int64_t T, int64_t C, const REAL *x, const REAL *w, const REAL *b,
+                              REAL eps, REAL *y, REAL *statistics) {
+    for (int64_t t = 0; t < T; t++) {
+        const REAL *xt = x + t * C;
+        REAL mean = 0, variance = 0;
+        for (int64_t c = 0; c < C; c++) mean += xt[c] / (REAL)C;
+        for (int64_t c = 0; c < C; c++) variance += (xt[c] - mean) * (xt[c] - mean) / (REAL)C;
+        const REAL r = 1 / MATH(sqrt)(variance + eps);
+        for (int64_t c = 0; c < C; c++) y[t * C + c] = (xt[c] - mean) * r * w[c] + b[c];
+        statistics[2 * t] = mean;
+        statistics[2 * t + 1] = r;
+    }
+}
+
+void NAME(layer_norm_backward)(int64_t T, int64_t C, const REAL *x, const REAL *w,
+                               const REAL *statistics, const REAL *dy, REAL *dx, REAL *dw,
+                               REAL *db) {
+    for (int64_t t = 0; t < T; t++) {
+        const REAL *xt = x + t * C, *dyt = dy + t * C;
+        const REAL mean = statistics[2 * t], r = statistics[2 * t + 1];
+        REAL plain = 0, along = 0;
+        for (int64_t c = 0; c < C; c++) {
+            plain += dyt[c] * w[c] / (REAL)C;
+            along += dyt[c] * w[c] * (xt[c] - mean) * r / (REAL)C;
+        }
+        for (int64_t c = 0; c < C; c++) {
+            const REAL n = (xt[c] - mean) * r;
+            if (dx) dx[t * C + c] += r * (dyt[c] * w[c] - plain - n * along);
+            if (dw) dw[c] += dyt[c] * n;
+            if (db) db[c] += dyt[c];
+        }
+    }
+}
+
 void NAME(rope)(const ReferenceRope *args, const REAL *frequency, const REAL *x, REAL *y) {
     int64_t D = args->head_size, half = args->rotary / 2;
     for (int64_t head = 0; head < args->T * args->heads; head++) {
@@ -55,6 +89,26 @@ void NAME(swiglu_backward)(int64_t count, const REAL *gate, const REAL *up, cons
         REAL sigma = 1 / (1 + MATH(exp)(-gate[i]));
         dgate[i] += dy[i] * up[i] * sigma * (1 + gate[i] * (1 - sigma));
         dup[i] += dy[i] * gate[i] * sigma;
+    }
+}
+
+// Written with the logistic function, which does not cancel where tanh comes near to -1:
+// ½·(1 + tanh u) = 1/(1 + exp(−2·u)).
+void NAME(gelu_forward)(int64_t count, const REAL *x, REAL *y) {
+    const REAL root = MATH(sqrt)(2 / (REAL)3.14159265358979323846);
+    for (int64_t i = 0; i < count; i++) {
+        const REAL u = root * (x[i] + (REAL)0.044715 * x[i] * x[i] * x[i]);
+        y[i] = x[i] / (1 + MATH(exp)(-2 * u));
+    }
+}
+
+void NAME(gelu_backward)(int64_t count, const REAL *x, const REAL *dy, REAL *dx) {
+    const REAL root = MATH(sqrt)(2 / (REAL)3.14159265358979323846);
+    for (int64_t i = 0; i < count; i++) {
+        const REAL u = root * (x[i] + (REAL)0.044715 * x[i] * x[i] * x[i]);
+        const REAL slope = root * (1 + 3 * (REAL)0.044715 * x[i] * x[i]);
+        const REAL sigma = 1 / (1 + MATH(exp)(-2 * u));
+        dx[i] += dy[i] * sigma * (1 + x[i] * 2 * slope * (1 / (1 + MATH(exp)(2 * u))));
     }
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Linear: y = x·Wᵀ + Σ scale·(x·Aᵀ)·Bᵀ, x (T,in), W (out,in) of any weight type. Formulas:
+// Linear: y = [bias +] x·Wᵀ + Σ scale·(x·Aᵀ)·Bᵀ, x (T,in), W (out,in) of any weight type. Formulas:
 // weight.h. Kept: x only when W or an A is trained, u = x·Aᵀ (T, ranks) only when a B is.
 #include "tape/ops/weight.h"
 

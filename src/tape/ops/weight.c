@@ -16,7 +16,8 @@ bool hone_weight_reads_ranks(const Weight *weight) {
 }
 
 bool hone_weight_is_trained(const Weight *weight) {
-    return hone_weight_reads_input(weight) || hone_weight_reads_ranks(weight);
+    return hone_weight_reads_input(weight) || hone_weight_reads_ranks(weight) ||
+           weight->bias.requires_grad;
 }
 
 int64_t hone_weight_ranks(const Weight *weight) {
@@ -28,6 +29,11 @@ int64_t hone_weight_ranks(const Weight *weight) {
 bool hone_weight_fits(Tape *tape, const Weight *weight, const Tensor *x) {
     char text[3][64];
     const Tensor *W = &weight->base;
+    if (weight->bias.rank && hone_tensor_count(&weight->bias) != W->shape[0]) {
+        hone_tape_refuse(tape, HONE_ERROR_ARGUMENT, "a bias %s does not fit a weight %s",
+                         hone_shape_text(&weight->bias, text[0]), hone_shape_text(W, text[1]));
+        return false;
+    }
     if (W->shape[1] != x->shape[1]) {
         hone_tape_refuse(tape, HONE_ERROR_ARGUMENT, "a weight %s was given rows %s",
                          hone_shape_text(W, text[0]), hone_shape_text(x, text[1]));
@@ -117,6 +123,12 @@ static MatmulArgs empty_product(MatmulArgs args) {
 
 void hone_weight_forward(Tape *tape, Weight *weight, const WeightRows *rows) {
     MatmulArgs args = product(tape, rows->T, rows->x, &weight->base, rows->y);
+    if (weight->bias.rank) { // the product is added to it
+        const float *bias = hone_tape_data(tape, &weight->bias);
+        if (hone_tape_runs(tape))
+            hone_repeat_row(hone_tape_kernels(tape), rows->T, weight->base.shape[0], bias, rows->y);
+        args.accumulate = true;
+    }
     float *u = rows->u;
     for (int a = 0; a < weight->adapter_count && u; a++) {
         Adapter *adapter = &weight->adapters[a];
@@ -134,6 +146,11 @@ void hone_weight_forward(Tape *tape, Weight *weight, const WeightRows *rows) {
 }
 
 void hone_weight_backward(Tape *tape, Weight *weight, const WeightRows *rows) {
+    if (weight->bias.requires_grad) {
+        float *bias = hone_tape_gradient(tape, &weight->bias);
+        if (hone_tape_runs(tape))
+            hone_sum_rows(hone_tape_kernels(tape), rows->T, weight->base.shape[0], rows->dy, bias);
+    }
     product_weight(tape, rows->T, rows->dy, rows->x, 1.0f, &weight->base);
     MatmulArgs args = {0};
     if (rows->wants_dx) {

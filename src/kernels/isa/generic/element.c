@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "kernels/element_math.h"
+#include "kernels/element_norm.h"
 #include "kernels/table.h"
 
 enum { LANES = 8 };
@@ -85,6 +86,21 @@ static void swiglu_gradient(int64_t count, const float *gate, const float *up, c
         dgate[i] = add ? dgate[i] + change : change;
         change = dy[i] * (g * sigma);
         dup[i] = add ? dup[i] + change : change;
+    }
+}
+
+static void gelu(int64_t count, const float *x, float *y) {
+    for (int64_t i = 0; i < count; i++) {
+        float slope;
+        y[i] = x[i] * hone_gelu_sigma(x[i], &slope);
+    }
+}
+
+static void gelu_gradient(int64_t count, const float *x, const float *dy, bool add, float *dx) {
+    for (int64_t i = 0; i < count; i++) {
+        float slope;
+        hone_gelu_sigma(x[i], &slope);
+        dx[i] = (add ? dx[i] : 0) + dy[i] * slope;
     }
 }
 
@@ -193,11 +209,14 @@ void hone_generic_element(ElementTable *table) {
         .row_dot = row_dot,
         .row_gradient = row_gradient,
         .row_weight_gradient = row_weight_gradient,
+        HONE_NORM_LOOPS,
         .rotary_angles = rotary_angles,
         .rotate_neighbours = rotate_neighbours,
         .rotate_halves = rotate_halves,
         .swiglu = swiglu,
         .swiglu_gradient = swiglu_gradient,
+        .gelu = gelu,
+        .gelu_gradient = gelu_gradient,
         .tanh_dot = tanh_dot,
         .tanh_dot_gradient = tanh_dot_gradient,
         .add = add,
