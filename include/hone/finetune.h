@@ -43,11 +43,12 @@ typedef struct HoneFinetuneOptions {
     const char *eval_data; // NULL: split from data
     double eval_split; // < 1: share; ≥ 1: examples; 0: none. Default 0.05, at most 200 examples
     HoneMethod method;
-    int rank;            // (auto 0: 16, or the adapter's; another than the adapter's is refused)
-    double alpha;        // (auto 0: 32, or the adapter's, likewise)
-    double dropout;      // 0 is the only value so far
-    const char *targets; // "all-linear" or a list of q,k,v,o,gate,up,down
-    int layers;          // adapt the last N layers only; 0: all
+    int rank;       // (auto 0: 16, or the adapter's; another than the adapter's is refused)
+    double alpha;   // (auto 0: 32, or the adapter's, likewise)
+    double dropout; // 0 is the only value so far
+    const char
+        *targets; // "all-linear" or a list of q,k,v,qkv,o,gate,up,down (as the model has them)
+    int layers;   // adapt the last N layers only; 0: all
     bool rslora;
     const char *adapter;  // begin from this adapter; NULL: fresh
     double epochs;        // 1

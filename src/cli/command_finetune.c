@@ -30,7 +30,7 @@ static int fill_table(FinetuneOptions *given, Option *options) {
          "its scale is alpha/rank (32, or that of --adapter)"},
         {"dropout", OPTION_REAL, &run->dropout, "X", "only 0 so far"},
         {"targets", OPTION_TEXT, &run->targets, "LIST",
-         "all-linear (default), or q,k,v,o,gate,up,down, or patterns of tensor names"},
+         "all-linear (default), or words of q,k,v,qkv,o,gate,up,down, or patterns of tensor names"},
         {"layers", OPTION_COUNT, &given->layers, "N", "adapt the last N layers only"},
         {"rslora", OPTION_FLAG, &run->rslora, NULL, "scale alpha/sqrt(rank)"},
         {"adapter", OPTION_TEXT, &run->adapter, "A", "begin from this adapter"},

@@ -6,14 +6,22 @@
 #include "base/text.h"
 #include "io/peft.h"
 
-enum { ADAPTER_NAME = sizeof((AdapterPair *)0)->name, ADAPTER_MODULE = 96 };
+enum { ADAPTER_NAME = sizeof((AdapterPair *)0)->name, ADAPTER_MODULE = 96, ADAPTER_KNOWN = 128 };
 
-// "model.layers.3.self_attn.q_proj" → "blk.3.attn_q.weight", and back. false: not adaptable.
-bool hone_adapter_name(const char *module, size_t length, char name[ADAPTER_NAME]);
-bool hone_adapter_module(const char *name, char module[ADAPTER_MODULE]);
-// The last part of the module's path, "q_proj", within it.
-const char *hone_adapter_leaf(const char *module);
-// Layers in order, within a layer q, k, v, o, gate, up, down; then the head; then other names.
+// "model.layers.3.self_attn.q_proj" → "blk.3.attn_q.weight", and back, as the base's architecture
+// names them. false: not adaptable.
+bool hone_adapter_name(const AdapterBase *base, const char *module, size_t length,
+                       char name[ADAPTER_NAME]);
+bool hone_adapter_module(const AdapterBase *base, const char *name, char module[ADAPTER_MODULE]);
+// The end of the module's path that names its kind, within it: "q_proj"; "attn.c_proj" where the
+// last part alone names two kinds.
+const char *hone_adapter_leaf(const AdapterBase *base, const char *module);
+// "q_proj, k_proj, … and lm_head", for a message.
+void hone_adapter_known_modules(const AdapterBase *base, char list[ADAPTER_KNOWN]);
+// Are the architecture's weights stored (in,out) in transformers (its Conv1D)? PEFT calls it
+// fan_in_fan_out.
+bool hone_adapter_in_out(const AdapterBase *base);
+// Layers in order, within a layer q, k, v, qkv, o, gate, up, down; then the head; then other names.
 void hone_adapter_sort(AdapterPair *pairs, int64_t count);
 
 // Heads whose rows of B are permuted in memory; 0: the rows are as PEFT has them.

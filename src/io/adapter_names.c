@@ -6,22 +6,46 @@
 
 #include "io/adapter.h"
 
-typedef struct LayerName {
-    const char *module, *tensor;
-} LayerName;
+// The linear layers of a block, in the order of the computation.
+enum { Q, K, V, QKV, O, GATE, UP, DOWN, TENSORS, MOST_LAYERS = 100000 };
 
-// The linear layers of a Llama block, in the order of the computation.
-static const LayerName layer_names[] = {
-    {"self_attn.q_proj", "attn_q"}, {"self_attn.k_proj", "attn_k"},
-    {"self_attn.v_proj", "attn_v"}, {"self_attn.o_proj", "attn_output"},
-    {"mlp.gate_proj", "ffn_gate"},  {"mlp.up_proj", "ffn_up"},
-    {"mlp.down_proj", "ffn_down"},
+static const char *const tensor_names[TENSORS] = {
+    [Q] = "attn_q",      [K] = "attn_k",      [V] = "attn_v",  [QKV] = "attn_qkv",
+    [O] = "attn_output", [GATE] = "ffn_gate", [UP] = "ffn_up", [DOWN] = "ffn_down",
 };
 
-enum {
-    LAYER_NAMES = sizeof layer_names / sizeof layer_names[0],
-    MOST_LAYERS = 100000,
+// How transformers names them.
+typedef struct ModuleNames {
+    const char *architecture, *layers; // layers: what comes before a layer's number
+    const char *module[TENSORS];       // NULL: not in this architecture
+    bool in_out;                       // weights are stored (in,out) there
+} ModuleNames;
+
+static const ModuleNames architectures[] = {
+    {"llama",
+     "model.layers.",
+     {[Q] = "self_attn.q_proj",
+      [K] = "self_attn.k_proj",
+      [V] = "self_attn.v_proj",
+      [O] = "self_attn.o_proj",
+      [GATE] = "mlp.gate_proj",
+      [UP] = "mlp.up_proj",
+      [DOWN] = "mlp.down_proj"},
+     false},
+    {"gpt2",
+     "transformer.h.",
+     {[QKV] = "attn.c_attn", [O] = "attn.c_proj", [UP] = "mlp.c_fc", [DOWN] = "mlp.c_proj"},
+     true},
 };
+
+enum { ARCHITECTURES = sizeof architectures / sizeof *architectures };
+
+static const ModuleNames *names_of(const AdapterBase *base) {
+    for (int i = 0; i < ARCHITECTURES; i++)
+        if (strcmp(architectures[i].architecture, base->architecture) == 0)
+            return &architectures[i];
+    return &architectures[0];
+}
 
 static bool skip_text(const char **text, const char *end, const char *wanted) {
     size_t length = strlen(wanted);
@@ -44,57 +68,91 @@ static bool is_rest(const char *text, const char *end, const char *wanted) {
     return skip_text(&text, end, wanted) && text == end;
 }
 
-bool hone_adapter_name(const char *module, size_t length, char name[ADAPTER_NAME]) {
+bool hone_adapter_name(const AdapterBase *base, const char *module, size_t length,
+                       char name[ADAPTER_NAME]) {
+    const ModuleNames *names = names_of(base);
     const char *end = module + length;
     int layer;
     if (is_rest(module, end, "lm_head")) {
         snprintf(name, ADAPTER_NAME, "output.weight");
         return true;
     }
-    if (!skip_text(&module, end, "model.layers.") || !skip_number(&module, end, &layer) ||
+    if (!skip_text(&module, end, names->layers) || !skip_number(&module, end, &layer) ||
         !skip_text(&module, end, "."))
         return false;
-    for (int i = 0; i < LAYER_NAMES; i++) {
-        if (!is_rest(module, end, layer_names[i].module)) continue;
-        snprintf(name, ADAPTER_NAME, "blk.%d.%s.weight", layer, layer_names[i].tensor);
+    for (int i = 0; i < TENSORS; i++) {
+        if (!names->module[i] || !is_rest(module, end, names->module[i])) continue;
+        snprintf(name, ADAPTER_NAME, "blk.%d.%s.weight", layer, tensor_names[i]);
         return true;
     }
     return false;
 }
 
-// "blk.3.attn_q.weight" → 3 and the index into layer_names.
+// "blk.3.attn_q.weight" → 3 and Q.
 static bool split_name(const char *name, int *layer, int *kind) {
     const char *end = name + strlen(name);
     if (!skip_text(&name, end, "blk.") || !skip_number(&name, end, layer) ||
         !skip_text(&name, end, "."))
         return false;
-    for (*kind = 0; *kind < LAYER_NAMES; ++*kind) {
+    for (*kind = 0; *kind < TENSORS; ++*kind) {
         const char *rest = name;
-        if (skip_text(&rest, end, layer_names[*kind].tensor) && is_rest(rest, end, ".weight"))
+        if (skip_text(&rest, end, tensor_names[*kind]) && is_rest(rest, end, ".weight"))
             return true;
     }
     return false;
 }
 
-bool hone_adapter_module(const char *name, char module[ADAPTER_MODULE]) {
+bool hone_adapter_module(const AdapterBase *base, const char *name, char module[ADAPTER_MODULE]) {
+    const ModuleNames *names = names_of(base);
     int layer, kind;
     if (strcmp(name, "output.weight") == 0)
         snprintf(module, ADAPTER_MODULE, "lm_head");
-    else if (split_name(name, &layer, &kind))
-        snprintf(module, ADAPTER_MODULE, "model.layers.%d.%s", layer, layer_names[kind].module);
+    else if (split_name(name, &layer, &kind) && names->module[kind])
+        snprintf(module, ADAPTER_MODULE, "%s%d.%s", names->layers, layer, names->module[kind]);
     else
         return false;
     return true;
 }
 
-const char *hone_adapter_leaf(const char *module) {
+static const char *last_part(const char *module) {
     const char *dot = strrchr(module, '.');
     return dot ? dot + 1 : module;
 }
 
+const char *hone_adapter_leaf(const AdapterBase *base, const char *module) {
+    const ModuleNames *names = names_of(base);
+    const char *leaf = last_part(module), *own = leaf;
+    int alike = 0;
+    for (int i = 0; i < TENSORS; i++) {
+        const char *known = names->module[i];
+        if (!known || strcmp(last_part(known), leaf) != 0) continue;
+        alike++;
+        size_t length = strlen(known), whole = strlen(module);
+        if (whole > length && strcmp(module + whole - length, known) == 0)
+            own = module + whole - length;
+    }
+    return alike > 1 ? own : leaf;
+}
+
+void hone_adapter_known_modules(const AdapterBase *base, char list[ADAPTER_KNOWN]) {
+    const ModuleNames *names = names_of(base);
+    size_t used = 0;
+    for (int i = 0; i < TENSORS; i++) {
+        if (!names->module[i]) continue;
+        const char *leaf = hone_adapter_leaf(base, names->module[i]);
+        int length = snprintf(list + used, ADAPTER_KNOWN - used, "%s, ", leaf);
+        used += (size_t)length;
+    }
+    snprintf(list + used - 2, ADAPTER_KNOWN - used + 2, " and lm_head");
+}
+
+bool hone_adapter_in_out(const AdapterBase *base) {
+    return names_of(base)->in_out;
+}
+
 static int64_t sort_key(const char *name) {
     int layer, kind;
-    if (split_name(name, &layer, &kind)) return (int64_t)layer * LAYER_NAMES + kind;
+    if (split_name(name, &layer, &kind)) return (int64_t)layer * TENSORS + kind;
     return strcmp(name, "output.weight") == 0 ? INT64_MAX - 1 : INT64_MAX;
 }
 
@@ -114,9 +172,7 @@ void hone_adapter_sort(AdapterPair *pairs, int64_t count) {
 int hone_adapter_permuted_heads(const AdapterBase *base, const char *name) {
     int layer, kind;
     if (!base->rope_interleaved || !split_name(name, &layer, &kind)) return 0;
-    if (strcmp(layer_names[kind].tensor, "attn_q") == 0) return base->heads;
-    if (strcmp(layer_names[kind].tensor, "attn_k") == 0) return base->kv_heads;
-    return 0;
+    return kind == Q ? base->heads : kind == K ? base->kv_heads : 0;
 }
 
 static void move_rows(float *to, const float *from, int heads, int head_size, int rank,

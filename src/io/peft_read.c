@@ -41,8 +41,8 @@ static TensorRole classify(const char *name, size_t *module_length, const char *
     return ROLE_REFUSED;
 }
 
-static hone_status add_tensor(const char *path, const SafeTensor *tensor, AdapterDrafts *drafts,
-                              HoneError *err) {
+static hone_status add_tensor(const char *path, const SafeTensor *tensor, const AdapterBase *base,
+                              AdapterDrafts *drafts, HoneError *err) {
     static const char prefix[] = "base_model.model.";
     size_t skip = strlen(prefix), length = 0;
     const char *why = NULL;
@@ -53,11 +53,13 @@ static hone_status add_tensor(const char *path, const SafeTensor *tensor, Adapte
                          why);
     char name[ADAPTER_NAME] = {0};
     if (strncmp(tensor->name, prefix, skip) != 0 || length < skip ||
-        !hone_adapter_name(tensor->name + skip, length - skip, name))
+        !hone_adapter_name(base, tensor->name + skip, length - skip, name)) {
+        char known[ADAPTER_KNOWN];
+        hone_adapter_known_modules(base, known);
         return hone_fail(err, HONE_ERROR_UNSUPPORTED,
-                         "%s: tensor %.200s: this module cannot be adapted; a Llama's q_proj, "
-                         "k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj and lm_head can",
-                         path, tensor->name);
+                         "%s: tensor %.200s: this module cannot be adapted; of a %s model %s can",
+                         path, tensor->name, base->architecture, known);
+    }
     AdapterHalf half = {tensor->name, tensor->dtype, tensor->rank, tensor->shape, tensor->data};
     return hone_drafts_add(drafts, name, role == ROLE_B, &half, err);
 }
@@ -69,12 +71,12 @@ static hone_status read_pairs(const char *path, const PeftConfig *config, const 
     RETURN_IF_ERROR(hone_safetensors_open(path, &tensors, err));
     hone_status status = hone_drafts_create(&drafts, path, tensors.count, err);
     for (int64_t i = 0; i < tensors.count && status == HONE_OK; i++)
-        status = add_tensor(path, &tensors.tensors[i], &drafts, err);
+        status = add_tensor(path, &tensors.tensors[i], base, &drafts, err);
     if (status == HONE_OK) status = hone_drafts_finish(&drafts, base, true, file, err);
     for (int64_t i = 0; i < file->count && status == HONE_OK; i++) {
         AdapterPair *pair = &file->pairs[i];
         char module[ADAPTER_MODULE] = {0};
-        hone_adapter_module(pair->name, module); // the name came from a module
+        hone_adapter_module(base, pair->name, module); // the name came from a module
         status = hone_peft_config_check_target(config, module, err);
         if (status == HONE_OK)
             status = hone_peft_config_scale(config, module, pair->rank, &pair->scale, err);

@@ -44,16 +44,16 @@ typedef struct PatternEntry {
 } PatternEntry;
 
 // The modules whose rank (or alpha) is not the settings' own, sorted by name.
-static hone_status put_pattern(TextBuffer *text, const char *key, const AdapterSettings *settings,
-                               const AdapterPair *pairs, int64_t count, bool of_rank,
-                               HoneError *err) {
+static hone_status put_pattern(TextBuffer *text, const char *key, const AdapterBase *base,
+                               const AdapterSettings *settings, const AdapterPair *pairs,
+                               int64_t count, bool of_rank, HoneError *err) {
     PatternEntry *entries = hone_calloc((size_t)count, sizeof *entries);
     if (!entries) return hone_fail_memory(err, (size_t)count * sizeof *entries, key);
     int64_t listed = 0;
     for (int64_t i = 0; i < count; i++) {
         float value = of_rank ? (float)pairs[i].rank : pair_alpha(settings, &pairs[i]);
         if (value == (of_rank ? (float)settings->rank : settings->alpha)) continue;
-        hone_adapter_module(pairs[i].name, entries[listed].module);
+        hone_adapter_module(base, pairs[i].name, entries[listed].module);
         entries[listed++].value = value;
     }
     qsort(entries, (size_t)listed, sizeof *entries, compare_names);
@@ -68,13 +68,13 @@ static hone_status put_pattern(TextBuffer *text, const char *key, const AdapterS
 }
 
 // How many layers have a pair for this leaf, of the `layers` that have any.
-static bool in_all_layers(const AdapterPair *pairs, int64_t count, const char *leaf,
-                          int64_t layers) {
+static bool in_all_layers(const AdapterBase *base, const AdapterPair *pairs, int64_t count,
+                          const char *leaf, int64_t layers) {
     int64_t found = 0;
     char module[ADAPTER_MODULE];
     for (int64_t i = 0; i < count; i++)
-        found += hone_adapter_module(pairs[i].name, module) &&
-                 strcmp(hone_adapter_leaf(module), leaf) == 0;
+        found += hone_adapter_module(base, pairs[i].name, module) &&
+                 strcmp(hone_adapter_leaf(base, module), leaf) == 0;
     return found == layers;
 }
 
@@ -87,16 +87,16 @@ static int64_t count_layers(const AdapterPair *pairs, int64_t count) {
 
 // Leaf names; the full path where a leaf is adapted in some layers only, or PEFT would adapt it in
 // all.
-static hone_status put_targets(TextBuffer *text, const AdapterPair *pairs, int64_t count,
-                               HoneError *err) {
+static hone_status put_targets(TextBuffer *text, const AdapterBase *base, const AdapterPair *pairs,
+                               int64_t count, HoneError *err) {
     int64_t layers = count_layers(pairs, count);
     char(*names)[ADAPTER_MODULE] = hone_calloc((size_t)count, sizeof *names);
     if (!names) return hone_fail_memory(err, (size_t)count * sizeof *names, "module names");
     for (int64_t i = 0; i < count; i++) {
         char module[ADAPTER_MODULE] = {0};
-        hone_adapter_module(pairs[i].name, module);
-        const char *leaf = hone_adapter_leaf(module);
-        bool whole = leaf == module || in_all_layers(pairs, count, leaf, layers);
+        hone_adapter_module(base, pairs[i].name, module);
+        const char *leaf = hone_adapter_leaf(base, module);
+        bool whole = leaf == module || in_all_layers(base, pairs, count, leaf, layers);
         snprintf(names[i], sizeof names[i], "%s", whole ? leaf : module);
     }
     qsort(names, (size_t)count, sizeof *names, compare_names);
@@ -114,15 +114,17 @@ static hone_status make_config(const AdapterBase *base, const AdapterSettings *s
                                const AdapterPair *pairs, int64_t count, TextBuffer *text,
                                HoneError *err) {
     hone_text_puts(text, "{\n");
-    RETURN_IF_ERROR(put_pattern(text, "alpha_pattern", settings, pairs, count, false, err));
+    RETURN_IF_ERROR(put_pattern(text, "alpha_pattern", base, settings, pairs, count, false, err));
     hone_text_puts(text, "  \"base_model_name_or_path\": ");
     if (base->path)
         hone_text_json(text, base->path, strlen(base->path));
     else
         hone_text_puts(text, "null");
-    hone_text_puts(text, ",\n  \"bias\": \"none\",\n  \"fan_in_fan_out\": false,\n"
-                         "  \"inference_mode\": true,\n  \"init_lora_weights\": true,\n"
-                         "  \"lora_alpha\": ");
+    hone_text_printf(text,
+                     ",\n  \"bias\": \"none\",\n  \"fan_in_fan_out\": %s,\n"
+                     "  \"inference_mode\": true,\n  \"init_lora_weights\": true,\n"
+                     "  \"lora_alpha\": ",
+                     bool_text(hone_adapter_in_out(base)));
     put_number(text, settings->alpha);
     hone_text_puts(text, ",\n  \"lora_dropout\": ");
     put_number(text, settings->dropout);
@@ -130,8 +132,8 @@ static hone_status make_config(const AdapterBase *base, const AdapterSettings *s
                      ",\n  \"modules_to_save\": null,\n  \"peft_type\": \"LORA\",\n"
                      "  \"peft_version\": \"0.21.2\",\n  \"r\": %d,\n",
                      settings->rank);
-    RETURN_IF_ERROR(put_pattern(text, "rank_pattern", settings, pairs, count, true, err));
-    RETURN_IF_ERROR(put_targets(text, pairs, count, err));
+    RETURN_IF_ERROR(put_pattern(text, "rank_pattern", base, settings, pairs, count, true, err));
+    RETURN_IF_ERROR(put_targets(text, base, pairs, count, err));
     hone_text_printf(text,
                      "  \"task_type\": \"CAUSAL_LM\",\n  \"use_dora\": false,\n"
                      "  \"use_rslora\": %s\n}\n",
@@ -142,9 +144,10 @@ static hone_status make_config(const AdapterBase *base, const AdapterSettings *s
 
 // ---- adapter_model.safetensors -----------------------------------------------------------------
 
-static char *tensor_name(Arena *memory, const AdapterPair *pair, const char *ending) {
+static char *tensor_name(Arena *memory, const AdapterBase *base, const AdapterPair *pair,
+                         const char *ending) {
     char module[ADAPTER_MODULE] = {0}, name[ADAPTER_MODULE + 64];
-    hone_adapter_module(pair->name, module);
+    hone_adapter_module(base, pair->name, module);
     int length = snprintf(name, sizeof name, "base_model.model.%s.%s.weight", module, ending);
     return hone_arena_strndup(memory, name, (size_t)length);
 }
@@ -160,12 +163,12 @@ static hone_status add_pair(const AdapterBase *base, const AdapterPair *pair, Ar
         hone_adapter_rows_to_peft(moved, pair->B, heads, base->head_size, pair->rank);
         B = moved;
     }
-    entries[0] = (SafeTensorEntry){.name = tensor_name(memory, pair, "lora_A"),
+    entries[0] = (SafeTensorEntry){.name = tensor_name(memory, base, pair, "lora_A"),
                                    .dtype = HONE_F32,
                                    .rank = 2,
                                    .shape = {pair->rank, pair->in},
                                    .data = pair->A};
-    entries[1] = (SafeTensorEntry){.name = tensor_name(memory, pair, "lora_B"),
+    entries[1] = (SafeTensorEntry){.name = tensor_name(memory, base, pair, "lora_B"),
                                    .dtype = HONE_F32,
                                    .rank = 2,
                                    .shape = {pair->out, pair->rank},
@@ -190,11 +193,12 @@ static hone_status write_tensors(const char *path, const AdapterBase *base,
 
 // ---- the folder --------------------------------------------------------------------------------
 
-static hone_status check_modules(const char *folder, const AdapterSettings *settings,
-                                 const AdapterPair *pairs, int64_t count, HoneError *err) {
+static hone_status check_modules(const char *folder, const AdapterBase *base,
+                                 const AdapterSettings *settings, const AdapterPair *pairs,
+                                 int64_t count, HoneError *err) {
     char module[ADAPTER_MODULE];
     for (int64_t i = 0; i < count; i++)
-        if (!hone_adapter_module(pairs[i].name, module))
+        if (!hone_adapter_module(base, pairs[i].name, module))
             return hone_fail(err, HONE_ERROR_UNSUPPORTED,
                              "%s: %s has no name in PEFT that Hone knows", folder, pairs[i].name);
     if (settings->rank >= 1) return HONE_OK;
@@ -217,7 +221,7 @@ hone_status hone_peft_write(const char *folder, const AdapterBase *base,
                             const AdapterSettings *settings, const AdapterPair *pairs,
                             int64_t count, HoneError *err) {
     RETURN_IF_ERROR(hone_adapter_check(folder, base, settings, pairs, count, err));
-    RETURN_IF_ERROR(check_modules(folder, settings, pairs, count, err));
+    RETURN_IF_ERROR(check_modules(folder, base, settings, pairs, count, err));
     RETURN_IF_ERROR(hone_directory_make(folder, err));
     char *tensors_path = hone_path_join(folder, "adapter_model.safetensors");
     char *config_path = hone_path_join(folder, "adapter_config.json");

@@ -17,7 +17,7 @@ typedef struct ModelFamily {
     Weight *(*head)(Model *model);
 } ModelFamily;
 
-extern const ModelFamily hone_llama;
+extern const ModelFamily hone_llama, hone_gpt2;
 
 struct Model {
     ModelConfig config;

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const ModelFamily *const families[] = {&hone_llama};
+static const ModelFamily *const families[] = {&hone_llama, &hone_gpt2};
 enum { FAMILIES = sizeof families / sizeof *families };
 
 // ---- making ------------------------------------------------------------------------------------
@@ -58,7 +58,7 @@ static hone_status check_config(const ModelConfig *config, HoneError *err) {
     if (!(config->norm_eps > 0) || !isfinite(config->norm_eps))
         return hone_fail(err, HONE_ERROR_INPUT, "the norm's epsilon is %g, which is not positive",
                          (double)config->norm_eps);
-    if (!(config->rope_base > 0) || !isfinite(config->rope_base))
+    if (config->rotary > 0 && (!(config->rope_base > 0) || !isfinite(config->rope_base)))
         return hone_fail(err, HONE_ERROR_INPUT, "the rotary base is %g, which is not positive",
                          (double)config->rope_base);
     return HONE_OK;

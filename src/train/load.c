@@ -66,16 +66,17 @@ static hone_status read_config(HoneModel *model, HoneError *err) {
         memcmp(kind.data, "adapter", 7) == 0)
         return hone_fail(err, HONE_ERROR_INPUT,
                          "%s: is an adapter, not a model: give it as --adapter", file->map.path);
-    if (strcmp(architecture, "llama") != 0)
+    const bool gpt2 = strcmp(architecture, "gpt2") == 0;
+    if (!gpt2 && strcmp(architecture, "llama") != 0)
         return hone_fail(err, HONE_ERROR_UNSUPPORTED,
-                         "%s: architecture \"%s\" is not supported; supported: llama",
+                         "%s: architecture \"%s\" is not supported; supported: llama, gpt2",
                          file->map.path, architecture);
     RETURN_IF_ERROR(refuse_scaling(file, architecture, err));
     const int64_t large = (int64_t)1 << 24;
     int64_t layers, heads, kv_heads, key, value, rotary, vocabulary = 0, experts;
     double eps, base;
     ModelConfig *config = &model->config;
-    *config = (ModelConfig){.architecture = architecture, .rope_interleaved = true};
+    *config = (ModelConfig){.architecture = architecture, .rope_interleaved = !gpt2};
     RETURN_IF_ERROR(read_size(file, architecture, "expert_count", 0, 0, large, &experts, err));
     if (experts > 0)
         return hone_fail(err, HONE_ERROR_UNSUPPORTED,
@@ -97,14 +98,17 @@ static hone_status read_config(HoneModel *model, HoneError *err) {
         read_size(file, architecture, "attention.key_length", head_size, 1, 256, &key, err));
     RETURN_IF_ERROR(
         read_size(file, architecture, "attention.value_length", head_size, 1, 256, &value, err));
-    RETURN_IF_ERROR(
-        read_size(file, architecture, "rope.dimension_count", key, 1, key, &rotary, err));
+    rotary = 0;
+    if (!gpt2)
+        RETURN_IF_ERROR(
+            read_size(file, architecture, "rope.dimension_count", key, 1, key, &rotary, err));
     if (key != value)
         return hone_fail(err, HONE_ERROR_UNSUPPORTED,
                          "%s: keys of size %lld and values of size %lld: they must be equal",
                          file->map.path, (long long)key, (long long)value);
-    RETURN_IF_ERROR(
-        read_real(file, architecture, "attention.layer_norm_rms_epsilon", -1, &eps, err));
+    const char *epsilon =
+        gpt2 ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon";
+    RETURN_IF_ERROR(read_real(file, architecture, epsilon, -1, &eps, err));
     RETURN_IF_ERROR(read_real(file, architecture, "rope.freq_base", 10000, &base, err));
     const GgufTensor *embedding = hone_gguf_tensor(file, "token_embd.weight");
     if (embedding && embedding->rank == 2) vocabulary = embedding->shape[0];

@@ -38,13 +38,10 @@ static hone_status allocate_floats(Run *run, float **block, int64_t count, const
 
 // ---- LoRA --------------------------------------------------------------------------------------
 
-static const char all_linear[] = "q,k,v,o,gate,up,down";
-
 // Is this slot one of the targets? *matched is set for each entry that names something known.
 static hone_status slot_is_target(Run *run, const ParameterSlot *slot, bool *chosen) {
-    *chosen = false;
     const char *list = run->options.targets;
-    if (strcmp(list, "all-linear") == 0) list = all_linear;
+    *chosen = strcmp(list, "all-linear") == 0;
     while (*list) {
         size_t length = strcspn(list, ",");
         char entry[128];
@@ -60,6 +57,22 @@ static hone_status slot_is_target(Run *run, const ParameterSlot *slot, bool *cho
             *chosen = true;
     }
     return HONE_OK;
+}
+
+static hone_status unknown_target(Run *run, const char *entry) {
+    TextBuffer words = {0};
+    for (int64_t i = 0; i < run->model->slot_count; i++) { // those of the first layer
+        const ParameterSlot *slot = &run->model->slots[i];
+        if (slot->target && slot->layer == 0)
+            hone_text_printf(&words, "%s%s", words.length ? "," : "", slot->target);
+    }
+    hone_status status =
+        hone_fail(run->err, HONE_ERROR_ARGUMENT,
+                  "--targets: \"%s\" is neither all-linear, nor one of %s, nor a pattern of tensor "
+                  "names that matches a layer's matrix",
+                  entry, words.failed || !words.data ? "the layer's matrices" : words.data);
+    hone_text_free(&words);
+    return status;
 }
 
 // Every entry must be a known word or match a matrix: a misspelt target is not left untrained in
@@ -82,12 +95,7 @@ static hone_status check_targets(Run *run) {
             if (!slot->target || slot->layer < 0) continue;
             found = strcmp(entry, slot->target) == 0 || fnmatch(entry, slot->name, 0) == 0;
         }
-        if (!found)
-            return hone_fail(
-                run->err, HONE_ERROR_ARGUMENT,
-                "--targets: \"%s\" is neither all-linear, nor one of %s, nor a pattern "
-                "of tensor names that matches a layer's matrix",
-                entry, all_linear);
+        if (!found) return unknown_target(run, entry);
     }
     return HONE_OK;
 }

@@ -15,8 +15,6 @@ from transformers import AutoModelForCausalLM
 from transformers.models.llama import modeling_llama
 from transformers.optimization import Adafactor
 
-ALL_LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-
 # ---- Hone --------------------------------------------------------------------------------------
 
 
@@ -98,7 +96,7 @@ def torch_logprobs(model, examples):
     inner = model.get_base_model() if isinstance(model, PeftModel) else model
     with torch.no_grad(), exact(model):
         for tokens, targets in examples:
-            hidden = inner.model(torch.tensor([tokens])).last_hidden_state[0]
+            hidden = inner.base_model(torch.tensor([tokens])).last_hidden_state[0]
             rows = []
             for part in torch.tensor(targets).split(256):  # logits of a long text are large
                 logits = inner.lm_head(hidden[part - 1]).double().log_softmax(-1)
@@ -179,8 +177,10 @@ def train(model, steps, rate, schedule, warmup, weight_decay=0.0, make=torch.opt
 
 def make_adapter(model, folder, rank=4, alpha=8, b_scale=0.1, seed=0):
     """A PEFT folder with random A and B (zero with b_scale 0). The model is left as it was."""
-    adapted = get_peft_model(model, LoraConfig(r=rank, lora_alpha=alpha, task_type="CAUSAL_LM",
-                                               target_modules=ALL_LINEAR))
+    kind = model.config.model_type
+    adapted = get_peft_model(model, LoraConfig(
+        r=rank, lora_alpha=alpha, task_type="CAUSAL_LM", fan_in_fan_out=kind == "gpt2",
+        target_modules=list(models.FAMILIES[kind].adapted)))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():
@@ -201,9 +201,11 @@ def with_adapter(model, folder, trainable=False):
     return PeftModel.from_pretrained(model, str(folder), is_trainable=trainable).to(kind)
 
 
-def gguf_gradients(model, heads, kv_heads):
+def gguf_gradients(model, config):
     """Gradients by the names and in the row order of Hone's trained tensors."""
-    found = {}
+    family, found = models.FAMILIES[config.model_type], {}
+    heads = config.num_attention_heads
+    kv_heads = getattr(config, "num_key_value_heads", heads)
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
@@ -211,12 +213,11 @@ def gguf_gradients(model, heads, kv_heads):
         if ".lora_" in name:
             name = name.removeprefix("base_model.model.").replace(".default.weight", "")
             module, half = name.split(".lora_")
-            name = f"{models.gguf_name(module + '.weight')}.lora_{half.lower()}"
+            name = f"{family.gguf_name(module + '.weight')}.lora_{half.lower()}"
         else:
-            name = models.gguf_name(name)
-        rows = models.heads_of(name, heads, kv_heads)
-        if rows and not name.endswith(".lora_a"):
-            values = models.gguf_rows(values, rows)
+            name = family.gguf_name(name)
+        if not name.endswith(".lora_a"):
+            values = family.gguf_values(name, values, heads, kv_heads)
         found[name] = values
     return found
 

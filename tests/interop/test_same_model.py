@@ -15,6 +15,7 @@ import gguf_to_hf
 import models
 import numpy as np
 import peers
+import tiny
 
 ENGLISH = """The lighthouse keeper counted the boats each evening, and each evening the number was \
 right. On the third of March it was one too many. He counted again, slowly, touching the glass \
@@ -80,11 +81,11 @@ TINY_TEXTS = [ENGLISH[:100], CODE[:180], EMOJI[:20], NUMBERS, "ab", "Q: the end.
 @pytest.mark.parametrize("name", models.SHAPES)
 def test_tiny_logprobs(hone, tmp_path, name):
     shape = models.SHAPES[name]
-    path = models.write_gguf(tmp_path / "tiny.gguf", shape)
+    path = shape.write_gguf(tmp_path / "tiny.gguf")
     data = peers.write_texts(tmp_path / "texts.jsonl", TINY_TEXTS)
     examples = peers.examples_of(hone, path, data)
     ours = peers.hone_logprobs(hone, path, data)
-    theirs = peers.torch_logprobs(models.transformers_model(shape).double(), examples)
+    theirs = peers.torch_logprobs(shape.transformers_model().double(), examples)
     worst = peers.largest_difference(ours, theirs)
     print(f"{name}: worst {worst:.2e}")
     assert worst <= 1e-4
@@ -93,16 +94,16 @@ def test_tiny_logprobs(hone, tmp_path, name):
 def test_tiny_chat_masks(hone, tmp_path):
     """A conversation: only the assistant's words count, and they see what stands before them."""
     shape = models.SHAPES["grouped"]
-    path = models.write_gguf(tmp_path / "tiny.gguf", shape)
+    path = shape.write_gguf(tmp_path / "tiny.gguf")
     data = tmp_path / "chats.jsonl"
     chat = [{"role": "system", "content": "Answer."}, {"role": "user", "content": "and 1+1?"},
             {"role": "assistant", "content": "two"}, {"role": "user", "content": "sure?"},
             {"role": "assistant", "content": "the same"}]
     data.write_text(json.dumps({"messages": chat}) + "\n")
     [(tokens, targets)] = peers.examples_of(hone, path, data)
-    vocabulary = models.vocabulary(shape)
+    vocabulary = tiny.tokens(shape.merges)
     learnt = "".join(vocabulary[tokens[i]] for i in targets)
     assert learnt == "two<|im_end|>theĠsame<|im_end|>"
     ours = peers.hone_logprobs(hone, path, data)
-    theirs = peers.torch_logprobs(models.transformers_model(shape).double(), [(tokens, targets)])
+    theirs = peers.torch_logprobs(shape.transformers_model().double(), [(tokens, targets)])
     assert peers.largest_difference(ours, theirs) <= 1e-4

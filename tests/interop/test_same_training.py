@@ -92,8 +92,7 @@ def peer_gradients(model, examples, config):
     with peers.exact(model):
         loss = peers.batch_loss(model, examples)
         loss.backward()
-    return loss.item(), peers.gguf_gradients(model, config.num_attention_heads,
-                                             config.num_key_value_heads)
+    return loss.item(), peers.gguf_gradients(model, config)
 
 
 def compare_losses(ours, theirs):
@@ -112,7 +111,7 @@ def tiny(tmp_path_factory):
     def make(name):
         path = folder / f"{name}.gguf"
         if not path.exists():
-            models.write_gguf(path, models.SHAPES[name])
+            models.SHAPES[name].write_gguf(path)
         return models.SHAPES[name], path, data
 
     return make
@@ -124,12 +123,12 @@ def tiny(tmp_path_factory):
 @pytest.mark.parametrize("name", models.SHAPES)
 def test_lora_gradients(hone, gradients, tiny, tmp_path, name):
     shape, path, data = tiny(name)
-    model = models.transformers_model(shape)
+    model = shape.transformers_model()
     adapter = peers.make_adapter(model, tmp_path / "adapter")
     result, ours = gradients(path, data, tmp_path / "gradients", adapter)
     adapted = peers.with_adapter(model.double(), adapter, trainable=True)
     loss, theirs = peer_gradients(adapted, peers.examples_of(hone, path, data), model.config)
-    assert len(theirs) == 14 * shape.layers
+    assert len(theirs) == 2 * shape.matrices * shape.layers
     worst = compare_gradients(ours, theirs)
     print(f"{name}: loss {loss:.6f}, worst gradient at {worst:.2%} of what is allowed")
     assert abs(result["loss"] - loss) < 1e-5 * loss
@@ -141,7 +140,7 @@ def test_lora_gradients(hone, gradients, tiny, tmp_path, name):
 def test_lora_gradients_with_zero_b(hone, gradients, tiny, tmp_path, name):
     """dA = s·Bᵀ·dY·xᵀ: nothing may be left of it but zeros."""
     shape, path, data = tiny(name)
-    model = models.transformers_model(shape)
+    model = shape.transformers_model()
     adapter = peers.make_adapter(model, tmp_path / "adapter", b_scale=0)
     _, ours = gradients(path, data, tmp_path / "gradients", adapter)
     for tensor, values in ours.items():
@@ -154,7 +153,7 @@ def test_lora_gradients_with_zero_b(hone, gradients, tiny, tmp_path, name):
 
 def test_micro_batches_give_the_same_gradients(hone, gradients, tiny, tmp_path):
     shape, path, data = tiny("odd")
-    model = models.transformers_model(shape)
+    model = shape.transformers_model()
     adapter = peers.make_adapter(model, tmp_path / "adapter")
     _, ours = gradients(path, data, tmp_path / "gradients", adapter, 5)
     adapted = peers.with_adapter(model.double(), adapter, trainable=True)
@@ -168,7 +167,7 @@ def test_gradients_where_examples_begin_alike(hone, gradients, tiny, tmp_path, n
     """Hone computes a beginning once, the peer with every example."""
     shape, path, _ = tiny(name)
     data = peers.write_texts(tmp_path / "alike.jsonl", ALIKE)
-    model = models.transformers_model(shape)
+    model = shape.transformers_model()
     if what == "adapter":
         what = peers.make_adapter(model, tmp_path / "adapter")
         model = peers.with_adapter(model.double(), what, trainable=True)
@@ -182,10 +181,11 @@ def test_gradients_where_examples_begin_alike(hone, gradients, tiny, tmp_path, n
 @pytest.mark.parametrize("name", models.SHAPES)
 def test_full_gradients(hone, gradients, tiny, tmp_path, name):
     shape, path, data = tiny(name)
-    model = models.transformers_model(shape).double()
+    model = shape.transformers_model().double()
     result, ours = gradients(path, data, tmp_path / "gradients", "full")
     loss, theirs = peer_gradients(model, peers.examples_of(hone, path, data), model.config)
-    assert len(theirs) == 9 * shape.layers + (2 if shape.tied else 3)
+    each = shape.matrices + shape.vectors
+    assert len(theirs) == each * shape.layers + shape.outer + (not shape.tied)
     worst = compare_gradients(ours, theirs)
     print(f"{name}: loss {loss:.6f}, worst gradient at {worst:.2%} of what is allowed")
     assert abs(result["loss"] - loss) < 1e-5 * loss
@@ -221,10 +221,11 @@ def test_smollm2_lora_gradients_with_zero_b(gradients, model, tmp_path):
 
 @pytest.mark.parametrize("name, schedule, warmup, decay", [
     ("plain", "constant", 0, 0), ("grouped", "cosine", 5, 0.1), ("odd", "linear", 1, 0),
-    ("wide", "cosine", 0, 0), ("half", "cosine", 3, 0), ("scaled", "constant", 2, 0.01)])
+    ("wide", "cosine", 0, 0), ("half", "cosine", 3, 0), ("scaled", "constant", 2, 0.01),
+    ("gpt2", "cosine", 2, 0.1), ("gpt2-odd", "linear", 3, 0), ("gpt2-half", "constant", 0, 0)])
 def test_lora_losses(hone, tiny, tmp_path, name, schedule, warmup, decay):
     shape, path, data = tiny(name)
-    model = models.transformers_model(shape)
+    model = shape.transformers_model()
     adapter = peers.make_adapter(model, tmp_path / "adapter")
     rate = 1e-2
     ours = peers.finetune(
@@ -239,14 +240,15 @@ def test_lora_losses(hone, tiny, tmp_path, name, schedule, warmup, decay):
 
 @pytest.mark.parametrize("name, schedule, warmup, decay", [
     ("plain", "cosine", 2, 0), ("grouped", "constant", 0, 0.1), ("odd", "linear", 5, 0),
-    ("wide", "constant", 1, 0), ("scaled", "cosine", 0, 0.01)])
+    ("wide", "constant", 1, 0), ("scaled", "cosine", 0, 0.01), ("gpt2", "cosine", 3, 0.1),
+    ("gpt2-odd", "linear", 0, 0.01)])
 def test_full_losses(hone, tiny, tmp_path, name, schedule, warmup, decay):
     shape, path, data = tiny(name)
     rate = 3e-3
     ours = peers.finetune(
         hone, path, data, tmp_path / "run", "--method", "full", "--batch", 4, "--steps", STEPS,
         "--lr", rate, "--schedule", schedule, "--warmup", warmup, "--weight-decay", decay)
-    model = models.transformers_model(shape).double()
+    model = shape.transformers_model().double()
     steps = peers.steps_of(peers.examples_of(hone, path, data), 4, STEPS)
     theirs = peers.train(model, steps, rate, schedule, warmup, decay)
     compare_losses(ours, theirs)
@@ -259,7 +261,7 @@ def test_full_losses(hone, tiny, tmp_path, name, schedule, warmup, decay):
     ("wide", "full", "sgd", 0.1, 0.001)])
 def test_other_optimizers_losses(hone, tiny, tmp_path, name, method, optimizer, rate, decay):
     shape, path, data = tiny(name)
-    model = models.transformers_model(shape)
+    model = shape.transformers_model()
     begin = ["--method", "full"]
     if method == "lora":
         adapter = peers.make_adapter(model, tmp_path / "adapter")

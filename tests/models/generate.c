@@ -192,12 +192,18 @@ static void a_full_cache_refuses(void) {
     free_bench(&bench);
 }
 
-int main(void) {
+static void check_family(void) {
     RUN(steps_equal_the_whole_pass);
     RUN(pieces_equal_the_whole_pass);
     RUN(truncation_forgets);
     RUN(scores_equal_the_whole_pass);
     RUN(branches_equal_each_alone);
     RUN(a_full_cache_refuses);
+}
+
+int main(void) {
+    check_family();
+    tiny_become_gpt2();
+    check_family();
     return check_report();
 }

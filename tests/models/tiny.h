@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A tiny random model of odd sizes, its parameters in one list, and packed batches for it.
+// A tiny random model of odd sizes (a Llama, or a GPT-2 where a test asks for it), its parameters
+// in one list, and packed batches for it.
 #ifndef HONE_TESTS_TINY_H
 #define HONE_TESTS_TINY_H
 
@@ -7,7 +8,7 @@
 #include "check.h"
 #include "models/model.h"
 
-enum { TINY_PARAMETERS = 32, TINY_TRAINED = 96, TINY_TOKENS = 64 };
+enum { TINY_PARAMETERS = 48, TINY_TRAINED = 96, TINY_TOKENS = 64 };
 
 typedef struct TinyParameter {
     char name[48];
@@ -26,20 +27,34 @@ typedef struct Tiny {
     RandomStream random;
 } Tiny;
 
-static const ModelConfig tiny_config = {.architecture = "llama",
-                                        .layers = 2,
-                                        .heads = 4,
-                                        .kv_heads = 2,
-                                        .head_size = 6,
-                                        .rotary = 4,
-                                        .channels = 19,
-                                        .feed_forward = 27,
-                                        .vocabulary = 41,
-                                        .context = 64,
-                                        .norm_eps = 1e-5f,
-                                        .rope_base = 100.0f,
-                                        .rope_interleaved = true,
-                                        .tied_head = true};
+static ModelConfig tiny_config = {.architecture = "llama",
+                                  .layers = 2,
+                                  .heads = 4,
+                                  .kv_heads = 2,
+                                  .head_size = 6,
+                                  .rotary = 4,
+                                  .channels = 19,
+                                  .feed_forward = 27,
+                                  .vocabulary = 41,
+                                  .context = 64,
+                                  .norm_eps = 1e-5f,
+                                  .rope_base = 100.0f,
+                                  .rope_interleaved = true,
+                                  .tied_head = true};
+
+static inline void tiny_become_gpt2(void) {
+    tiny_config = (ModelConfig){.architecture = "gpt2",
+                                .layers = 2,
+                                .heads = 4,
+                                .kv_heads = 4,
+                                .head_size = 5,
+                                .channels = 20,
+                                .feed_forward = 27,
+                                .vocabulary = 41,
+                                .context = 64,
+                                .norm_eps = 1e-5f,
+                                .tied_head = true};
+}
 
 static inline float *tiny_values(Tiny *tiny, int64_t count, float mean, float deviation) {
     float *values = hone_arena_calloc(&tiny->memory, (size_t)count, sizeof *values);
@@ -86,11 +101,11 @@ static inline void tiny_train_all(Tiny *tiny) {
         tiny_train(tiny, tiny->parameters[i].tensor, tiny->parameters[i].name, "");
 }
 
-// Adapters on every matrix but the embedding (an adapted head must be its own matrix).
+// Adapters on every matrix but the embeddings (an adapted head must be its own matrix).
 static inline void tiny_adapt(Tiny *tiny, int rank, float deviation_of_b) {
     for (int i = 0; i < tiny->count; i++) {
         Weight *weight = tiny->parameters[i].weight;
-        if (!weight || strcmp(tiny->parameters[i].name, "token_embd.weight") == 0) continue;
+        if (!weight || strstr(tiny->parameters[i].name, "_embd.weight")) continue;
         Adapter *adapter = hone_arena_calloc(&tiny->memory, 1, sizeof *adapter);
         const int64_t out = weight->base.shape[0], in = weight->base.shape[1];
         adapter->scale = 0.7f;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The Llama model as a whole: its parameters, what it keeps for backward, and what must not change
+// Models as a whole: its parameters, what it keeps for backward, and what must not change
 // a result: packing, choosing rows, making activations again, threads.
 #include "tiny.h"
 
@@ -74,6 +74,27 @@ static void parameters_have_the_names_and_shapes_of_gguf(void) {
     tiny_free(&tiny);
 }
 
+static void parameters_of_gpt2(void) {
+    Tiny tiny;
+    tiny_of(&tiny, false, true);
+    CHECK_INT(tiny.count, 2 + 2 * 12 + 3);
+    char text[64];
+    CHECK_STRING(tiny.parameters[0].name, "token_embd.weight");
+    CHECK_STRING(tiny.parameters[1].name, "position_embd.weight");
+    CHECK_STRING(hone_shape_text(tiny.parameters[1].tensor, text), "(64, 20)");
+    CHECK_STRING(tiny.parameters[2].name, "blk.0.attn_norm.weight");
+    CHECK_STRING(tiny.parameters[3].name, "blk.0.attn_norm.bias");
+    CHECK_STRING(tiny.parameters[16].name, "blk.1.attn_qkv.weight");
+    CHECK_STRING(hone_shape_text(tiny.parameters[16].tensor, text), "(60, 20)");
+    CHECK_STRING(tiny.parameters[17].name, "blk.1.attn_qkv.bias");
+    CHECK_STRING(hone_shape_text(tiny.parameters[17].tensor, text), "(60)");
+    CHECK_STRING(tiny.parameters[24].name, "blk.1.ffn_down.weight");
+    CHECK_STRING(hone_shape_text(tiny.parameters[24].tensor, text), "(20, 27)");
+    CHECK_STRING(tiny.parameters[26].name, "output_norm.weight");
+    CHECK_STRING(tiny.parameters[28].name, "output.weight");
+    tiny_free(&tiny);
+}
+
 static void check_refused(const ModelConfig *config, hone_status status, const char *part) {
     HoneError err = {0};
     Model *model = NULL;
@@ -85,7 +106,8 @@ static void check_refused(const ModelConfig *config, hone_status status, const c
 static void wrong_sizes_are_refused_with_their_values(void) {
     ModelConfig config = tiny_config;
     config.architecture = "mamba";
-    check_refused(&config, HONE_ERROR_UNSUPPORTED, "\"mamba\" is not supported; supported: llama");
+    check_refused(&config, HONE_ERROR_UNSUPPORTED,
+                  "\"mamba\" is not supported; supported: llama, gpt2");
     config = tiny_config;
     config.kv_heads = 3;
     check_refused(&config, HONE_ERROR_INPUT, "4 heads cannot share 3");
@@ -98,6 +120,16 @@ static void wrong_sizes_are_refused_with_their_values(void) {
     config = tiny_config;
     config.norm_eps = NAN;
     check_refused(&config, HONE_ERROR_INPUT, "epsilon is nan");
+}
+
+static void wrong_sizes_of_gpt2_are_refused(void) {
+    ModelConfig config = tiny_config;
+    config.channels = 24;
+    check_refused(&config, HONE_ERROR_INPUT,
+                  "4 heads and 4 key/value heads of 5 do not make the embedding length 24");
+    config = tiny_config;
+    config.kv_heads = 2;
+    check_refused(&config, HONE_ERROR_INPUT, "2 key/value heads");
 }
 
 static void packed_examples_equal_each_alone(void) {
@@ -324,16 +356,24 @@ static void a_layer_keeps_5760_floats_a_token(void) {
     hone_arena_free(&adapters.memory);
 }
 
-int main(void) {
-    RUN(parameters_have_the_names_and_shapes_of_gguf);
-    RUN(wrong_sizes_are_refused_with_their_values);
+static void check_what_changes_no_result(void) {
     RUN(packed_examples_equal_each_alone);
     RUN(chosen_rows_equal_all_rows);
     RUN(what_is_made_again_has_the_same_bits);
     RUN(threads_change_no_bit);
     RUN(adapters_begin_without_a_gradient_of_a);
-    RUN(nothing_below_the_lowest_trained_parameter_is_kept);
     RUN(a_dry_tape_knows_the_peak);
+}
+
+int main(void) {
+    RUN(parameters_have_the_names_and_shapes_of_gguf);
+    RUN(wrong_sizes_are_refused_with_their_values);
+    RUN(nothing_below_the_lowest_trained_parameter_is_kept);
     RUN(a_layer_keeps_5760_floats_a_token);
+    check_what_changes_no_result();
+    tiny_become_gpt2();
+    RUN(parameters_of_gpt2);
+    RUN(wrong_sizes_of_gpt2_are_refused);
+    check_what_changes_no_result();
     return check_report();
 }
