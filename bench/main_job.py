@@ -108,17 +108,23 @@ def method(options):
     return ["--rank", options.rank, "--alpha", 2 * options.rank, "--lr", 2e-4]
 
 
-def run_hone(options, folder, data):
+def finetune(options, model, folder, data, more):
+    """A run in the data's own order at a constant rate: its steps and what they took."""
     out, wall, memory = measured([
-        os.environ["HONE_BINARY"], "finetune", "--model", os.environ["HONE_MODEL"], "--data", data,
-        "--out", folder / "run", "--batch", options.batch, *method(options), "--max-length",
-        options.length, *([] if options.data else ["--no-eos", "--loss-on", "all"]), "--eval-split", 0, "--shuffle", "off",
-        "--schedule", "constant", "--warmup", 0, "--threads", options.threads, "--json"])
+        os.environ["HONE_BINARY"], "finetune", "--model", model, "--data", data, "--out",
+        folder / "run", "--batch", options.batch, "--eval-split", 0, "--shuffle", "off",
+        "--schedule", "constant", "--warmup", 0, "--threads", options.threads, *more, "--json"])
     events = [json.loads(line) for line in out.splitlines()]
     steps = [event for event in events if event["event"] == "step"]
     return {"loss": [step["loss"] for step in steps], "wall": wall, "memory": memory,
             "seconds": [step["seconds"] for step in steps],
             "operations": events[0]["operations"]}
+
+
+def run_hone(options, folder, data):
+    plain = [] if options.data else ["--no-eos", "--loss-on", "all"]
+    return finetune(options, os.environ["HONE_MODEL"], folder, data,
+                    [*method(options), "--max-length", options.length, *plain])
 
 
 def run_torch(options, hf, tokens):
@@ -181,6 +187,19 @@ def compare(options, peer):
                   for i in range(0, len(examples), options.batch)]
 
 
+def say(results):
+    """A table, and Hone's share of the peak."""
+    print(f"{'':12}{'tokens/s':>10}{'examples/s':>12}{'s a step':>10}{'peak MiB':>10}"
+          f"{'whole run s':>13}")
+    for name, result in results.items():
+        print(f"{name:12}{result['tokens_per_s']:10.1f}{result['examples_per_s']:12.2f}"
+              f"{result['step_seconds']:10.3f}{result['peak_rss_mib']:10.0f}"
+              f"{result['wall_seconds']:13.1f}")
+    hone = results["hone"]
+    print(f"Hone: {hone['useful_gflops']} GF/s of useful work, {hone['peak_share']:.2f} of "
+          f"{hone['peak_gflops']} on registers")
+
+
 def main():
     options = arguments()
     peer = "peft" if options.method == "lora" else "transformers"
@@ -193,15 +212,8 @@ def main():
     work = f"LoRA rank {options.rank}" if options.method == "lora" else "every weight"
     size = "ragged examples" if options.data else f"x {options.length} tokens"
     print(f"{work}, {options.batch} {size} a step, {options.threads} threads, {processor()}")
-    print(f"{'':12}{'tokens/s':>10}{'examples/s':>12}{'s a step':>10}{'peak MiB':>10}"
-          f"{'whole run s':>13}")
-    for name, result in results.items():
-        print(f"{name:12}{result['tokens_per_s']:10.1f}{result['examples_per_s']:12.2f}"
-              f"{result['step_seconds']:10.3f}{result['peak_rss_mib']:10.0f}"
-              f"{result['wall_seconds']:13.1f}")
+    say(results)
     hone = results["hone"]
-    print(f"Hone: {hone['useful_gflops']} GF/s of useful work, {hone['peak_share']:.2f} of "
-          f"{hone['peak_gflops']} on registers")
     summed = {**results, "steps": options.steps, "rounds": options.rounds,
               "threads": options.threads}
     if not options.alone:
