@@ -43,9 +43,11 @@ typedef struct HoneFinetuneOptions {
     const char *eval_data; // NULL: split from data
     double eval_split; // < 1: share; ≥ 1: examples; 0: none. Default 0.05, at most 200 examples
     HoneMethod method;
-    int rank;       // (auto 0: 16, or the adapter's; another than the adapter's is refused)
-    double alpha;   // (auto 0: 32, or the adapter's, likewise)
-    double dropout; // 0 is the only value so far
+    int rank;     // (auto 0: 16, or the adapter's; another than the adapter's is refused)
+    double alpha; // (auto 0: 32, or the adapter's, likewise)
+    double
+        dropout; // of what adapters read, [0, 1) in steps of 1/256; the draw depends on the seed,
+                 // the step and a token and those before it, never on how a step is batched
     const char
         *targets; // "all-linear" or a list of q,k,v,qkv,o,gate,up,down (as the model has them)
     int layers;   // adapt the last N layers only; 0: all

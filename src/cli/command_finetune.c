@@ -28,7 +28,8 @@ static int fill_table(FinetuneOptions *given, Option *options) {
         {"rank", OPTION_COUNT, &given->rank, "N", "of the adapter (16, or that of --adapter)"},
         {"alpha", OPTION_RATE, &run->alpha, "X",
          "its scale is alpha/rank (32, or that of --adapter)"},
-        {"dropout", OPTION_REAL, &run->dropout, "X", "only 0 so far"},
+        {"dropout", OPTION_REAL, &run->dropout, "X",
+         "of what adapters read, in training (0); in steps of 1/256"},
         {"targets", OPTION_TEXT, &run->targets, "LIST",
          "all-linear (default), or words of q,k,v,qkv,o,gate,up,down, or patterns of tensor names"},
         {"layers", OPTION_COUNT, &given->layers, "N", "adapt the last N layers only"},
@@ -127,7 +128,7 @@ static void let_the_command_line_win(int argc, char **argv, HoneFinetuneOptions 
 static void note_what_is_ignored(const Command *command, int argc, char **argv,
                                  const HoneFinetuneOptions *run) {
     if (run->method == HONE_METHOD_FULL)
-        note_without_effect(command, argc, argv, "rank alpha targets layers rslora",
+        note_without_effect(command, argc, argv, "rank alpha dropout targets layers rslora",
                             "with --method full");
     else
         note_without_effect(command, argc, argv, "type", "without --method full");

@@ -116,6 +116,8 @@ static hone_status take_arrays(Trie *trie, TokenBatch *batch, Arena *memory, Hon
                                        sizeof *lists);
     if (!trie->nodes || !lists)
         return hone_fail_memory(err, nodes * sizeof *trie->nodes + tokens * 16, "a batch");
+    batch->path = hone_arena_calloc(memory, tokens + 1, sizeof *batch->path);
+    if (!batch->path) return hone_fail_memory(err, tokens * sizeof *batch->path, "a batch");
     trie->node_at = lists;
     trie->place_at = trie->node_at + depths;
     batch->token = trie->place_at + depths;
@@ -131,6 +133,14 @@ static hone_status take_arrays(Trie *trie, TokenBatch *batch, Arena *memory, Hon
 
 // ---- layout ------------------------------------------------------------------------------------
 
+// The hash of a token after what `before` is the hash of (the finaliser of MurmurHash3).
+static uint64_t hash_on(uint64_t before, int32_t token) {
+    uint64_t h = before * 0x9E3779B97F4A7C15u + (uint64_t)(uint32_t)token + 1;
+    h = (h ^ h >> 33) * 0xFF51AFD7ED558CCDu;
+    h = (h ^ h >> 33) * 0xC4CEB9FE1A85EC53u;
+    return h ^ h >> 33;
+}
+
 // The path's own part, behind what it shares with the one before it.
 static void lay_out_path(Trie *trie, int64_t i, TokenBatch *batch, int32_t *node, int32_t *at) {
     const Path *path = &trie->paths[i];
@@ -144,6 +154,7 @@ static void lay_out_path(Trie *trie, int64_t i, TokenBatch *batch, int32_t *node
         if (!placed) continue;
         batch->token[*at] = token[d];
         batch->position[*at] = (int32_t)d;
+        batch->path[*at] = hash_on(d > 0 ? batch->path[trie->place_at[d - 1]] : 0, token[d]);
         batch->begin[*at] = *at; // key `at` is seen by the queries from itself …
         (*at)++;
     }

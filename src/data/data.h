@@ -62,6 +62,7 @@ hone_status hone_chat_prompt(const DataOptions *options, const ChatMessage *mess
 typedef struct TokenBatch {
     int64_t tokens;
     int32_t *token, *position, *begin, *end; // position: the depth in the trie
+    uint64_t *path;                          // a hash of the token and all before it
     int64_t entries, rows;                   // rows: that predict something
     int32_t *row;    // entry → row that predicts it, not falling: a row can have several targets
     int32_t *target; // entry → token, each of a row's once

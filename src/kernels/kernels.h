@@ -237,6 +237,19 @@ void hone_add_forward(const KernelContext *kc, int64_t count, const float *a, co
 void hone_accumulate(const KernelContext *kc, int64_t count, const float *x, float *y); // y += x
 void hone_fill(const KernelContext *kc, int64_t count, float value, float *y);
 
+// Dropout (Srivastava et al. 2014) of x (T,C): y = [y +] keep ⊙ x / (1 − rate), keep_tc 0 with
+// probability `rate`, in steps of 1/256, else 1. It depends on key, place, path[t] and c alone: not
+// on where the row stands, on T, or on threads.
+typedef struct DropoutRows {
+    int64_t T, C;
+    float rate;           // [0, 1)
+    uint64_t key;         // of Philox
+    uint32_t place;       // in the model
+    const uint64_t *path; // (T)
+} DropoutRows;
+void hone_dropout_rows(const KernelContext *kc, const DropoutRows *rows, const float *x, float *y,
+                       bool accumulate);
+
 // y (T,C) = x, and y += x; rows ldx and ldy floats apart.
 void hone_copy_columns(const KernelContext *kc, int64_t T, int64_t C, const float *x, int64_t ldx,
                        float *y, int64_t ldy);

@@ -52,10 +52,11 @@ Tensor *hone_run_layer(const Model *model, Tape *tape, int layer, TapeSegment *r
 
 // What one layer runs over: keys of all tokens (after those in the cache), queries of some.
 typedef struct LayerRows {
-    const int32_t *row;            // of the tokens; NULL: all of them
-    int64_t rows;                  // queries
-    const int32_t *position;       // of the tokens
-    const int32_t *query_position; // of the queries
+    const int32_t *row;                // of the tokens; NULL: all of them
+    int64_t rows;                      // queries
+    const int32_t *position;           // of the tokens
+    const int32_t *query_position;     // of the queries
+    const uint64_t *path, *query_path; // of the tokens and of the queries, or NULL
     Visibility visible;
 } LayerRows;
 

@@ -131,7 +131,7 @@ static Tensor *self_attention(Tape *tape, const Place *at, Gpt2Layer *layer, Ten
     const ModelConfig *config = &at->model->config;
     const int64_t C = config->channels;
     Tensor *h = normalise(tape, at, &layer->attention_norm, x);
-    Tensor *qkv = hone_linear(tape, &layer->qkv, h);
+    Tensor *qkv = hone_linear(tape, &layer->qkv, h, at->rows.path);
     Tensor *k = hone_select_columns(tape, qkv, C, C);
     Tensor *v = hone_select_columns(tape, qkv, 2 * C, C);
     if (at->cache) {
@@ -142,12 +142,13 @@ static Tensor *self_attention(Tape *tape, const Place *at, Gpt2Layer *layer, Ten
     const float scale = 1.0f / sqrtf((float)config->head_size);
     Tensor *o =
         hone_attention(tape, q, k, v, config->heads, config->heads, scale, at->rows.visible);
-    return hone_linear(tape, &layer->o, o);
+    return hone_linear(tape, &layer->o, o, at->rows.query_path);
 }
 
 static Tensor *feed_forward(Tape *tape, const Place *at, Gpt2Layer *layer, Tensor *x) {
     Tensor *h = normalise(tape, at, &layer->feed_forward_norm, x);
-    return hone_linear(tape, &layer->down, hone_gelu(tape, hone_linear(tape, &layer->up, h)));
+    Tensor *up = hone_linear(tape, &layer->up, h, at->rows.query_path);
+    return hone_linear(tape, &layer->down, hone_gelu(tape, up), at->rows.query_path);
 }
 
 static Tensor *decoder_layer(Tape *tape, const void *place, Tensor *x) {

@@ -109,26 +109,27 @@ static Tensor *self_attention(Tape *tape, const Place *at, LlamaLayer *layer, Te
     const ModelConfig *config = &at->model->config;
     const LayerRows *rows = &at->rows;
     Tensor *h = hone_rms_norm(tape, &layer->attention_norm, config->norm_eps, x);
-    Tensor *k = hone_linear(tape, &layer->k, h);
+    Tensor *k = hone_linear(tape, &layer->k, h, rows->path);
     k = rotate(tape, at, k, config->kv_heads, rows->position);
-    Tensor *v = hone_linear(tape, &layer->v, h);
+    Tensor *v = hone_linear(tape, &layer->v, h, rows->path);
     if (at->cache) {
         k = hone_append_rows(tape, &at->cache->k[at->layer], at->cache->length, k);
         v = hone_append_rows(tape, &at->cache->v[at->layer], at->cache->length, v);
     }
-    Tensor *q = hone_linear(tape, &layer->q, hone_layer_rows(tape, rows, h));
+    Tensor *q = hone_linear(tape, &layer->q, hone_layer_rows(tape, rows, h), rows->query_path);
     q = rotate(tape, at, q, config->heads, rows->query_position);
     const float scale = 1.0f / sqrtf((float)config->head_size);
     Tensor *o =
         hone_attention(tape, q, k, v, config->heads, config->kv_heads, scale, rows->visible);
-    return hone_linear(tape, &layer->o, o);
+    return hone_linear(tape, &layer->o, o, rows->query_path);
 }
 
 static Tensor *feed_forward(Tape *tape, const Place *at, LlamaLayer *layer, Tensor *x) {
+    const uint64_t *path = at->rows.query_path;
     Tensor *h = hone_rms_norm(tape, &layer->feed_forward_norm, at->model->config.norm_eps, x);
-    Tensor *gate = hone_linear(tape, &layer->gate, h);
-    Tensor *up = hone_linear(tape, &layer->up, h);
-    return hone_linear(tape, &layer->down, hone_swiglu(tape, gate, up));
+    Tensor *gate = hone_linear(tape, &layer->gate, h, path);
+    Tensor *up = hone_linear(tape, &layer->up, h, path);
+    return hone_linear(tape, &layer->down, hone_swiglu(tape, gate, up), path);
 }
 
 static Tensor *decoder_layer(Tape *tape, const void *place, Tensor *x) {

@@ -189,6 +189,8 @@ LayerRows hone_all_rows(const ModelBatch *batch, const KeyValueCache *cache) {
     return (LayerRows){.rows = batch->tokens,
                        .position = batch->position,
                        .query_position = batch->position,
+                       .path = batch->path,
+                       .query_path = batch->path,
                        .visible = {.queries = batch->tokens,
                                    .keys = keys_of(batch, cache),
                                    .begin = batch->begin,
@@ -215,8 +217,10 @@ LayerRows hone_chosen_rows(Tape *tape, const ModelBatch *batch, const KeyValueCa
     int32_t *position = hone_tape_host(tape, batch->rows, sizeof *position);
     int32_t *begin = hone_tape_host(tape, keys, sizeof *begin);
     int32_t *end = hone_tape_host(tape, keys, sizeof *end);
-    if (position && begin && end && !hone_tape_dry(tape)) {
+    uint64_t *path = batch->path ? hone_tape_host(tape, batch->rows, sizeof *path) : NULL;
+    if (position && begin && end && (path || !batch->path) && !hone_tape_dry(tape)) {
         for (int64_t i = 0; i < batch->rows; i++) position[i] = batch->position[batch->row[i]];
+        for (int64_t i = 0; i < batch->rows && path; i++) path[i] = batch->path[batch->row[i]];
         for (int64_t j = 0; j < keys && batch->begin; j++) {
             begin[j] = rows_before(batch->row, batch->rows, batch->begin[j]);
             end[j] = rows_before(batch->row, batch->rows, batch->end[j]);
@@ -226,6 +230,7 @@ LayerRows hone_chosen_rows(Tape *tape, const ModelBatch *batch, const KeyValueCa
     chosen.row = batch->row;
     chosen.rows = batch->rows;
     chosen.query_position = position;
+    chosen.query_path = path;
     chosen.visible.queries = batch->rows;
     chosen.visible.begin = batch->begin ? begin : NULL;
     chosen.visible.end = batch->begin ? end : NULL;

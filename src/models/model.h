@@ -19,6 +19,7 @@ typedef struct ModelConfig {
 typedef struct ModelBatch {
     int64_t tokens;
     const int32_t *token, *position, *begin, *end;
+    const uint64_t *path; // hash of each token and those before it, for dropout; or NULL
     // Rows whose last hidden state is wanted, rising; NULL and count = tokens: all. In the last
     // layer queries, attention output and feed-forward run for these rows only.
     const int32_t *row;

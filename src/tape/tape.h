@@ -60,7 +60,10 @@ typedef struct Visibility {
 } Visibility;
 
 Tensor *hone_embedding(Tape *tape, Weight *table, const int32_t *tokens, int64_t count); // → (T,C)
-Tensor *hone_linear(Tape *tape, Weight *weight, Tensor *x);            // (T,in) → (T,out)
+// (T,in) → (T,out). path (T), borrowed until backward, or NULL: the hash of each row's token and
+// those before it, from which adapters with dropout draw while gradients are recorded; so a row
+// keeps the same channels wherever, and with however many others, it is computed.
+Tensor *hone_linear(Tape *tape, Weight *weight, Tensor *x, const uint64_t *path);
 Tensor *hone_rms_norm(Tape *tape, Tensor *gain, float eps, Tensor *x); // recomputable
 // y = (x − mean)/√(variance + eps) ⊙ gain + bias; recomputable
 Tensor *hone_layer_norm(Tape *tape, Tensor *gain, Tensor *bias, float eps, Tensor *x);
@@ -101,6 +104,7 @@ typedef struct HeadLoss {
     int64_t entries;
     const int32_t *row, *target;
     const float *weight;
+    const uint64_t *path; // of x's rows, as of hone_linear; or NULL
     float *logprob;
     uint8_t *correct; // (entries): 1 where the target has the largest logit; may be NULL
     double loss;      // out

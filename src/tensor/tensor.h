@@ -28,12 +28,16 @@ size_t hone_tensor_bytes(const Tensor *tensor);
 // "(1024, 576)" into text; returns text.
 const char *hone_shape_text(const Tensor *tensor, char text[64]);
 
-// A low-rank adapter of one linear weight W (out,in): y = x·Wᵀ + scale·(x·Aᵀ)·Bᵀ (Hu et al. 2021).
-// scale = alpha/rank, or alpha/√rank for rank-stabilised LoRA.
+// A low-rank adapter of one linear weight W (out,in): y = x·Wᵀ + scale·(drop(x)·Aᵀ)·Bᵀ (Hu et al.
+// 2021). scale = alpha/rank, or alpha/√rank for rank-stabilised LoRA. drop is x itself unless the
+// rate is above 0 and the operator is told the token paths of x's rows (tape.h).
 typedef struct Adapter {
     Tensor A; // (rank, in)
     Tensor B; // (out, rank)
     float scale;
+    float dropout;          // rate, [0, 1)
+    uint32_t dropout_place; // the adapter's number in the model
+    uint64_t dropout_key;   // another one for every step
 } Adapter;
 
 // A linear or embedding weight as stored: W (out,in), row-major, any weight type. `base` requires

@@ -71,8 +71,10 @@ static hone_status check_options(const HoneFinetuneOptions *options, HoneError *
         return hone_fail(err, HONE_ERROR_ARGUMENT, "no folder for the results: --out");
     if (options->out && !*options->out)
         return hone_fail(err, HONE_ERROR_ARGUMENT, "--out is empty: name a folder");
-    if (options->dropout < 0 || options->dropout > 0)
-        return hone_fail(err, HONE_ERROR_UNSUPPORTED, "--dropout is %g: only 0 is supported",
+    const bool drops = options->dropout >= 0x1p-9 && options->dropout < 1; // a half of 1/256
+    if (!drops && !(options->dropout == 0))
+        return hone_fail(err, HONE_ERROR_ARGUMENT,
+                         "--dropout is %g, want 0, or a share below 1 of at least 1/512",
                          options->dropout);
     if (strcmp(options->precision, "auto") != 0 && strcmp(options->precision, "f32") != 0)
         return hone_fail(err, HONE_ERROR_UNSUPPORTED,
@@ -126,6 +128,7 @@ static void fingerprint(Run *run) {
                         (double)options->batch_tokens,
                         (double)options->shuffle,
                         (double)options->group_prefixes,
+                        options->dropout,
                         (double)run->parameters.count};
     uint64_t hash = hone_hash_bytes(numbers, sizeof numbers);
     // The model: the file's first bytes and length, and the beginning of every tensor.

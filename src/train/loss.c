@@ -7,6 +7,7 @@ typedef struct Prepared {
     ModelBatch model;
     int32_t *entry_row;
     float *weight;
+    uint64_t *row_path;
 } Prepared;
 
 static hone_status prepare(const LossCall *call, const TokenBatch *batch, double weight,
@@ -16,7 +17,8 @@ static hone_status prepare(const LossCall *call, const TokenBatch *batch, double
     const size_t numbers = 2 * keys + (size_t)(batch->tokens + batch->rows) + entries;
     int32_t *begin = hone_arena_calloc(call->memory, numbers + 1, sizeof *begin);
     prepared->weight = hone_arena_alloc(call->memory, (entries + 1) * sizeof(float));
-    if (!begin || !prepared->weight)
+    prepared->row_path = hone_arena_alloc(call->memory, (entries + 1) * sizeof(uint64_t));
+    if (!begin || !prepared->weight || !prepared->row_path)
         return hone_fail_memory(call->err, (numbers + entries) * 4, "a batch");
     int32_t *end = begin + keys, *position = end + keys, *rows = position + batch->tokens;
     prepared->entry_row = rows + batch->rows;
@@ -29,6 +31,7 @@ static hone_status prepare(const LossCall *call, const TokenBatch *batch, double
     int64_t row = 0;
     for (size_t e = 0; e < entries; e++) {
         if (row == 0 || rows[row - 1] != batch->row[e]) rows[row++] = batch->row[e];
+        prepared->row_path[row - 1] = batch->path[batch->row[e]];
         prepared->entry_row[e] = (int32_t)(row - 1);
         prepared->weight[e] = (float)(weight * (double)batch->learners[e]);
     }
@@ -37,6 +40,7 @@ static hone_status prepare(const LossCall *call, const TokenBatch *batch, double
                                    .position = position,
                                    .begin = begin,
                                    .end = end,
+                                   .path = batch->path,
                                    .row = rows,
                                    .rows = batch->rows};
     return HONE_OK;
@@ -66,7 +70,8 @@ hone_status hone_batch_loss(const LossCall *call, const Example *const *examples
     HeadLoss head = {.entries = batch.entries,
                      .row = prepared.entry_row,
                      .target = batch.target,
-                     .weight = prepared.weight};
+                     .weight = prepared.weight,
+                     .path = prepared.row_path};
     if (call->by_target) {
         const size_t entries = (size_t)batch.entries + 1;
         head.logprob = hone_arena_alloc(call->memory, entries * sizeof(float));

@@ -209,6 +209,7 @@ hone_status hone_config_write(Run *run) {
         put_text(&text, "adapter", options->adapter);
         put_integer(&text, "rank", options->rank);
         put_real(&text, "alpha", options->alpha);
+        if (options->dropout > 0) put_real(&text, "dropout", options->dropout);
         put_text(&text, "targets", options->targets);
         if (options->layers > 0) put_integer(&text, "layers", options->layers);
         if (options->rslora) put_text(&text, "rslora", "on");

@@ -157,7 +157,8 @@ static hone_status fresh_adapters(Run *run) {
         allocate_floats(run, &run->parameters.values, run->parameters.count, "the adapter"));
     bind_values(&run->parameters);
     draw_initial(run);
-    run->adapter = (AdapterSettings){options->rank, (float)options->alpha, 0, options->rslora};
+    run->adapter = (AdapterSettings){options->rank, (float)options->alpha, (float)options->dropout,
+                                     options->rslora};
     return HONE_OK;
 }
 
@@ -210,14 +211,30 @@ static hone_status continued_adapters(Run *run) {
         options->rank = file.pairs[0].rank;
         options->alpha = (double)file.pairs[0].scale * options->rank;
         options->rslora = false; // the scale is what it was; alpha/rank says the same
-        run->adapter = (AdapterSettings){options->rank, (float)options->alpha, 0, false};
+        run->adapter =
+            (AdapterSettings){options->rank, (float)options->alpha, (float)options->dropout, false};
     }
     hone_adapter_close(&file);
     return status;
 }
 
 hone_status hone_parameters_lora(Run *run) {
-    return run->options.adapter ? continued_adapters(run) : fresh_adapters(run);
+    RETURN_IF_ERROR(run->options.adapter ? continued_adapters(run) : fresh_adapters(run));
+    hone_parameters_draw_dropout(run, 0); // memory is planned before the first step
+    return HONE_OK;
+}
+
+void hone_parameters_draw_dropout(Run *run, int64_t step) {
+    if (run->options.method != HONE_METHOD_LORA) return;
+    uint32_t words[4];
+    hone_philox(run->options.seed, RANDOM_DROPOUT, (uint64_t)step, 0, words);
+    for (int64_t i = 0; i < run->parameters.item_count; i += 2) { // A and B are neighbours
+        const ParameterSlot *slot = run->parameters.items[i].slot;
+        Adapter *adapter = &slot->weight->adapters[slot->adapters - 1];
+        adapter->dropout = (float)run->options.dropout;
+        adapter->dropout_place = (uint32_t)i;
+        adapter->dropout_key = (uint64_t)words[0] << 32 | words[1];
+    }
 }
 
 // ---- full --------------------------------------------------------------------------------------

@@ -98,6 +98,8 @@ void hone_run_free(Run *run); // and what it holds; run is hone_calloc's
 hone_status hone_parameters_lora(Run *run);           // fresh or from options.adapter
 hone_status hone_parameters_full(Run *run);           // f32 masters of every parameter
 hone_status hone_parameters_allocate_state(Run *run); // gradient, optimiser
+// Another draw of what the adapters drop, which only the seed and the step decide.
+void hone_parameters_draw_dropout(Run *run, int64_t step);
 void hone_parameters_free(Parameters *parameters);
 void hone_gradient_leaf_done(const KernelContext *kc, Parameters *parameters);
 void hone_gradient_sum(const KernelContext *kc, Parameters *parameters);

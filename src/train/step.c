@@ -71,6 +71,7 @@ hone_status hone_run_step(Run *run, int64_t step, StepResult *result) {
     const StepRange *range = &run->steps[step];
     Parameters *parameters = &run->parameters;
     double loss;
+    hone_parameters_draw_dropout(run, step);
     RETURN_IF_ERROR(gradients(run, range, &loss));
     double squares =
         hone_sum_of_squares(&run->context->kernels, parameters->count, parameters->gradient);

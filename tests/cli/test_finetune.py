@@ -226,6 +226,42 @@ class Finetune(Case):
             if a["event"] == "step":
                 self.assertAlmostEqual(a["loss"], b["loss"], delta=1e-5 * a["loss"])
 
+    # ---- dropout ---------------------------------------------------------------------------------
+
+    def test_dropout_depends_on_nothing_but_seed_and_step(self):
+        """Threads, micro-batches, layers made again, a resumed run: all drop the same."""
+        options = ["--steps", 12, "--batch", 6, "--eval-split", "0", "--dropout", "0.2"]
+        whole, events, _ = self.run_to("whole", *options, "--checkpoint-every", 4)
+        self.assertIn('"lora_dropout": 0.2,', (whole / "adapter_config.json").read_text())
+        self.assertIn("dropout: 0.2", (whole / "config.yaml").read_text())
+        adapter, losses = (whole / "adapter.gguf").read_bytes(), self.losses(whole)
+        self.assertLess(losses[-1], losses[0])
+        for name, same in (("threads", ["--threads", 3]), ("layers", ["--checkpoint-layers", "all"])):
+            out, _, _ = self.run_to(name, *options, *same)
+            self.assertEqual((out / "adapter.gguf").read_bytes(), adapter, name)
+        parts, _, _ = self.run_to("parts", *options, "--accumulate", 6)
+        for step, (a, b) in enumerate(zip(losses, self.losses(parts), strict=True)):
+            self.assertAlmostEqual(a, b, delta=1e-5 * a, msg=step)
+        (whole / "checkpoint" / "step-000012.safetensors").unlink()
+        self.events("finetune", "--resume", whole)
+        self.assertEqual((whole / "adapter.gguf").read_bytes(), adapter)
+        for name, other in (("seed", ["--seed", 1]), ("none", ["--dropout", "0"]),
+                            ("more", ["--dropout", "0.3"])):
+            out, _, _ = self.run_to(name, *options, *other)
+            self.assertNotEqual((out / "adapter.gguf").read_bytes(), adapter, name)
+
+    def test_nothing_is_dropped_in_evaluation(self):
+        held_out = ["--eval-data", self.data]
+        out, events, _ = self.run_to("run", "--steps", 6, "--dropout", "0.5", *held_out)
+        _, again, _ = self.run_to("again", "--steps", 1, "--adapter", out, "--dropout", "0.9",
+                                  *held_out)
+        self.assertAlmostEqual(again[-1]["loss_before"], events[-1]["loss_after"], delta=1e-6)
+
+    def test_dropout_out_of_range(self):
+        for wrong in ("1", "-0.1", "nan", "0.001"):
+            self.refused(2, ["--dropout"], *self.command, "--out", self.folder / "run", "--dropout",
+                         wrong)
+
     # ---- optimisers ------------------------------------------------------------------------------
 
     def test_every_optimizer_learns_and_goes_on(self):

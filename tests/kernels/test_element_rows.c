@@ -160,6 +160,86 @@ static void columns(void) {
     at_every_level(check_columns);
 }
 
+// ---- dropout -----------------------------------------------------------------------------------
+
+// Sixteen channels to a draw of Philox, a byte to each: kept unless it is below the rate.
+static void drop_plainly(const DropoutRows *rows, const double *x, double *y) {
+    const uint32_t threshold = (uint32_t)lrintf(rows->rate * 256);
+    const double factor = 256.0 / (256.0 - (double)threshold);
+    for (int64_t t = 0; t < rows->T; t++)
+        for (int64_t c = 0; c < rows->C; c++) {
+            uint32_t words[4];
+            const uint64_t a = (uint64_t)rows->place << 32 | (uint64_t)(c / 16);
+            hone_philox(rows->key ^ hone_philox_key(0, RANDOM_DROPOUT), RANDOM_DROPOUT, a,
+                        rows->path[t], words);
+            const uint32_t byte = words[c % 16 / 4] >> (8 * (c % 4)) & 255;
+            y[t * rows->C + c] += byte >= threshold ? x[t * rows->C + c] * factor : 0;
+        }
+}
+
+static void dropout_of(const KernelContext *kc, int64_t T, int64_t C, float rate) {
+    Arrays a = arrays_begin((uint64_t)(T * 1000 + C));
+    Array *x = array_new(&a, T * C, 1), *y = array_new(&a, T * C, 1),
+          *sum = array_new(&a, T * C, 1);
+    uint64_t path[64];
+    for (int64_t t = 0; t < T; t++) path[t] = 0x123456789abcdefu * (uint64_t)(t + 1);
+    const DropoutRows rows = {T, C, rate, 0xfedcba9876543210u, 77, path};
+    hone_dropout_rows(kc, &rows, x->data, y->data, false);
+    memset(y->wide, 0, (size_t)(T * C) * sizeof *y->wide);
+    drop_plainly(&rows, x->wide, y->wide);
+    array_matches(y, 2e-7, 0, "what is left");
+    hone_dropout_rows(kc, &rows, x->data, sum->data, true);
+    drop_plainly(&rows, x->wide, sum->wide);
+    array_matches(sum, 4e-7, 4e-7, "a sum with what is left");
+    arrays_end(&a);
+}
+
+static void check_dropout(const KernelContext *kc) {
+    for (int64_t C = 1; C <= 67; C++) dropout_of(kc, 1 + C % 5, C, 0.25f);
+    dropout_of(kc, 3, 2048, 0.5f);
+    dropout_of(kc, 40, 4103, 0.05f);
+    dropout_of(kc, 2, 100, 0.999f);
+    dropout_of(kc, 0, 100, 0.1f);
+}
+
+static void dropout(void) {
+    at_every_level(check_dropout);
+}
+
+// A row's draw is its own, wherever it stands; another path, place or key is another draw.
+static void check_dropout_rows_apart(const KernelContext *kc) {
+    enum { T = 7, C = 4096 };
+    Arrays a = arrays_begin(3);
+    Array *x = array_new(&a, T * C, 0), *y = array_new(&a, T * C, 0), *one = array_new(&a, C, 0);
+    for (int64_t i = 0; i < (int64_t)T * C; i++) array_set(x, i, 1);
+    const uint64_t path[T] = {1, 2, 3, 1, 1ull << 32, 1ull << 63, 0};
+    DropoutRows rows = {T, C, 0.25f, 5, 6, path};
+    hone_dropout_rows(kc, &rows, x->data, y->data, false);
+    for (int t = 0; t < T; t++) {
+        int64_t kept = 0;
+        for (int c = 0; c < C; c++) kept += y->data[t * C + c] != 0.0f;
+        CHECK_NEAR((double)kept / C, 0.75, 0, 0.03); // four standard deviations
+        const DropoutRows alone = {1, C, 0.25f, 5, 6, &path[t]};
+        hone_dropout_rows(kc, &alone, x->data, one->data, false);
+        CHECK(memcmp(one->data, y->data + (int64_t)t * C, C * sizeof(float)) == 0);
+        for (int s = 0; s < t; s++)
+            CHECK((memcmp(y->data + (int64_t)s * C, y->data + (int64_t)t * C, C * sizeof(float)) ==
+                   0) == (path[s] == path[t]));
+    }
+    rows.T = 1;
+    for (int other = 0; other < 2; other++) {
+        rows.key = other ? 5 : 4;
+        rows.place = other ? 7 : 6;
+        hone_dropout_rows(kc, &rows, x->data, one->data, false);
+        CHECK(memcmp(one->data, y->data, C * sizeof(float)) != 0);
+    }
+    arrays_end(&a);
+}
+
+static void dropout_of_rows_apart(void) {
+    at_every_level(check_dropout_rows_apart);
+}
+
 // ---- rotary embedding --------------------------------------------------------------------------
 
 static void rope_of(const KernelContext *kc, RopeArgs args, int last_position) {
@@ -430,6 +510,8 @@ int main(void) {
     RUN(layer_norm);
     RUN(layer_norm_of_flat_rows);
     RUN(columns);
+    RUN(dropout);
+    RUN(dropout_of_rows_apart);
     RUN(rope);
     RUN(rope_inverse_undoes_rope);
     RUN(gather_and_scatter);

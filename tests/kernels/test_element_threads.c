@@ -40,6 +40,10 @@ static void run_layer_norm(const KernelContext *kc, Results *results) {
                              dw->data, db->data, scratch);
     hone_copy_columns(kc, T, D, y->data + D, C, part->data, D);
     hone_accumulate_columns(kc, T, D, y->data, C, part->data, D);
+    uint64_t path[T];
+    for (int t = 0; t < T; t++) path[t] = (uint64_t)t * t;
+    const DropoutRows rows = {T, C, 0.1f, 1, 2, path};
+    hone_dropout_rows(kc, &rows, y->data, dx->data, true);
     hone_free(scratch);
 }
 

@@ -41,6 +41,7 @@ static void make(Tiny *tiny, bool tied, bool full) {
     tiny_make(tiny, &config);
     if (full) tiny_train_all(tiny);
     if (!full || !tied) tiny_adapt(tiny, 3, 0.4f);
+    tiny_drop(tiny);
 }
 
 // Every subset of the layers against none, on one thread and on three; and the dry tape.

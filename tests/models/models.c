@@ -44,10 +44,9 @@ static void tiny_of(Tiny *tiny, bool tied, bool full) {
     ModelConfig config = tiny_config;
     config.tied_head = tied;
     tiny_make(tiny, &config);
-    if (full)
-        tiny_train_all(tiny);
-    else
-        tiny_adapt(tiny, 3, 0.4f);
+    if (full) tiny_train_all(tiny);
+    if (!full || !tied) tiny_adapt(tiny, 3, 0.4f);
+    tiny_drop(tiny);
 }
 
 static void parameters_have_the_names_and_shapes_of_gguf(void) {
@@ -157,6 +156,26 @@ static void packed_examples_equal_each_alone(void) {
     CHECK(tiny_near(packed.gradients, sum, packed.count, 1e-5));
     hone_free(sum);
     hone_free(packed.gradients);
+    tiny_free(&tiny);
+}
+
+// Every adapted matrix drops: the loss is another with each one's dropout taken away.
+static void every_adapter_drops(void) {
+    Tiny tiny;
+    tiny_of(&tiny, false, false);
+    TinyBatch batch;
+    sample_batch(&batch);
+    Outcome all = run(&tiny, &batch, true, NULL, training);
+    for (int i = 0; i < tiny.count; i++) {
+        Weight *weight = tiny.parameters[i].weight;
+        if (!weight || weight->adapter_count == 0) continue;
+        weight->adapters[0].dropout = 0;
+        Outcome one = run(&tiny, &batch, true, NULL, training);
+        if (!CHECK(one.loss != all.loss)) printf("%s\n", tiny.parameters[i].name);
+        weight->adapters[0].dropout = 0.25f;
+        hone_free(one.gradients);
+    }
+    hone_free(all.gradients);
     tiny_free(&tiny);
 }
 
@@ -358,6 +377,7 @@ static void a_layer_keeps_5760_floats_a_token(void) {
 
 static void check_what_changes_no_result(void) {
     RUN(packed_examples_equal_each_alone);
+    RUN(every_adapter_drops);
     RUN(chosen_rows_equal_all_rows);
     RUN(what_is_made_again_has_the_same_bits);
     RUN(threads_change_no_bit);

@@ -120,6 +120,17 @@ static inline void tiny_adapt(Tiny *tiny, int rank, float deviation_of_b) {
     }
 }
 
+// The adapters drop a quarter of what they read, each another.
+static inline void tiny_drop(Tiny *tiny) {
+    for (int i = 0; i < tiny->count; i++) {
+        Weight *weight = tiny->parameters[i].weight;
+        if (!weight || weight->adapter_count == 0) continue;
+        weight->adapters[0].dropout = 0.25f;
+        weight->adapters[0].dropout_place = (uint32_t)i;
+        weight->adapters[0].dropout_key = 11;
+    }
+}
+
 static inline void tiny_zero_gradients(Tiny *tiny) {
     for (int i = 0; i < tiny->trained_count; i++)
         memset(tiny->trained[i]->grad, 0, hone_tensor_bytes(tiny->trained[i]));
@@ -142,7 +153,8 @@ static inline float *tiny_gradients(const Tiny *tiny, int64_t *count) {
 typedef struct TinyBatch {
     int64_t T, rows, entries;
     int32_t token[TINY_TOKENS], position[TINY_TOKENS], begin[TINY_TOKENS], end[TINY_TOKENS];
-    int32_t row[TINY_TOKENS]; // tokens that have a target
+    uint64_t path[TINY_TOKENS], row_path[TINY_TOKENS]; // of tokens, of the rows below
+    int32_t row[TINY_TOKENS];                          // tokens that have a target
     int32_t entry_token[2 * TINY_TOKENS], entry_row[2 * TINY_TOKENS], target[2 * TINY_TOKENS];
     float weight[2 * TINY_TOKENS];
     int example[2 * TINY_TOKENS]; // of each entry
@@ -164,6 +176,7 @@ static inline void tiny_append_example(TinyBatch *batch, int number, int length,
         const int64_t t = batch->T;
         batch->token[t] = (int32_t)hone_random_below(&random, (uint64_t)vocabulary);
         batch->position[t] = i;
+        batch->path[t] = (uint64_t)number << 32 | (uint64_t)i;
         batch->begin[t] = (int32_t)t;
         batch->end[t] = (int32_t)(start + length);
         if (i < prompt) continue;
@@ -172,6 +185,7 @@ static inline void tiny_append_example(TinyBatch *batch, int number, int length,
         if (i % 3 == 0)
             tiny_entry(batch, t, (int32_t)hone_random_below(&random, (uint64_t)vocabulary), 0.11f,
                        number);
+        batch->row_path[batch->rows] = batch->path[t];
         batch->row[batch->rows++] = (int32_t)t;
     }
 }
@@ -182,6 +196,7 @@ static inline ModelBatch tiny_model_batch(const TinyBatch *batch, bool chosen) {
                         .position = batch->position,
                         .begin = batch->begin,
                         .end = batch->end,
+                        .path = batch->path,
                         .row = chosen ? batch->row : NULL,
                         .rows = chosen ? batch->rows : batch->T};
 }
@@ -197,6 +212,7 @@ static inline double tiny_loss(Tiny *tiny, Tape *tape, const TinyBatch *batch, b
                      .row = chosen ? batch->entry_row : batch->entry_token,
                      .target = batch->target,
                      .weight = batch->weight,
+                     .path = chosen ? batch->row_path : batch->path,
                      .logprob = logprob};
     hone_head_cross_entropy(tape, hone_model_head(tiny->model), hidden, &loss);
     if (hone_tape_gradients(tape)) hone_tape_backward(tape);

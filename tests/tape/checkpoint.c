@@ -57,7 +57,7 @@ static Tensor *block(Tape *tape, const void *user, Tensor *x) {
     arguments->bench->calls++;
     hone_tape_enter(tape);
     Tensor *h = hone_rms_norm(tape, &arguments->bench->gain, 1e-5f, x);
-    h = hone_linear(tape, arguments->weight, h);
+    h = hone_linear(tape, arguments->weight, h, NULL);
     h = hone_tape_leave(tape, hone_swiglu(tape, h, arguments->memory));
     return hone_add(tape, x, h);
 }
@@ -74,15 +74,15 @@ static Tensor *nested(Tape *tape, const void *user, Tensor *x) {
 static Tensor *chain(Bench *bench, TapeSegment *run) {
     Tape *tape = bench->tape;
     hone_tape_enter(tape);
-    Tensor *memory = hone_linear(tape, &bench->weight[3], &bench->x);
+    Tensor *memory = hone_linear(tape, &bench->weight[3], &bench->x, NULL);
     hone_tape_enter(tape);
     memory = hone_rms_norm(tape, &bench->gain, 1e-5f, memory);
-    Tensor *x = hone_tape_leave(tape, hone_linear(tape, &bench->weight[0], memory));
+    Tensor *x = hone_tape_leave(tape, hone_linear(tape, &bench->weight[0], memory, NULL));
     for (int i = 0; i < BLOCKS; i++) {
         const Arguments arguments = {bench, memory, &bench->weight[i % 2]};
         x = hone_tape_renew(tape, segment(bench, run, &arguments, x));
     }
-    return hone_tape_leave(tape, hone_linear(tape, &bench->weight[2], x));
+    return hone_tape_leave(tape, hone_linear(tape, &bench->weight[2], x, NULL));
 }
 
 static size_t walk(Bench *bench, Tensor *y) {
@@ -133,8 +133,8 @@ static void only_what_is_read_inside_is_kept(void) {
     Bench bench;
     make_bench(&bench, true, false);
     hone_tape_enter(bench.tape);
-    Tensor *memory = hone_linear(bench.tape, &bench.weight[3], &bench.x);
-    Tensor *x = hone_linear(bench.tape, &bench.weight[2], &bench.x);
+    Tensor *memory = hone_linear(bench.tape, &bench.weight[3], &bench.x, NULL);
+    Tensor *x = hone_linear(bench.tape, &bench.weight[2], &bench.x, NULL);
     for (int i = 0; i < 3; i++) {
         const Arguments arguments = {&bench, memory, &bench.weight[i % 2]};
         x = hone_tape_renew(bench.tape, segment(&bench, block, &arguments, x));
@@ -156,7 +156,7 @@ static void what_nobody_asks_is_not_run_again(void) {
     Tensor *y = hone_tape_renew(bench.tape, segment(&bench, block, &arguments, &bench.x));
     CHECK(!y->requires_grad);
     CHECK_INT(hone_tape_used(bench.tape), ROW_BYTES);
-    walk(&bench, hone_tape_leave(bench.tape, hone_linear(bench.tape, &bench.weight[2], y)));
+    walk(&bench, hone_tape_leave(bench.tape, hone_linear(bench.tape, &bench.weight[2], y, NULL)));
     hone_tape_reset(bench.tape, false); // nor is anything where no gradients are recorded
     y = segment(&bench, block, &arguments, &bench.x);
     CHECK(y != NULL);
@@ -187,7 +187,7 @@ static Tensor *left_open(Tape *tape, const void *user, Tensor *x) {
 static Tensor *failing(Tape *tape, const void *user, Tensor *x) {
     const Arguments *arguments = user;
     if (arguments->bench->calls++ > 0) return hone_tape_refuse(tape, HONE_ERROR_MEMORY, "no more");
-    return hone_linear(tape, arguments->weight, x);
+    return hone_linear(tape, arguments->weight, x, NULL);
 }
 
 static void check_error(Bench *bench, const char *part) {

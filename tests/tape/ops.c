@@ -6,11 +6,12 @@ typedef struct LinearCall {
     Weight weight;
     Adapter adapters[2];
     Tensor x;
+    const uint64_t *path;
 } LinearCall;
 
 static Tensor *run_linear(Bench *bench) {
     LinearCall *call = bench->call;
-    return hone_linear(bench->tape, &call->weight, &call->x);
+    return hone_linear(bench->tape, &call->weight, &call->x, call->path);
 }
 
 static void linear_call(Bench *bench, LinearCall *call, int adapters) {
@@ -62,6 +63,55 @@ static void linear_has_the_gradients_of_its_adapters(void) {
         require(&bench, &call.adapters[a].B);
     }
     check_gradients(&bench, 0.1);
+    free_bench(&bench);
+}
+
+// Adapters that drop, one of them or both, beside such as do not.
+static void linear_has_the_gradients_of_adapters_that_drop(void) {
+    enum { T = 17 };
+    uint64_t path[T];
+    for (int t = 0; t < T; t++) path[t] = (uint64_t)(t % 15) * 0x9E3779B97F4A7C15u;
+    for (int which = 1; which < 4; which++) {
+        Bench bench;
+        LinearCall call;
+        make_bench(&bench);
+        linear_call(&bench, &call, 2);
+        call.path = path;
+        for (int a = 0; a < 2; a++) {
+            if (which >> a & 1) call.adapters[a].dropout = 0.3f;
+            call.adapters[a].dropout_key = 5;
+            call.adapters[a].dropout_place = (uint32_t)a;
+            require(&bench, &call.adapters[a].A);
+            require(&bench, &call.adapters[a].B);
+        }
+        require(&bench, &call.x);
+        check_gradients(&bench, 0.1);
+        free_bench(&bench);
+    }
+}
+
+static double linear_sum(const LinearCall *call, const Bench *bench, bool gradients,
+                         const uint64_t *path) {
+    LinearCall plain = *call;
+    hone_tape_reset(bench->tape, gradients);
+    const Tensor *y = hone_linear(bench->tape, &plain.weight, &plain.x, path);
+    double sum = 0;
+    for (int64_t i = 0; i < hone_tensor_count(y); i++) sum += (double)((const float *)y->data)[i];
+    return sum;
+}
+
+// Without token paths, and where no gradients are recorded, nothing is dropped.
+static void linear_drops_in_training_only(void) {
+    Bench bench;
+    LinearCall call;
+    const uint64_t path[17] = {1, 2, 3};
+    make_bench(&bench);
+    linear_call(&bench, &call, 1);
+    const double whole = linear_sum(&call, &bench, true, path);
+    call.adapters[0].dropout = 0.5f;
+    CHECK(linear_sum(&call, &bench, true, NULL) == whole);
+    CHECK(linear_sum(&call, &bench, false, path) == whole);
+    CHECK(linear_sum(&call, &bench, true, path) != whole);
     free_bench(&bench);
 }
 
@@ -294,7 +344,7 @@ static void add_has_its_gradients(void) {
 // x + x·Wᵀ + both again: gradients of one tensor from several readers, handed over and added.
 static Tensor *run_sums(Bench *bench) {
     LinearCall *call = bench->call;
-    Tensor *y = hone_linear(bench->tape, &call->weight, &call->x);
+    Tensor *y = hone_linear(bench->tape, &call->weight, &call->x, NULL);
     Tensor *twice = hone_add(bench->tape, y, y);
     return hone_add(bench->tape, hone_add(bench->tape, twice, y),
                     hone_swiglu(bench->tape, y, twice));
@@ -356,6 +406,8 @@ int main(void) {
     RUN(linear_has_the_gradients_of_x_and_w);
     RUN(linear_has_the_gradient_of_its_bias);
     RUN(linear_has_the_gradients_of_its_adapters);
+    RUN(linear_has_the_gradients_of_adapters_that_drop);
+    RUN(linear_drops_in_training_only);
     RUN(linear_trains_only_what_is_asked);
     RUN(linear_reads_a_quantised_weight);
     RUN(rms_norm_has_its_gradients);

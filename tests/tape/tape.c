@@ -41,7 +41,7 @@ static void make_bench(Bench *bench, TapeOptions options, bool trained) {
 static Tensor *block(Bench *bench, Tensor *x, int weight) {
     hone_tape_enter(bench->tape);
     Tensor *h = hone_rms_norm(bench->tape, &bench->gain, 1e-5f, x);
-    Tensor *y = hone_linear(bench->tape, &bench->weight[weight], h);
+    Tensor *y = hone_linear(bench->tape, &bench->weight[weight], h, NULL);
     return hone_tape_leave(bench->tape, hone_add(bench->tape, x, y));
 }
 
@@ -93,11 +93,11 @@ static void frozen_scopes_keep_their_result(void) {
 // What a product reads is made again from what was made again, down to x.
 static Tensor *chain(Bench *bench) {
     hone_tape_enter(bench->tape);
-    Tensor *x = hone_linear(bench->tape, &bench->weight[0], &bench->x);
+    Tensor *x = hone_linear(bench->tape, &bench->weight[0], &bench->x, NULL);
     Tensor *h = hone_rms_norm(bench->tape, &bench->gain, 1e-5f, x);
     h = hone_swiglu(bench->tape, hone_rms_norm(bench->tape, &bench->gain, 1e-5f, h), h);
     h = hone_gelu(bench->tape, hone_layer_norm(bench->tape, &bench->gain, &bench->bias, 1e-5f, h));
-    return hone_tape_leave(bench->tape, hone_linear(bench->tape, &bench->weight[1], h));
+    return hone_tape_leave(bench->tape, hone_linear(bench->tape, &bench->weight[1], h, NULL));
 }
 
 static void chains_are_made_again_with_the_same_bits(void) {
@@ -170,7 +170,7 @@ static void the_first_error_stays(void) {
     Bench bench;
     make_bench(&bench, (TapeOptions){.gradients = true}, true);
     bench.weight[0].base.shape[1] = C - 1;
-    CHECK(hone_linear(bench.tape, &bench.weight[0], &bench.x) == NULL);
+    CHECK(hone_linear(bench.tape, &bench.weight[0], &bench.x, NULL) == NULL);
     CHECK(hone_swiglu(bench.tape, NULL, &bench.x) == NULL);
     CHECK(block(&bench, &bench.x, 1) == NULL);
     CHECK(hone_tape_host(bench.tape, 1, 4) == NULL);
@@ -194,12 +194,12 @@ static void misuse_is_refused(void) {
     check_error(&bench, HONE_ERROR_ARGUMENT, "no input");
     hone_tape_reset(bench.tape, true);
     bench.weight[0].base.grad = NULL;
-    Tensor *y = hone_linear(bench.tape, &bench.weight[0], &bench.x);
+    Tensor *y = hone_linear(bench.tape, &bench.weight[0], &bench.x, NULL);
     hone_tape_gradient(bench.tape, y);
     hone_tape_backward(bench.tape);
     check_error(&bench, HONE_ERROR_ARGUMENT, "(32, 32) requires a gradient and has no memory");
     hone_tape_reset(bench.tape, true);
-    y = hone_linear(bench.tape, &bench.weight[1], &bench.x);
+    y = hone_linear(bench.tape, &bench.weight[1], &bench.x, NULL);
     hone_tape_enter(bench.tape);
     Tensor *inner = hone_add(bench.tape, y, y);
     hone_tape_leave(bench.tape, hone_add(bench.tape, inner, y));

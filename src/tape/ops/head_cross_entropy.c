@@ -42,18 +42,23 @@ static bool entries_exist(Tape *tape, const Tensor *x, int64_t V, const HeadLoss
 typedef struct EntryRows {
     int64_t count;
     int32_t *row, *first;
+    uint64_t *path; // of those rows; NULL: no dropout
 } EntryRows;
 
 static EntryRows distinct_rows(Tape *tape, const HeadLoss *io) {
     EntryRows rows = {.row = hone_tape_host(tape, io->entries, sizeof(int32_t)),
                       .first = hone_tape_host(tape, io->entries + 1, sizeof(int32_t))};
-    if (!rows.row || !rows.first) return rows;
+    const bool drops = io->path && hone_tape_gradients(tape);
+    if (drops) rows.path = hone_tape_host(tape, io->entries, sizeof *rows.path);
+    if (!rows.row || !rows.first || (drops && !rows.path)) return rows;
     for (int64_t e = 0; e < io->entries; e++) {
         if (io->row && e > 0 && io->row[e] == io->row[e - 1]) continue;
         if (io->row) rows.row[rows.count] = io->row[e];
         rows.first[rows.count++] = (int32_t)e;
     }
     rows.first[rows.count] = (int32_t)io->entries;
+    for (int64_t i = 0; i < rows.count && rows.path && io->row; i++)
+        rows.path[i] = io->path[rows.row[i]];
     return rows;
 }
 
@@ -91,6 +96,7 @@ static void run_chunk(Tape *tape, Weight *head, Tensor *x, HeadLoss *io, const C
     float *rows = hone_block_address(chunk->x), *logits = hone_block_address(chunk->logits);
     double *loss = hone_block_address(chunk->loss);
     WeightRows product = {.T = count,
+                          .path = entries->path ? entries->path + begin : NULL,
                           .x = rows,
                           .u = hone_block_address(chunk->u),
                           .y = logits,

@@ -7,12 +7,14 @@ typedef struct LinearRecord {
     Record base;
     Weight *weight;
     Tensor *x, *u;
+    const uint64_t *path;
 } LinearRecord;
 
 static void backward(Tape *tape, Record *base) {
     const LinearRecord *record = (const LinearRecord *)base;
     Tensor *x = record->x;
     WeightRows rows = {.T = x->shape[0],
+                       .path = record->path,
                        .x =
                            hone_weight_reads_input(record->weight) ? hone_tape_data(tape, x) : NULL,
                        .u = record->u ? hone_tape_data(tape, record->u) : NULL,
@@ -24,10 +26,11 @@ static void backward(Tape *tape, Record *base) {
     hone_weight_backward(tape, record->weight, &rows);
 }
 
-Tensor *hone_linear(Tape *tape, Weight *weight, Tensor *x) {
+Tensor *hone_linear(Tape *tape, Weight *weight, Tensor *x, const uint64_t *path) {
     if (!hone_tape_given(tape, x) || !hone_weight_fits(tape, weight, x)) return NULL;
     int64_t T = x->shape[0], ranks = hone_weight_ranks(weight);
     bool trained = hone_tape_gradients(tape) && hone_weight_is_trained(weight);
+    if (!hone_tape_gradients(tape)) path = NULL;
     Tensor *y = hone_tape_new_tensor(tape, T, weight->base.shape[0]);
     Tensor *u = NULL;
     HeapBlock *scratch = NULL;
@@ -38,6 +41,7 @@ Tensor *hone_linear(Tape *tape, Weight *weight, Tensor *x) {
     if (!y) return NULL;
     hone_weight_forward(tape, weight,
                         &(WeightRows){.T = T,
+                                      .path = path,
                                       .x = hone_tape_data(tape, x),
                                       .u = u ? u->data : hone_block_address(scratch),
                                       .y = y->data});
@@ -50,6 +54,7 @@ Tensor *hone_linear(Tape *tape, Weight *weight, Tensor *x) {
     record->weight = weight;
     record->x = x;
     record->u = u;
+    record->path = path;
     if (hone_weight_reads_input(weight)) hone_tape_save(tape, &record->base, x);
     if (u) hone_tape_save(tape, &record->base, u);
     return y;

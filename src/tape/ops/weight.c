@@ -116,10 +116,42 @@ static void product_weight(Tape *tape, int64_t T, const float *dy, const float *
 
 // What is left of a product that has run: whatever is added to it now is added to its C.
 static MatmulArgs empty_product(MatmulArgs args) {
-    args.K = 0;
+    args.K = args.K2 = 0;
     args.accumulate = true;
     return args;
 }
+
+// ---- dropout -----------------------------------------------------------------------------------
+
+static bool drops(const Adapter *adapter, const WeightRows *rows) {
+    return rows->path && adapter->dropout > 0;
+}
+
+// y (T,in) = [y +] drop(x)
+static void drop(Tape *tape, const Adapter *adapter, const WeightRows *rows, const float *x,
+                 float *y, bool accumulate) {
+    const DropoutRows dropped = {.T = rows->T,
+                                 .C = adapter->A.shape[1],
+                                 .rate = adapter->dropout,
+                                 .key = adapter->dropout_key,
+                                 .place = adapter->dropout_place,
+                                 .path = rows->path};
+    if (hone_tape_runs(tape))
+        hone_dropout_rows(hone_tape_kernels(tape), &dropped, x, y, accumulate);
+}
+
+// What the adapter reads: x, or a block with what is left of it, which the caller gives back.
+static const float *adapter_input(Tape *tape, const Adapter *adapter, const WeightRows *rows,
+                                  HeapBlock **block) {
+    *block = NULL;
+    if (!drops(adapter, rows)) return rows->x;
+    *block = hone_tape_take_floats(tape, rows->T, adapter->A.shape[1]);
+    float *left = hone_block_address(*block);
+    drop(tape, adapter, rows, rows->x, left, false);
+    return left;
+}
+
+// ---- forward and backward ----------------------------------------------------------------------
 
 void hone_weight_forward(Tape *tape, Weight *weight, const WeightRows *rows) {
     MatmulArgs args = product(tape, rows->T, rows->x, &weight->base, rows->y);
@@ -132,8 +164,11 @@ void hone_weight_forward(Tape *tape, Weight *weight, const WeightRows *rows) {
     float *u = rows->u;
     for (int a = 0; a < weight->adapter_count && u; a++) {
         Adapter *adapter = &weight->adapters[a];
-        const MatmulArgs ranks = product(tape, rows->T, rows->x, &adapter->A, u);
+        HeapBlock *block;
+        const float *x = adapter_input(tape, adapter, rows, &block);
+        const MatmulArgs ranks = product(tape, rows->T, x, &adapter->A, u);
         hone_tape_matmul(tape, &ranks);
+        hone_tape_give(tape, block);
         if (a > 0) { // one product continues another; beyond that each goes alone
             hone_tape_matmul(tape, &args);
             args = empty_product(args);
@@ -143,6 +178,26 @@ void hone_weight_forward(Tape *tape, Weight *weight, const WeightRows *rows) {
     }
     hone_tape_matmul(tape, &args);
     hone_tape_release_pages(tape, &weight->base);
+}
+
+// dx += drop(scale · t·A): what an adapter that dropped some of x gives back to it.
+static void add_dropped(Tape *tape, Adapter *adapter, const WeightRows *rows, const float *t) {
+    HeapBlock *block = hone_tape_take_floats(tape, rows->T, adapter->A.shape[1]);
+    float *whole = hone_block_address(block);
+    MatmulArgs args = product_back(tape, rows->T, t, &adapter->A, whole);
+    args.alpha = adapter->scale;
+    hone_tape_matmul(tape, &args);
+    drop(tape, adapter, rows, whole, rows->dx, true);
+    hone_tape_give(tape, block);
+}
+
+// dA += scale · tᵀ·drop(x)
+static void train_A(Tape *tape, Adapter *adapter, const WeightRows *rows, const float *t) {
+    if (!adapter->A.requires_grad) return;
+    HeapBlock *block;
+    const float *x = adapter_input(tape, adapter, rows, &block);
+    product_weight(tape, rows->T, t, x, adapter->scale, &adapter->A);
+    hone_tape_give(tape, block);
 }
 
 void hone_weight_backward(Tape *tape, Weight *weight, const WeightRows *rows) {
@@ -169,11 +224,12 @@ void hone_weight_backward(Tape *tape, Weight *weight, const WeightRows *rows) {
         float *t = hone_block_address(block);
         const MatmulArgs ranks = product_back(tape, rows->T, rows->dy, &adapter->B, t);
         hone_tape_matmul(tape, &ranks);
-        product_weight(tape, rows->T, t, rows->x, adapter->scale, &adapter->A);
+        train_A(tape, adapter, rows, t);
         if (rows->wants_dx) {
-            add_product(tape, &args, t, &adapter->A, adapter->scale);
+            if (!drops(adapter, rows)) add_product(tape, &args, t, &adapter->A, adapter->scale);
             hone_tape_matmul(tape, &args);
             args = empty_product(args);
+            if (drops(adapter, rows)) add_dropped(tape, adapter, rows, t);
         }
         hone_tape_give(tape, block);
     }

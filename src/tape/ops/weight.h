@@ -20,6 +20,7 @@ bool hone_weight_fits(Tape *tape, const Weight *weight, const Tensor *x);
 // adapter, one after the other.
 typedef struct WeightRows {
     int64_t T;
+    const uint64_t *path; // (T) the rows' token paths: adapters drop some of x; NULL: they do not
     const float *x;
     float *u;
     float *y;        // forward: written
@@ -28,10 +29,11 @@ typedef struct WeightRows {
     bool wants_dx, writes_dx;
 } WeightRows;
 
-// u_a = x·A_aᵀ;  y = x·Wᵀ + Σ_a scale_a·u_a·B_aᵀ
+// With x_a = drop_a(x):
+// u_a = x_a·A_aᵀ;  y = x·Wᵀ + Σ_a scale_a·u_a·B_aᵀ
 void hone_weight_forward(Tape *tape, Weight *weight, const WeightRows *rows);
-// With t_a = dy·B_a:  dx = [dx +] dy·W + Σ_a scale_a·t_a·A_a;  dW += dyᵀ·x;
-//                     dA_a += scale_a·t_aᵀ·x;  dB_a += scale_a·dyᵀ·u_a
+// With t_a = dy·B_a:  dx = [dx +] dy·W + Σ_a drop_a(scale_a·t_a·A_a);  dW += dyᵀ·x;
+//                     dA_a += scale_a·t_aᵀ·x_a;  dB_a += scale_a·dyᵀ·u_a
 // W + B·A is never formed; what is frozen gets nothing.
 void hone_weight_backward(Tape *tape, Weight *weight, const WeightRows *rows);
 
