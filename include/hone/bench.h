@@ -49,6 +49,7 @@ typedef struct HoneTrainingOptions {
     const char *type;     // the matrices stored as this type ("Q4_1")
     HoneMethod method;
     HoneOptimizer optimizer;
+    bool bf16;             // products of operands rounded to bf16, and the peak on such
     int64_t rank;          // of the adapters on all linear layers (LoRA)
     int64_t batch, length; // examples a step, tokens each: random ones; all but the first, which
                            // nothing predicts, count in the loss; the last is not computed

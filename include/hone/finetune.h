@@ -75,8 +75,8 @@ typedef struct HoneFinetuneOptions {
     // Bring examples that begin alike together into steps, so that less is computed: by their
     // tokens within windows of 16 steps of the shuffled order; the steps are then shuffled. false
     bool group_prefixes;
-    const char *precision;     // "auto" or "f32"
-    const char *type;          // of a fully fine-tuned model: "f16" (default), "bf16", "f32"
+    const char *precision; // "auto" (f32), "f32", or "bf16": matrix products of operands so rounded
+    const char *type;      // of a fully fine-tuned model: "f16" (default), "bf16", "f32"
     const char *template_path; // NULL: the model's own
     uint64_t seed;
     int64_t eval_every;           // steps between held-out losses (auto 0: a quarter of the run)

@@ -11,7 +11,7 @@ typedef struct BenchOptions {
     bool causal;
     int64_t window;
     double dropout, seconds;
-    const char *model, *type, *method, *optimizer; // train
+    const char *model, *type, *method, *optimizer, *precision; // train
     int64_t batch, length, rank, accumulate;
 } BenchOptions;
 

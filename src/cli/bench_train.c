@@ -96,6 +96,10 @@ int bench_train(HoneContext *context, const BenchOptions *given) {
     int method = choose("bench", "method", given->method, methods, 2);
     if (method < 0 || !parse_optimizer("bench", given->optimizer, &options.optimizer))
         return EXIT_USAGE;
+    static const char *const precisions[] = {"f32", "bf16"};
+    int precision = choose("bench", "precision", given->precision, precisions, 2);
+    if (precision < 0) return EXIT_USAGE;
+    options.bf16 = precision == 1;
     options.method = method ? HONE_METHOD_FULL : HONE_METHOD_LORA;
     if (given->model && given->shape) {
         fprintf(stderr, "hone bench: give --model or --shape, not both\n");

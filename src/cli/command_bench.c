@@ -124,7 +124,7 @@ static bool known_words(const BenchOptions *given) {
 static void note_unused(const Command *command, const BenchOptions *given, int argc, char **argv) {
     if (strcmp(given->what, "train") != 0)
         note_without_effect(command, argc, argv,
-                            "model type method optimizer rank batch length accumulate",
+                            "model type method optimizer precision rank batch length accumulate",
                             "but for train");
     if (strcmp(given->what, "layer") == 0)
         note_without_effect(command, argc, argv, "causal window mask dropout dtype", "for layer");
@@ -169,6 +169,7 @@ int command_bench(int argc, char **argv) {
                           .type = "q4_1",
                           .method = "lora",
                           .optimizer = "adamw",
+                          .precision = "f32",
                           .batch = 4,
                           .length = 256,
                           .rank = 16,
@@ -190,6 +191,7 @@ int command_bench(int argc, char **argv) {
         {"method", OPTION_TEXT, &given.method, "M", "train: lora, full (lora)"},
         {"optimizer", OPTION_TEXT, &given.optimizer, "O",
          "train: adamw, adamw8bit, adafactor, sgd"},
+        {"precision", OPTION_TEXT, &given.precision, "P", "train: f32, bf16 (f32)"},
         {"rank", OPTION_COUNT, &given.rank, "R", "train: of adapters on all linear layers (16)"},
         {"batch", OPTION_COUNT, &given.batch, "N", "train: examples a step (4)"},
         {"length", OPTION_COUNT, &given.length, "N", "train: random tokens an example (256)"},

@@ -100,6 +100,10 @@ hone_status hone_kernel_table(const char *name, const KernelTable **table, HoneE
                      from_environment ? "HONE_ISA is" : "kernel level", name, known);
 }
 
+bool hone_kernel_has_bf16(const KernelTable *table) {
+    return table->matmul.tile_bf16 != NULL;
+}
+
 const char *hone_kernel_table_name(const KernelTable *table) {
     return table->name;
 }

@@ -21,6 +21,7 @@ typedef struct KernelTable KernelTable; // one ISA level's micro-kernels (kernel
 typedef struct KernelContext {
     const KernelTable *table;
     ThreadPool *pool; // NULL: one thread
+    bool bf16;        // matrix products of more than a few rows round their operands to bf16
 } KernelContext;
 
 // The table named "generic", "avx2", "avx512", "avx512bf16" (NULL: $HONE_ISA, else the best that
@@ -28,6 +29,9 @@ typedef struct KernelContext {
 // or the level is lacking.
 hone_status hone_kernel_table(const char *name, const KernelTable **table, HoneError *err);
 const char *hone_kernel_table_name(const KernelTable *table);
+// Has the level bf16 arithmetic for matrix products? Where it has not, KernelContext.bf16 changes
+// nothing. (The generic level computes it in f32, for tests.)
+bool hone_kernel_has_bf16(const KernelTable *table);
 // Names of the levels this processor has, worst first; returns how many (at most 8).
 int hone_kernel_levels(const char *names[8]);
 
@@ -53,7 +57,8 @@ hone_status hone_quantise(int dtype, const float *x, void *stored, int64_t count
 //   op(B2): f32, stored as B is. The second product costs its own multiply-adds and no pass over C:
 //   it is how an adapter is added to its weight. K2 = 0: there is none.
 // Products y = x·Wᵀ are b_transposed with W (N,K); dX = dY·W is plain with W (K = out, N = in);
-// dW = dYᵀ·X is a_transposed. M, N or K may be 0. Sums in f32.
+// dW = dYᵀ·X is a_transposed. M, N or K may be 0. Sums in f32. With KernelContext.bf16 the elements
+// of A, B, alpha2·A2 and B2 are rounded to bf16 first, but for a few rows of A (up to 8) times Bᵀ.
 typedef struct MatmulArgs {
     int64_t M, N, K;
     const float *A;

@@ -78,13 +78,14 @@ static MatmulPlan make_plan(const KernelContext *kc, const MatmulArgs *args) {
     plan.B = stored_rows(args->B, args->b_type, args->ldb, args->b_transposed ? args->N : args->K);
     plan.B2 = stored_rows(args->B2, HONE_F32, args->ldb2, args->b_transposed ? args->N : args->K2);
     int64_t unit = args->b_transposed && plan.B.block > 32 ? plan.B.block : 32;
-    int64_t most = PANEL_FLOATS / columns / unit * unit;
+    plan.bf16 = kc->bf16 && plan.table->tile_bf16;
+    int64_t most = PANEL_FLOATS / columns / unit * unit * (plan.bf16 ? 2 : 1);
     if (most < unit) most = unit;
     int64_t passes = divide_up(K > most ? K - most / PANEL_SLACK : K, most);
     plan.depth = smaller(K, round_up(divide_up(K, passes), unit));
-    plan.packs_a = args->N >= LEAST_COLUMNS || args->K2 > 0;
-    plan.packs_b =
-        args->K2 > 0 || args->b_type != HONE_F32 || args->b_transposed || args->M >= LEAST_ROWS;
+    plan.packs_a = plan.bf16 || args->N >= LEAST_COLUMNS || args->K2 > 0;
+    plan.packs_b = plan.bf16 || args->K2 > 0 || args->b_type != HONE_F32 || args->b_transposed ||
+                   args->M >= LEAST_ROWS;
     plan.packed_rows = args->M;
     plan.span = K;
     if (plan.packs_a) {
@@ -127,7 +128,9 @@ static void pack_task(void *argument, int64_t task, int worker) {
     int64_t first = product->first_row + task * plan->table->rows;
     for (int64_t k = product->from; k < product->to; k += plan->depth) {
         int64_t K = smaller(plan->depth, product->to - k);
-        hone_pack_slab(plan, first, k, K, packed_slab(product, first, k, K));
+        float *slab = packed_slab(product, first, k, K);
+        hone_pack_slab(plan, first, k, K, slab);
+        if (plan->bf16) plan->table->pair_rows(slab, K, plan->table->rows);
     }
 }
 
@@ -153,14 +156,26 @@ static void point_at_rows(const BlockedProduct *product, int64_t first, int64_t 
     }
 }
 
+// Of pairs there are half as many as of K.
+static void run_tile(const MatmulPlan *plan, const MatmulTile *tile) {
+    if (!plan->bf16) {
+        plan->table->tile(tile);
+        return;
+    }
+    MatmulTile pairs = *tile;
+    pairs.K = divide_up(tile->K, 2);
+    plan->table->tile_bf16(&pairs);
+}
+
 // A tile of which only (rows, columns) lie in C.
-static void corner_tile(const MatmulTable *table, MatmulTile *tile, int64_t rows, int64_t columns,
+static void corner_tile(const MatmulPlan *plan, MatmulTile *tile, int64_t rows, int64_t columns,
                         float *corner) {
+    const MatmulTable *table = plan->table;
     MatmulTile whole = *tile;
     whole.C = corner;
     whole.ldc = table->columns;
     whole.accumulate = false;
-    table->tile(&whole);
+    run_tile(plan, &whole);
     for (int64_t r = 0; r < rows; r++) {
         float *c = tile->C + r * tile->ldc;
         const float *sum = corner + r * table->columns;
@@ -179,9 +194,9 @@ static void multiply_panel(const BlockedProduct *product, int64_t first, int64_t
         point_at_rows(product, i, k, tile->K, scratch, tile);
         tile->C = args->C + i * args->ldc + n;
         if (rows == table->rows && columns == table->columns)
-            table->tile(tile);
+            run_tile(&product->plan, tile);
         else
-            corner_tile(table, tile, rows, columns, scratch->corner);
+            corner_tile(&product->plan, tile, rows, columns, scratch->corner);
     }
 }
 
@@ -201,6 +216,8 @@ static void multiply_task(void *argument, int64_t task, int worker) {
         tile.accumulate = args->accumulate || k > 0;
         bool packs = plan->packs_b || columns % width;
         if (packs) hone_pack_panels(plan, column, columns, k, tile.K, &scratch);
+        for (int64_t n = 0; n < columns && plan->bf16; n += width)
+            plan->table->pair_rows(scratch.panels + n * tile.K, tile.K, width);
         tile.b_step = packs ? width : args->ldb;
         for (int64_t i = row; i < end; i += cached) {
             for (int64_t n = 0; n < columns; n += width) {

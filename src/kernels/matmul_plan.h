@@ -25,6 +25,7 @@ typedef struct MatmulPlan {
     StoredRows B, B2;
     int64_t K;             // K + K2: the second product continues the first one's sums
     bool packs_a, packs_b; // else the tile reads the matrix where it lies
+    bool bf16;             // what is packed becomes pairs of bf16
     int64_t depth;         // of K
     int64_t task_rows, task_columns;
     int64_t packed_rows; // rows of A in scratch at once, as slabs (span, table->rows)

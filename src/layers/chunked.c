@@ -69,7 +69,7 @@ static AttentionArgs attention_part(const Pass *pass, int64_t first, int64_t bat
 }
 
 size_t hone_chunk_scratch(const HoneMultiHeadAttention *layer) {
-    const KernelContext alone = {layer->context->kernels.table, NULL};
+    const KernelContext alone = {.table = layer->context->kernels.table};
     AttentionArgs args = layer->attention->args;
     args.batch = chunk_batch(layer);
     const Projection in = part_of(layer, &layer->inputs[0], args.batch);
@@ -88,7 +88,7 @@ size_t hone_chunk_scratch(const HoneMultiHeadAttention *layer) {
 
 static void forward_chunk(const Pass *pass, int64_t first, int64_t batch, void *scratch) {
     const HoneMultiHeadAttention *layer = pass->layer;
-    const KernelContext alone = {layer->context->kernels.table, NULL};
+    const KernelContext alone = {.table = layer->context->kernels.table};
     int64_t row = first * layer->options.attention.queries;
     const Projection in = part_of(layer, &layer->inputs[0], batch);
     hone_project(&alone, &in, pass->tensors->query + row * in.channels, in.y + row * in.columns,
@@ -102,7 +102,7 @@ static void forward_chunk(const Pass *pass, int64_t first, int64_t batch, void *
 
 static void backward_chunk(const Pass *pass, int64_t first, int64_t batch, void *scratch) {
     const HoneMultiHeadAttention *layer = pass->layer;
-    const KernelContext alone = {layer->context->kernels.table, NULL};
+    const KernelContext alone = {.table = layer->context->kernels.table};
     int64_t row = first * layer->options.attention.queries;
     const Projection in = part_of(layer, &layer->inputs[0], batch);
     if (layer->projects_output) {

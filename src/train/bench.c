@@ -116,6 +116,7 @@ static hone_status make_parameters(Run *run) {
 }
 
 static hone_status prepare(Run *run, const HoneTrainingOptions *options, Arena *memory) {
+    RETURN_IF_ERROR(hone_run_precision(run));
     RETURN_IF_ERROR(open_model(run, options));
     RETURN_IF_ERROR(make_examples(run, memory));
     RETURN_IF_ERROR(make_parameters(run));
@@ -128,7 +129,7 @@ static hone_status prepare(Run *run, const HoneTrainingOptions *options, Arena *
     double state = (double)(plan.state_bytes - run->parameters.count * (int64_t)sizeof(float));
     RETURN_IF_ERROR(check_room(run, "gradients, moments and activations",
                                state + (double)plan.activation_bytes));
-    run->tape = hone_tape_create(&run->context->kernels, (TapeOptions){.gradients = true});
+    run->tape = hone_tape_create(&run->kernels, (TapeOptions){.gradients = true});
     if (!run->tape) return hone_fail_memory(run->err, sizeof(void *), "the tape");
     hone_tape_reserve(run->tape, (size_t)run->memory.activations);
     return hone_parameters_allocate_state(run);
@@ -147,7 +148,7 @@ typedef struct StepTimes {
 static double peak_before(const Run *run, double step_seconds) {
     double peaks[MOST_PEAKS], end = hone_seconds() + step_seconds / 100;
     int64_t count = 0;
-    do peaks[count++] = hone_kernel_peak(&run->context->kernels, false, 1);
+    do peaks[count++] = hone_kernel_peak(&run->kernels, run->kernels.bf16, 1);
     while (count < MOST_PEAKS && hone_seconds() < end);
     return hone_quantile(peaks, count, 0.5);
 }
@@ -212,6 +213,7 @@ hone_status hone_bench_training(HoneContext *context, const HoneTrainingOptions 
     hone_finetune_defaults(&run->options);
     run->options.method = options->method;
     run->options.optimizer = options->optimizer;
+    run->options.precision = options->bf16 ? "bf16" : "f32";
     run->options.rank = (int)options->rank;
     run->options.batch = options->batch;
     run->options.accumulate = options->accumulate;

@@ -76,10 +76,12 @@ static hone_status check_options(const HoneFinetuneOptions *options, HoneError *
         return hone_fail(err, HONE_ERROR_ARGUMENT,
                          "--dropout is %g, want 0, or a share below 1 of at least 1/512",
                          options->dropout);
-    if (strcmp(options->precision, "auto") != 0 && strcmp(options->precision, "f32") != 0)
-        return hone_fail(err, HONE_ERROR_UNSUPPORTED,
-                         "--precision \"%s\" is not supported; supported: auto, f32",
-                         options->precision);
+    static const char *const precisions[] = {"auto", "f32", "bf16"};
+    bool known = false;
+    for (int i = 0; i < 3; i++) known = known || strcmp(options->precision, precisions[i]) == 0;
+    if (!known)
+        return hone_fail(err, HONE_ERROR_ARGUMENT,
+                         "--precision is \"%s\"; it can be auto, f32 or bf16", options->precision);
     int type = hone_dtype_from_name(options->type);
     if (type != HONE_F32 && type != HONE_F16 && type != HONE_BF16)
         return hone_fail(err, HONE_ERROR_ARGUMENT, "--type \"%s\": supported: f16, bf16, f32",
@@ -129,6 +131,7 @@ static void fingerprint(Run *run) {
                         (double)options->shuffle,
                         (double)options->group_prefixes,
                         options->dropout,
+                        run->kernels.bf16,
                         (double)run->parameters.count};
     uint64_t hash = hone_hash_bytes(numbers, sizeof numbers);
     // The model: the file's first bytes and length, and the beginning of every tensor.
@@ -204,9 +207,22 @@ static hone_status held_out(Run *run, int64_t step, double *loss) {
 
 // ---- the run -----------------------------------------------------------------------------------
 
+hone_status hone_run_precision(Run *run) {
+    run->kernels = run->context->kernels;
+    if (strcmp(run->options.precision, "bf16") != 0) return HONE_OK;
+    if (!hone_kernel_has_bf16(run->kernels.table))
+        return hone_fail(run->err, HONE_ERROR_UNSUPPORTED,
+                         "--precision bf16: the kernel level \"%s\" has no bf16 arithmetic; "
+                         "processors with AVX512-BF16 have",
+                         hone_kernel_table_name(run->kernels.table));
+    run->kernels.bf16 = true;
+    return HONE_OK;
+}
+
 static hone_status prepare(Run *run) {
     HoneFinetuneOptions *options = &run->options;
     RETURN_IF_ERROR(checkpoint_interval(run));
+    RETURN_IF_ERROR(hone_run_precision(run));
     if (options->out && !options->dry_run) RETURN_IF_ERROR(hone_place_check(run));
     if (options->resume) RETURN_IF_ERROR(hone_checkpoint_check(run));
     RETURN_IF_ERROR(hone_model_load(run->context, options->model, &run->model));
@@ -231,8 +247,7 @@ static hone_status prepare(Run *run) {
     RETURN_IF_ERROR(hone_run_choose_memory(run));
     fingerprint(run);
     const FileMap *map = run->memory.releases ? &run->model->file.map : NULL;
-    run->tape =
-        hone_tape_create(&run->context->kernels, (TapeOptions){.gradients = true, .release = map});
+    run->tape = hone_tape_create(&run->kernels, (TapeOptions){.gradients = true, .release = map});
     if (!run->tape) return hone_fail_memory(run->err, sizeof(void *), "the tape");
     hone_tape_reserve(run->tape, (size_t)run->memory.activations);
     return HONE_OK;

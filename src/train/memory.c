@@ -91,8 +91,7 @@ static hone_status activation_bytes(Run *run, int64_t *bytes) {
     if ((options->accumulate > 1 || options->checkpoint_layers > 0) &&
         heaviest[0]->most_tokens < HONE_HELD_OUT_TOKENS)
         run->held_out_tokens = heaviest[0]->most_tokens;
-    Tape *dry =
-        hone_tape_create(&run->context->kernels, (TapeOptions){.gradients = true, .dry = true});
+    Tape *dry = hone_tape_create(&run->kernels, (TapeOptions){.gradients = true, .dry = true});
     if (!dry) return hone_fail_memory(run->err, sizeof(void *), "the plan");
     hone_tape_reserve(dry, dry_reserve);
     hone_status status = HONE_OK;

@@ -31,7 +31,7 @@ static double measured_speed(Run *run) {
                        .C = C,
                        .ldc = N,
                        .alpha = 1};
-    const KernelContext *kc = &run->context->kernels;
+    const KernelContext *kc = &run->kernels;
     void *scratch = hone_alloc(hone_matmul_scratch(kc, &args));
     double best = 0;
     for (int run_number = 0; A && C && scratch && run_number < 3; run_number++) {

@@ -60,6 +60,7 @@ enum { HONE_HELD_OUT_TOKENS = 2048 };
 
 struct Run {
     HoneContext *context;
+    KernelContext kernels; // the context's, in the run's precision
     HoneError *err;
     HoneFinetuneOptions options; // as resolved; strings borrowed from the caller
     HoneEventSink sink;
@@ -120,6 +121,10 @@ const Example *const *hone_micro_batch(const Run *run, const StepRange *step, in
 // trained one; a row with a target: the same of the head; a pair of tokens that sees each other: 14
 // a channel of the queries (Σ over heads of 4 forward, 10 backward).
 double hone_step_operations(const Run *run, const StepRange *step);
+
+// finetune.c
+// Set run->kernels by options.precision. HONE_ERROR_UNSUPPORTED where the level cannot.
+hone_status hone_run_precision(Run *run);
 
 // memory.c
 // Resolve accumulate and checkpoint_layers so that the run stays within options.memory, set the

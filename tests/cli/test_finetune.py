@@ -262,6 +262,30 @@ class Finetune(Case):
             self.refused(2, ["--dropout"], *self.command, "--out", self.folder / "run", "--dropout",
                          wrong)
 
+    # ---- precision -------------------------------------------------------------------------------
+
+    def test_bf16_products_are_near_and_not_the_same(self):
+        """On the generic level, which computes them in f32 on any processor."""
+        options = ["--steps", 10, "--eval-split", "0", "--isa", "generic"]
+        wide, _, _ = self.run_to("f32", *options)
+        narrow, _, _ = self.run_to("bf16", *options, "--precision", "bf16")
+        self.assertIn('precision: "bf16"\n', (narrow / "config.yaml").read_text())
+        a, b = self.losses(wide), self.losses(narrow)
+        self.assertNotEqual(a, b)
+        for first, second in zip(a, b, strict=True):
+            self.assertAlmostEqual(first, second, delta=0.03 * first)
+        threads, _, _ = self.run_to("threads", *options, "--precision", "bf16", "--threads", 3)
+        self.same_adapter(narrow, threads)
+
+    def test_precisions_that_cannot_be(self):
+        self.refused(2, ["--precision", "fp8", "bf16"], *self.command, "--out",
+                     self.folder / "run", "--precision", "fp8")
+        done = self.hone(*self.command, "--out", self.folder / "run", "--steps", 1, "--precision",
+                         "bf16")
+        if done.returncode != 0:  # this processor's best level has no such instructions
+            self.assertIn("has no bf16 arithmetic", done.stderr)
+            self.assertFalse((self.folder / "run").exists())
+
     # ---- optimisers ------------------------------------------------------------------------------
 
     def test_every_optimizer_learns_and_goes_on(self):

@@ -231,7 +231,7 @@ static inline void *poisoned(size_t bytes) {
 
 // Forward and backward on poisoned scratch. The views of the gradients must hold what is added to.
 static inline void run_kernel(Problem *p, const KernelTable *table, ThreadPool *pool) {
-    KernelContext kc = {table, pool};
+    KernelContext kc = {.table = table, .pool = pool};
     for (int64_t i = 0; i < p->o.floats; i++) floats_of(&p->o.view)[i] = case_poison;
     for (int64_t i = 0; i < p->what.queries * p->what.heads; i++) p->args.lse[i] = NAN;
     void *scratch = poisoned(hone_attention_forward_scratch(&kc, &p->args));

@@ -296,7 +296,7 @@ static inline bool weights_fit(const Sample *s) {
 
 static inline void run_kernel(Sample *s, const KernelTable *table, ThreadPool *pool,
                               float *const before[TENSORS]) {
-    KernelContext kc = {table, pool};
+    KernelContext kc = {.table = table, .pool = pool};
     for (int t = DQ; t < TENSORS; t++)
         memcpy(s->data[t], before[t], (size_t)s->count[t] * sizeof(float));
     for (int64_t i = 0; i < s->count[O]; i++) s->data[O][i] = NAN;
@@ -350,7 +350,7 @@ static inline void print_features(const Features *w, const char *level) {
 // One table: close to the reference, and the same bits on three threads.
 static inline void check_table(Sample *s, const KernelTable *table, ThreadPool *pool,
                                float *const before[TENSORS]) {
-    KernelContext kc = {table, NULL};
+    KernelContext kc = {.table = table};
     run_plain(s, hone_attention_forward_keys(&kc, &s->args).bf16);
     run_kernel(s, table, NULL, before);
     if (!check_true(results_close(s), "results are close", __FILE__, __LINE__))

@@ -173,7 +173,7 @@ static void check_problem(Problem *p) {
         KernelContext one = {0}, three = {0};
         HoneError err = {0};
         CHECK_INT(hone_kernel_table(names[level], &one.table, &err), HONE_OK);
-        three = (KernelContext){one.table, pool};
+        three = (KernelContext){.table = one.table, .pool = pool};
         run(p, &one);
         float *kept[ARRAYS];
         for (int a = O; a < ARRAYS; a++) {

@@ -200,7 +200,7 @@ static void run_references(Bf16Problem *b) {
 
 static void run_bf16(Bf16Problem *b, const KernelTable *table, ThreadPool *pool) {
     Problem *p = &b->p;
-    KernelContext kc = {table, pool};
+    KernelContext kc = {.table = table, .pool = pool};
     for (int64_t i = 0; i < p->o.floats; i++) b->stored[4][i] = 0x7fc0;
     for (int i = 1; i < RESULTS; i++) { // zeros, and NaN in the gaps
         CaseTensor *t = result_of(p, i);
@@ -462,7 +462,7 @@ static void only_for_bf16_inputs(void) {
                      .spread = 1.0f};
         Problem p = make_problem(what, 1);
         p.args.dtype = kind == 1 ? HONE_F32 : HONE_BF16;
-        KernelContext with = {&found.plain, NULL}, none = {&without, NULL};
+        KernelContext with = {.table = &found.plain}, none = {.table = &without};
         bool differs = hone_attention_forward_scratch(&with, &p.args) !=
                        hone_attention_forward_scratch(&none, &p.args);
         bool used = hone_attention_forward_keys(&with, &p.args).bf16;

@@ -76,7 +76,7 @@ static void run_dense(const Dense *d, const KernelContext *kc) {
 }
 
 static void check_places(const KernelTable *table, const char *name) {
-    KernelContext kc = {table, hone_pool_create(3)};
+    KernelContext kc = {.table = table, .pool = hone_pool_create(3)};
     for (size_t s = 0; s < sizeof dense_shapes / sizeof *dense_shapes; s++)
         for (int causal = 0; causal < 2; causal++) {
             Dense d = make_dense(dense_shapes[s], causal),
@@ -263,7 +263,7 @@ static void check_rounding(const KernelTable *table, const char *name) {
                                                    .visibility = SEE_CAUSAL,
                                                    .spread = 1.0f},
                                             13);
-    KernelContext kc = {table, NULL};
+    KernelContext kc = {.table = table};
     CaseTensor *tensors[] = {&p.q, &p.k, &p.v, &p.o};
     AttentionView *views[] = {&p.args.q, &p.args.k, &p.args.v, &p.args.o};
     p.args.dtype = HONE_BF16;

@@ -99,7 +99,7 @@ static void check_sample(Sample *s, ThreadPool *pool, bool (*fits)(const Sample 
     }
     run_reference(s);
     for (int i = 0; i < count; i++) {
-        KernelContext kc = {tables[i], NULL};
+        KernelContext kc = {.table = tables[i]};
         run_plain(s, hone_attention_forward_keys(&kc, &s->args).bf16);
         run_kernel(s, tables[i], pool, before);
         if (!CHECK(fits(s))) print_features(&s->what, hone_kernel_table_name(tables[i]));

@@ -63,7 +63,7 @@ static bool piece_agrees(const Problem *p, int64_t start) {
 }
 
 static void check_long(const KernelTable *table, const char *name) {
-    KernelContext kc = {table, NULL};
+    KernelContext kc = {.table = table};
     Problem p = problem_from_zero_gradients((Case){.queries = LONG,
                                                    .keys = LONG,
                                                    .heads = 1,
@@ -255,7 +255,7 @@ static void check_guarded(const KernelTable *table, const char *name) {
         {3, 1101, 2, 1, 33, 8, HONE_BF16, false},  {65, 63, 2, 2, 256, 255, HONE_F32, false},
         {1, 513, 16, 1, 64, 128, HONE_F32, false},
     };
-    KernelContext kc = {table, NULL};
+    KernelContext kc = {.table = table};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         Guarded ends[2][ARRAYS];
         AttentionArgs args[2];
@@ -359,7 +359,7 @@ static void check_far(const KernelTable *table, const char *name) {
     AttentionView *views[TENSORS] = {&args.q,   &args.k,  &args.v,  &args.o,
                                      &args.d_o, &args.dq, &args.dk, &args.dv};
     for (int t = 0; t < TENSORS; t++) *views[t] = far_view(buffer, t);
-    KernelContext kc = {table, NULL};
+    KernelContext kc = {.table = table};
     void *scratch = poisoned(hone_attention_forward_scratch(&kc, &args));
     hone_attention_forward(&kc, &args, scratch);
     hone_free(scratch);

@@ -127,7 +127,7 @@ static void same_on_all(const KernelContext *kc, void (*run)(const KernelContext
     for (int i = 0; i < 4; i++) {
         ThreadPool *pool = hone_pool_create(threads[i]);
         CHECK_INT(hone_pool_threads(pool), threads[i]);
-        KernelContext pooled = {kc->table, pool};
+        KernelContext pooled = {.table = kc->table, .pool = pool};
         for (int again = 0; again < 3; again++) {
             Results got = {.a = arrays_begin(9)};
             run(&pooled, &got);

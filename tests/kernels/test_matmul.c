@@ -10,6 +10,7 @@
 enum { POISON = 0x7fc0abcd }; // a NaN that no kernel makes: what lies outside the matrices
 
 static const KernelTable *table;
+static bool bf16; // products of operands rounded to it
 static RandomStream random_numbers;
 
 // A case's matrices, each inside a larger block of poison, `shift` elements off its alignment.
@@ -110,7 +111,7 @@ static void free_case(Case *c) {
 
 // A copy of C with the product in it.
 static float *multiply(const Case *c, ThreadPool *pool) {
-    KernelContext kc = {.table = table, .pool = pool};
+    KernelContext kc = {.table = table, .pool = pool, .bf16 = bf16};
     float *result = hone_alloc((size_t)c->c_size * sizeof *result + 1);
     memcpy(result, c->C, (size_t)c->c_size * sizeof *result);
     MatmulArgs args = c->args;
@@ -119,6 +120,30 @@ static float *multiply(const Case *c, ThreadPool *pool) {
     hone_matmul(&kc, &args, scratch);
     hone_free(scratch);
     return result;
+}
+
+// `rows` of `columns` values, `leading` apart: factor · x, rounded.
+static float *rounded(const float *x, int64_t rows, int64_t columns, int64_t leading,
+                      float factor) {
+    float *y = hone_calloc((size_t)(rows * leading) + 1, sizeof *y);
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < columns; j++)
+            y[i * leading + j] = hone_bf16_to_f32(hone_f32_to_bf16(factor * x[i * leading + j]));
+    return y;
+}
+
+// The reference of operands as bf16 has them. B is expanded already.
+static void reference_bf16(MatmulArgs args, double *want, double *magnitude) {
+    const bool at = args.a_transposed, bt = args.b_transposed;
+    const int64_t b_rows = bt ? args.N : args.K, b_columns = bt ? args.K : args.N;
+    float *A = rounded(args.A, at ? args.K : args.M, at ? args.M : args.K, args.lda, 1);
+    float *B = rounded(args.B, b_rows, b_columns, args.ldb, 1);
+    float *A2 = rounded(args.A2, args.K2 ? args.M : 0, args.K2, args.lda2, args.alpha2);
+    float *B2 = rounded(args.B2, args.K2 ? (bt ? args.N : args.K2) : 0, bt ? args.K2 : args.N,
+                        args.ldb2, 1);
+    args.A = A, args.B = B, args.A2 = A2, args.B2 = B2, args.alpha2 = 1;
+    hone_reference_matmul(&args, want, magnitude);
+    hone_free(A), hone_free(B), hone_free(A2), hone_free(B2);
 }
 
 // The reference of a case, B expanded first so that each element is decoded once.
@@ -135,7 +160,11 @@ static void reference(const Case *c, double *want, double *magnitude) {
     args.B = B;
     args.b_type = HONE_F32;
     args.ldb = columns;
-    hone_reference_matmul(&args, want, magnitude);
+    const bool few = args.M <= 8 && args.b_transposed; // computed in f32
+    if (bf16 && !few)
+        reference_bf16(args, want, magnitude);
+    else
+        hone_reference_matmul(&args, want, magnitude);
     hone_free(B);
 }
 
@@ -276,19 +305,28 @@ static void nan_stays_in_its_row_and_column(void) {
     }
 }
 
+static void run_all(void) {
+    random_numbers = hone_random_stream(1, RANDOM_TEST, 0);
+    RUN(every_type_and_transpose_with_odd_sizes);
+    RUN(one_to_nine_rows);
+    RUN(every_size_up_to_33);
+    RUN(large_products);
+    RUN(empty_products);
+    RUN(nan_stays_in_its_row_and_column);
+}
+
 int main(void) {
     const char *names[8];
     int levels = hone_kernel_levels(names);
     for (int level = 0; level < levels; level++) {
         printf("%s:\n", names[level]);
         hone_kernel_table(names[level], &table, NULL);
-        random_numbers = hone_random_stream(1, RANDOM_TEST, 0);
-        RUN(every_type_and_transpose_with_odd_sizes);
-        RUN(one_to_nine_rows);
-        RUN(every_size_up_to_33);
-        RUN(large_products);
-        RUN(empty_products);
-        RUN(nan_stays_in_its_row_and_column);
+        run_all();
+        if (!hone_kernel_has_bf16(table)) continue;
+        printf("%s, bf16:\n", names[level]);
+        bf16 = true;
+        run_all();
+        bf16 = false;
     }
     return check_report();
 }

@@ -322,7 +322,7 @@ static void check_threads(const KernelContext *kc) {
     run_all(kc, want, want_codes);
     for (int i = 0; i < 3; i++) {
         ThreadPool *pool = hone_pool_create(threads[i]);
-        KernelContext pooled = {kc->table, pool};
+        KernelContext pooled = {.table = kc->table, .pool = pool};
         run_all(&pooled, got, got_codes);
         CHECK(memcmp(want, got, sizeof want) == 0);
         CHECK(memcmp(want_codes, got_codes, sizeof want_codes) == 0);

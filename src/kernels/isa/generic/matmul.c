@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Portable micro-kernels on vectors of four floats, which every 64-bit processor has.
+#include "base/half.h"
 #include "kernels/table.h"
 
 #include <string.h>
@@ -35,6 +36,47 @@ static void tile_4x8(const MatmulTile *tile) {
         update(tile->C + r * tile->ldc, sum[r][0], tile);
         update(tile->C + r * tile->ldc + 4, sum[r][1], tile);
     }
+}
+
+static uint32_t bits_of(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+static float float_of(uint32_t bits) {
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+static void pair_rows(float *x, int64_t K, int64_t width) {
+    for (int64_t k = 0; k < K; k += 2)
+        for (int64_t j = 0; j < width; j++) {
+            const uint32_t first = hone_f32_to_bf16(x[k * width + j]);
+            const uint32_t second = k + 1 < K ? hone_f32_to_bf16(x[(k + 1) * width + j]) : 0;
+            x[k / 2 * width + j] = float_of(second << 16 | first);
+        }
+}
+
+// Products and sums in f32, of values that bf16 holds: what the instructions of other levels do,
+// not as fast.
+static void tile_4x8_bf16(const MatmulTile *tile) {
+    float sum[ROWS][COLUMNS] = {{0}};
+    for (int64_t k = 0; k < tile->K; k++)
+        for (int r = 0; r < ROWS; r++) {
+            const uint32_t a = bits_of(tile->A[r * tile->a_row + k * tile->a_step]);
+            for (int c = 0; c < COLUMNS; c++) {
+                const uint32_t b = bits_of(tile->B[k * tile->b_step + c]);
+                sum[r][c] += float_of(a << 16) * float_of(b << 16) +
+                             float_of(a & 0xffff0000u) * float_of(b & 0xffff0000u);
+            }
+        }
+    for (int r = 0; r < ROWS; r++)
+        for (int c = 0; c < COLUMNS; c++) {
+            float *to = tile->C + r * tile->ldc + c;
+            *to = (tile->accumulate ? *to : 0) + tile->alpha * sum[r][c];
+        }
 }
 
 static void pack_4_rows(const float *A, int64_t lda, int64_t K, float *slab) {
@@ -84,6 +126,8 @@ void hone_generic_matmul(MatmulTable *table) {
     table->tile = tile_4x8;
     table->pack_rows = pack_4_rows;
     table->pack_columns = pack_8_columns;
+    table->pair_rows = pair_rows;
+    table->tile_bf16 = tile_4x8_bf16;
     for (int dtype = 0; dtype < HONE_DTYPE_LIMIT; dtype++) {
         table->unpack[dtype] = hone_unpack_generic(dtype);
         table->dot[dtype] = 0;

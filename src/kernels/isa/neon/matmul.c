@@ -99,5 +99,7 @@ void hone_neon_matmul(MatmulTable *table) {
     table->tile = tile_6x16;
     table->pack_rows = pack_6_rows;
     table->pack_columns = pack_16_columns;
+    table->pair_rows = NULL; // no such instructions
+    table->tile_bf16 = NULL;
     table->dot[HONE_F32] = dot_f32;
 }
