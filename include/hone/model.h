@@ -19,8 +19,8 @@ typedef struct HoneModel HoneModel;
 hone_status hone_model_load(HoneContext *context, const char *path, HoneModel **model);
 void hone_model_free(HoneModel *model); // NULL is allowed
 
-// Apply an adapter (PEFT folder or GGUF adapter file) with a weight, 1 as it was trained. May be
-// called repeatedly: effects add up.
+// Apply an adapter (PEFT or MLX-LM folder, or GGUF adapter file) with a weight, 1 as it was
+// trained. May be called repeatedly: effects add up.
 hone_status hone_model_add_adapter(HoneModel *model, const char *path, float weight);
 // Switch all adapters off or on again (to compare with and without).
 void hone_model_enable_adapters(HoneModel *model, bool enabled);

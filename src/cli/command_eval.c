@@ -213,7 +213,7 @@ static int option_table(EvalOptions *given, Option *options) {
     const Option table[] = {
         {"model", OPTION_TEXT, &given->model, "FILE", "the model, a GGUF file"},
         {"adapter", OPTION_LIST, &given->adapters, "A[:WEIGHT]",
-         "PEFT folder or GGUF adapter; may be repeated"},
+         "PEFT or MLX-LM folder or GGUF adapter; may be repeated"},
         {"data", OPTION_TEXT, &given->data, "FILE", "examples (.jsonl, .json)"},
         {"logprobs", OPTION_FLAG, &given->logprobs, NULL,
          "log-probability of every target token, a line an example (with --json)"},

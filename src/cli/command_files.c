@@ -123,7 +123,7 @@ int command_merge(int argc, char **argv) {
     Option options[16] = {
         {"model", OPTION_TEXT, &given.model, "FILE", "the base model, a GGUF file"},
         {"adapter", OPTION_LIST, &given.adapters, "A[:WEIGHT]",
-         "PEFT folder or GGUF adapter; may be repeated"},
+         "PEFT or MLX-LM folder or GGUF adapter; may be repeated"},
         {"out", OPTION_TEXT, &given.out, "FILE", "the GGUF file to write"},
         {"type", OPTION_TEXT, &given.type, "TYPE", "of the matrices: f16 (default), f32, bf16"},
         {"eval-data", OPTION_TEXT, &given.eval_data, "FILE",

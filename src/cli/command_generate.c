@@ -18,7 +18,7 @@ static int shared_table(GenerateOptions *given, Option *options) {
     const Option table[] = {
         {"model", OPTION_TEXT, &given->model, "FILE", "the model, a GGUF file"},
         {"adapter", OPTION_LIST, &given->adapters, "A[:WEIGHT]",
-         "PEFT folder or GGUF adapter; may be repeated"},
+         "PEFT or MLX-LM folder or GGUF adapter; may be repeated"},
         {"system", OPTION_TEXT, &given->system, "TEXT", "system message"},
         {"max-tokens", OPTION_COUNT, &given->max_tokens, "N", "of an answer (256)"},
         {"temperature", OPTION_REAL, &given->temperature, "T", "0 is greedy (0)"},

@@ -36,6 +36,7 @@ typedef struct AdapterHalf {
     int dtype, rank;
     const int64_t *shape; // A (r, in), B (out, r)
     const void *data;     // may be unaligned
+    bool transposed;      // the file has it the other way round
 } AdapterHalf;
 
 typedef struct AdapterDraft {
@@ -62,8 +63,11 @@ hone_status hone_drafts_add(AdapterDrafts *drafts, const char *name, int which,
 hone_status hone_drafts_finish(const AdapterDrafts *drafts, const AdapterBase *base, bool permute,
                                AdapterFile *file, HoneError *err);
 
+bool hone_adapter_folder_holds(const char *folder, const char *name);
 hone_status hone_adapter_read_peft(const char *folder, const AdapterBase *base, AdapterFile *file,
                                    HoneError *err);
+hone_status hone_adapter_read_mlx(const char *folder, const AdapterBase *base, AdapterFile *file,
+                                  HoneError *err);
 hone_status hone_adapter_read_gguf(const char *path, const AdapterBase *base, AdapterFile *file,
                                    HoneError *err);
 

@@ -57,7 +57,8 @@ static hone_status collect(const GgufFile *gguf, AdapterDrafts *drafts, HoneErro
                              gguf->map.path, tensor->name);
         char name[ADAPTER_NAME] = {0};
         memcpy(name, tensor->name, length - 7);
-        AdapterHalf half = {tensor->name, tensor->dtype, tensor->rank, tensor->shape, tensor->data};
+        AdapterHalf half = {tensor->name,  tensor->dtype, tensor->rank,
+                            tensor->shape, tensor->data,  false};
         RETURN_IF_ERROR(hone_drafts_add(drafts, name, ending[6] - 'a', &half, err));
     }
     return HONE_OK;

@@ -7,12 +7,25 @@
 #include "io/adapter.h"
 #include "io/gguf.h"
 
+bool hone_adapter_folder_holds(const char *folder, const char *name) {
+    char *path = hone_path_join(folder, name);
+    bool found = path && hone_is_file(path);
+    hone_free(path);
+    return found;
+}
+
 hone_status hone_adapter_read(const char *path, const AdapterBase *base, AdapterFile *file,
                               HoneError *err) {
     *file = (AdapterFile){.path = hone_strdup(path)};
     if (!file->path) return hone_fail_memory(err, strlen(path) + 1, "a path");
-    hone_status status = hone_is_directory(path) ? hone_adapter_read_peft(path, base, file, err)
-                                                 : hone_adapter_read_gguf(path, base, file, err);
+    hone_status status;
+    if (!hone_is_directory(path))
+        status = hone_adapter_read_gguf(path, base, file, err);
+    else if (hone_adapter_folder_holds(path, "adapters.safetensors") &&
+             !hone_adapter_folder_holds(path, "adapter_model.safetensors"))
+        status = hone_adapter_read_mlx(path, base, file, err);
+    else
+        status = hone_adapter_read_peft(path, base, file, err);
     if (status != HONE_OK) hone_adapter_close(file);
     return status;
 }
@@ -87,6 +100,18 @@ static void unpack(int dtype, const unsigned char *data, int64_t count, float *v
         unpack_q8_0(data, count, values);
 }
 
+static hone_status unpack_transposed(const AdapterHalf *half, float *values, HoneError *err) {
+    const int64_t rows = half->shape[0], columns = half->shape[1];
+    const size_t bytes = (size_t)(rows * columns) * sizeof(float);
+    float *stored = hone_alloc(bytes);
+    if (!stored) return hone_fail_memory(err, bytes, half->label);
+    unpack(half->dtype, half->data, rows * columns, stored);
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < columns; c++) values[r * columns + c] = stored[c * rows + r];
+    hone_free(stored);
+    return HONE_OK;
+}
+
 static hone_status copy_values(const char *path, const AdapterHalf *half, Arena *memory,
                                float **values, HoneError *err) {
     if (!is_readable(half->dtype))
@@ -97,7 +122,10 @@ static hone_status copy_values(const char *path, const AdapterHalf *half, Arena 
     int64_t count = half->shape[0] * half->shape[1]; // inside the file, so it cannot overflow
     *values = hone_arena_alloc(memory, (size_t)count * sizeof **values);
     if (!*values) return hone_fail_memory(err, (size_t)count * sizeof **values, half->label);
-    unpack(half->dtype, half->data, count, *values);
+    if (half->transposed)
+        RETURN_IF_ERROR(unpack_transposed(half, *values, err));
+    else
+        unpack(half->dtype, half->data, count, *values);
     for (int64_t i = 0; i < count; i++)
         if (!isfinite((*values)[i]))
             return hone_fail(err, HONE_ERROR_INPUT,

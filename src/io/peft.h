@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Adapters on disk: PEFT folders (adapter_config.json + adapter_model.safetensors) and GGUF
-// adapters, both ways. In memory an adapter file is a list of pairs named as GGUF names the base
-// weight, with rows in GGUF's order: Llama's permuted q and k are handled here and nowhere else.
+// adapters, both ways, and MLX-LM's folders, read. In memory an adapter file is a list of pairs
+// named as GGUF names the base weight, with rows in GGUF's order: Llama's permuted q and k are
+// handled here and nowhere else.
 #ifndef HONE_IO_PEFT_H
 #define HONE_IO_PEFT_H
 
@@ -38,7 +39,8 @@ typedef struct AdapterSettings {
     bool rslora;
 } AdapterSettings;
 
-// path: a PEFT folder or a GGUF adapter file. DoRA, biases and modules_to_save are refused by name.
+// path: a PEFT or MLX-LM folder or a GGUF adapter file. DoRA, biases and modules_to_save are
+// refused by name.
 hone_status hone_adapter_read(const char *path, const AdapterBase *base, AdapterFile *file,
                               HoneError *err);
 void hone_adapter_close(AdapterFile *file);

@@ -33,7 +33,7 @@ static TensorRole classify(const char *name, size_t *module_length, const char *
     else if (ends_with(name, ".bias"))
         *why = "a trained bias, which cannot be used: train with bias \"none\"";
     else if (ends_with(name, ".lora_a") || ends_with(name, ".lora_b"))
-        *why = "of an MLX adapter; PEFT's .lora_A.weight and .lora_B.weight are read";
+        *why = "of an MLX adapter, whose file is adapters.safetensors";
     else if (ends_with(name, ".weight"))
         *why = "a module trained whole (modules_to_save), which cannot be used: train without it";
     else
@@ -60,7 +60,8 @@ static hone_status add_tensor(const char *path, const SafeTensor *tensor, const 
                          "%s: tensor %.200s: this module cannot be adapted; of a %s model %s can",
                          path, tensor->name, base->architecture, known);
     }
-    AdapterHalf half = {tensor->name, tensor->dtype, tensor->rank, tensor->shape, tensor->data};
+    AdapterHalf half = {tensor->name,  tensor->dtype, tensor->rank,
+                        tensor->shape, tensor->data,  false};
     return hone_drafts_add(drafts, name, role == ROLE_B, &half, err);
 }
 
@@ -86,29 +87,19 @@ static hone_status read_pairs(const char *path, const PeftConfig *config, const 
     return status;
 }
 
-static bool holds(const char *folder, const char *name) {
-    char *path = hone_path_join(folder, name);
-    bool found = path && hone_is_file(path);
-    hone_free(path);
-    return found;
-}
-
 static hone_status check_folder(const char *folder, HoneError *err) {
-    if (holds(folder, "adapter_model.safetensors") && holds(folder, "adapter_config.json"))
+    if (hone_adapter_folder_holds(folder, "adapter_model.safetensors") &&
+        hone_adapter_folder_holds(folder, "adapter_config.json"))
         return HONE_OK;
-    if (holds(folder, "adapters.safetensors"))
-        return hone_fail(err, HONE_ERROR_UNSUPPORTED,
-                         "%s: this looks like an MLX adapter (adapters.safetensors); PEFT folders "
-                         "and GGUF adapters can be read",
-                         folder);
-    if (holds(folder, "adapter_model.bin"))
+    if (hone_adapter_folder_holds(folder, "adapter_model.bin"))
         return hone_fail(err, HONE_ERROR_UNSUPPORTED,
                          "%s: adapter_model.bin is a Python pickle: save the adapter as "
                          "adapter_model.safetensors with PEFT (safe_serialization=True)",
                          folder);
     return hone_fail(
         err, HONE_ERROR_INPUT, "%s: not a PEFT adapter: %s is missing in this folder", folder,
-        holds(folder, "adapter_config.json") ? "adapter_model.safetensors" : "adapter_config.json");
+        hone_adapter_folder_holds(folder, "adapter_config.json") ? "adapter_model.safetensors"
+                                                                 : "adapter_config.json");
 }
 
 hone_status hone_adapter_read_peft(const char *folder, const AdapterBase *base, AdapterFile *file,

@@ -150,7 +150,7 @@ static hone_status check_cover(SafeTensorsFile *file, const unsigned char *data,
 static hone_status check_metadata(const SafeTensorsFile *file, json_t *metadata, HoneError *err) {
     const char *key;
     json_t *value;
-    bool strings = json_is_object(metadata);
+    bool strings = json_is_object(metadata) || json_is_null(metadata); // null: as MLX writes it
     json_object_foreach(metadata, key, value) strings =
         strings && (json_is_string(value) || json_is_null(value));
     if (strings) return HONE_OK;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // An adapter. Bytes that begin with "GGUF" are a GGUF adapter; others are a PEFT folder: u16 length
-// of adapter_config.json, that text, then adapter_model.safetensors. What reads is written again in
-// both forms.
+// of adapter_config.json, that text, then adapter_model.safetensors; after "MLX" an MLX-LM folder
+// in the same way. What reads is written again as PEFT's and as GGUF.
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -18,13 +18,16 @@ static const AdapterBase base = {.architecture = "llama",
 
 static const char *make_input(const uint8_t *data, size_t size, char folder[128]) {
     if (size >= 4 && memcmp(data, "GGUF", 4) == 0) return fuzz_file("fuzz.gguf", data, size);
-    snprintf(folder, 128, "%s/peft", fuzz_folder());
+    const bool mlx = size >= 3 && memcmp(data, "MLX", 3) == 0;
+    if (mlx) data += 3, size -= 3;
+    snprintf(folder, 128, "%s/%s", fuzz_folder(), mlx ? "mlx" : "peft");
     mkdir(folder, 0777);
     size_t length = size >= 2 ? (size_t)(data[0] | data[1] << 8) : 0, rest = size < 2 ? size : 2;
     if (length > size - rest) length = size - rest;
-    fuzz_file("peft/adapter_config.json", data + rest, length);
+    fuzz_file(mlx ? "mlx/adapter_config.json" : "peft/adapter_config.json", data + rest, length);
     rest += length;
-    fuzz_file("peft/adapter_model.safetensors", data + rest, size - rest);
+    fuzz_file(mlx ? "mlx/adapters.safetensors" : "peft/adapter_model.safetensors", data + rest,
+              size - rest);
     return folder;
 }
 

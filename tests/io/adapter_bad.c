@@ -184,9 +184,63 @@ static void other_folders(void) {
     put_file("other/adapter_model.bin", "", 0);
     read_refused("other", HONE_ERROR_UNSUPPORTED, "adapter_model.bin is a Python pickle");
     put_file("other/adapters.safetensors", "", 0);
-    read_refused("other", HONE_ERROR_UNSUPPORTED, "MLX adapter");
+    read_refused("other", HONE_ERROR_INPUT, "\"lora_parameters\" is missing");
     put_file("other/adapter_model.safetensors", "", 0);
     read_refused("other", HONE_ERROR_INPUT, "adapter_model.safetensors: the file is empty");
+}
+
+// ---- MLX-LM ------------------------------------------------------------------------------------
+
+#define MLX_V "model.layers.0.self_attn.v_proj.lora_"
+static const char good_mlx[] = "{\"fine_tune_type\":\"lora\",\"lora_parameters\":{\"scale\":2.5}}";
+
+static void write_mlx(const char *config, const SafeTensorEntry *entries, int64_t count) {
+    HoneError err = {0};
+    check_ok(hone_directory_make(in_folder("mlx"), &err), &err);
+    put_file("mlx/adapter_config.json", config, strlen(config));
+    check_ok(hone_safetensors_write(in_folder("mlx/adapters.safetensors"), entries, count, &err),
+             &err);
+}
+
+static void mlx_refused(const char *config, const SafeTensorEntry *entries, int64_t count,
+                        hone_status status, const char *words) {
+    write_mlx(config, entries, count);
+    read_refused("mlx", status, words);
+}
+
+// A (in, rank) and B (rank, out).
+static void mlx_folders(void) {
+    const SafeTensorEntry pair[] = {entry(MLX_V "a", 3, 2), entry(MLX_V "b", 2, 4)};
+    AdapterFile file;
+    HoneError err = {0};
+    write_mlx(good_mlx, pair, 2);
+    check_ok(hone_adapter_read(in_folder("mlx"), &base, &file, &err), &err);
+    CHECK(file.count == 1 && file.pairs[0].scale == 2.5f);
+    CHECK(file.pairs[0].rank == 2 && file.pairs[0].in == 3 && file.pairs[0].out == 4);
+    CHECK(file.pairs[0].A[3] == values[1] && file.pairs[0].B[2] == values[1]); // turned
+    hone_adapter_close(&file);
+    hone_status input = HONE_ERROR_INPUT, unsupported = HONE_ERROR_UNSUPPORTED;
+    mlx_refused("{", pair, 2, input, "adapter_config.json: line 1: ");
+    mlx_refused("[]", pair, 2, input, "a JSON object is wanted");
+    mlx_refused("{\"lora_parameters\":{}}", pair, 2, input, "no number \"scale\"");
+    mlx_refused("{\"lora_parameters\":{\"scale\":1e300}}", pair, 2, input, "\"scale\" is 1e+300");
+    mlx_refused("{\"fine_tune_type\":\"dora\",\"lora_parameters\":{\"scale\":1}}", pair, 2,
+                unsupported, "\"fine_tune_type\" is \"dora\"");
+    mlx_refused("{\"lora_parameters\":{\"scale\":1},\"use_dora\":true}", pair, 2, unsupported,
+                "\"use_dora\" is set");
+    mlx_refused(good_mlx, pair, 1, input, "has no partner B");
+    const SafeTensorEntry ranks[] = {entry(MLX_V "a", 3, 2), entry(MLX_V "b", 3, 4)};
+    mlx_refused(good_mlx, ranks, 2, input, "is 2, that of its partner");
+    const SafeTensorEntry heads[] = {entry("model.layers.0.self_attn.q_proj.lora_a", 3, 2),
+                                     entry("model.layers.0.self_attn.q_proj.lora_b", 2, 4)};
+    mlx_refused(good_mlx, heads, 2, input, "has 4 rows, the base has 2 heads of 4 (8 rows)");
+    const SafeTensorEntry flat[] = {{MLX_V "a", HONE_F32, 1, {6}, values}, pair[1]};
+    mlx_refused(good_mlx, flat, 2, input, "has 1 dimensions");
+    const SafeTensorEntry other[] = {entry("model.embed_tokens.lora_a", 3, 2)};
+    mlx_refused(good_mlx, other, 1, unsupported, "this module cannot be adapted");
+    const SafeTensorEntry whole[] = {entry("model.norm.weight", 3, 2)};
+    mlx_refused(good_mlx, whole, 1, unsupported, "is no part of a LoRA");
+    mlx_refused(good_mlx, NULL, 0, input, "no LoRA tensors");
 }
 
 typedef struct GgufCase {
@@ -261,6 +315,7 @@ int main(void) {
     RUN(tensors);
     RUN(other_tensors);
     RUN(other_folders);
+    RUN(mlx_folders);
     RUN(gguf_adapters);
     remove_test_folder();
     return check_report();

@@ -158,6 +158,7 @@ static void good_headers(void) {
         open_header("{" F32_AT("a", "0", "4", "4") "," F32_AT("b", "1", "0", "4") "}", 4, &err),
         &err);
     check_ok(open_header("{\"__metadata__\":{\"a\":null,\"b\":\"c\"}}", 0, &err), &err);
+    check_ok(open_header("{\"__metadata__\":null}", 0, &err), &err);
     check_ok(open_header("{\"a\":{\"dtype\":\"F4\",\"shape\":[4],\"data_offsets\":[0,2],\"x\":1}}",
                          2, &err),
              &err);
