@@ -55,6 +55,21 @@ asan tsan: setup
 	cmake --build build/$@ --parallel $(JOBS)
 	ctest --test-dir build/$@ --output-on-failure
 
+# Every parser under libFuzzer for SECONDS each, from its corpus on; what it finds stays in
+# build/fuzz/new.
+FUZZERS = adapter config data gguf safetensors template
+SECONDS ?= 20
+fuzz: setup
+	cmake --preset $@
+	cmake --build --preset $@ --parallel $(JOBS)
+	@for name in $(FUZZERS); do \
+	    new=build/fuzz/new/$$name; mkdir -p $$new; echo "fuzz_$$name"; \
+	    build/fuzz/tests/fuzz/fuzz_$$name -max_total_time=$(SECONDS) -print_final_stats=1 \
+	        -close_fd_mask=2 -artifact_prefix=$$new/ $$new tests/fuzz/corpus/$$name \
+	        >build/fuzz/new/$$name.log 2>&1 || { cat build/fuzz/new/$$name.log; exit 1; }; \
+	    grep -h number_of_executed_units build/fuzz/new/$$name.log; \
+	done
+
 # Kernels beside the machine's own peak, and other libraries where they are installed.
 bench: setup
 	cmake -S . -B build/bench -G Ninja -DHONE_BENCH=ON -DHONE_TESTS=OFF
@@ -71,4 +86,4 @@ check-format:
 clean:
 	rm -rf build
 
-.PHONY: hone everything configure setup test demo interop arm64 asan tsan bench format check-format clean
+.PHONY: hone everything configure setup test demo interop fuzz arm64 asan tsan bench format check-format clean
