@@ -6,10 +6,13 @@
 
 #include "options.h"
 
+enum { MOST_OPTIONS = 128 };
+
 typedef struct Reading {
     const Command *command;
     const char *path;
     yaml_parser_t parser;
+    bool seen[MOST_OPTIONS]; // by the option's number
 } Reading;
 
 static bool complain(const Reading *reading, size_t line, const char *what, const char *value) {
@@ -64,9 +67,13 @@ static bool read_entry(Reading *reading, bool *done) {
     }
     bool fine = false;
     const Option *option = NULL;
+    bool *seen = NULL;
     if (name.type == YAML_SCALAR_EVENT)
         option = find_option(reading->command, (const char *)name.data.scalar.value);
-    if (!option) {
+    if (option) seen = &reading->seen[(option - reading->command->options) % MOST_OPTIONS];
+    if (seen && *seen) {
+        complain(reading, name.start_mark.line, "this option was given before", option->name);
+    } else if (!option) {
         complain(reading, name.start_mark.line, "no such option",
                  name.type == YAML_SCALAR_EVENT ? (const char *)name.data.scalar.value : NULL);
     } else if (next(reading, &value)) {
@@ -78,6 +85,7 @@ static bool read_entry(Reading *reading, bool *done) {
             complain(reading, value.start_mark.line, "one plain value is wanted", option->name);
         yaml_event_delete(&value);
     }
+    if (seen) *seen = true;
     yaml_event_delete(&name);
     return fine;
 }

@@ -62,11 +62,23 @@ static hone_status check_numbers(const HoneFinetuneOptions *options, HoneError *
     return HONE_OK;
 }
 
+// Held-out examples of one would be training examples of the other.
+static hone_status check_data_apart(const HoneFinetuneOptions *options, HoneError *err) {
+    for (int64_t a = 0; a < options->data_count; a++)
+        for (int64_t b = 0; b < a; b++)
+            if (hone_same_file(options->data[a].path, options->data[b].path))
+                return hone_fail(err, HONE_ERROR_ARGUMENT,
+                                 "%s: is given twice as --data; %s:2 reads it twice as often",
+                                 options->data[a].path, options->data[a].path);
+    return HONE_OK;
+}
+
 static hone_status check_options(const HoneFinetuneOptions *options, HoneError *err) {
     if (!options->model) return hone_fail(err, HONE_ERROR_ARGUMENT, "no model was given: --model");
     if (options->data_count < 1 || options->data_count > 64)
         return hone_fail(err, HONE_ERROR_ARGUMENT, "%lld data files, want 1…64: --data",
                          (long long)options->data_count);
+    RETURN_IF_ERROR(check_data_apart(options, err));
     if (!options->out && !options->dry_run)
         return hone_fail(err, HONE_ERROR_ARGUMENT, "no folder for the results: --out");
     if (options->out && !*options->out)

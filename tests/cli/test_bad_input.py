@@ -232,10 +232,18 @@ class Options(Case):
             self.assertEqual((done.returncode, done.stderr), (0, ""))
             self.assertIn("--threads", done.stdout)
 
+    def test_one_data_file_given_twice(self):
+        """Its held-out examples would be training examples too."""
+        data = self.write("twice.jsonl", CHAT)
+        other = data.parent / "." / "other.jsonl"
+        other.symlink_to(data)
+        self.refuse([str(data), "twice as --data"], "--data", other, "--data", data)
+
     def test_config_file(self):
         for text, says in (("ranke: 4\n", ":1"),
                            ("rank: 4\nlr: fast\n", "config.yaml:2: lr is \"fast\""),
                            ("rank: \"4\n", "YAML"),
+                           ("rank: 4\nlr: 1\nrank: 4\n", "config.yaml:3: this option was given before"),
                            ("rank: [1\n", "rank"), ("just words\n", "option: value"),
                            ("rank:\n  deep: 4\n", ":")):
             with self.subTest(text=text):
