@@ -8,15 +8,7 @@
 #include "kernels/kernels.h"
 #include "kernels/table.h"
 
-enum {
-    TASK_BLOCKS = 64,
-    DECADES = 7,
-    MANTISSA_BITS = 7,
-    CELL_SHIFT = 23 - MANTISSA_BITS,
-    FIRST_EXPONENT = 127 - 26, // smaller magnitudes are nearest to 0 in both maps
-    FIRST_CELL = FIRST_EXPONENT << MANTISSA_BITS,
-    CELLS = 27 << MANTISSA_BITS,
-};
+enum { TASK_BLOCKS = 64, DECADES = 7 };
 
 typedef struct AdamW8Task {
     const ElementTable *table;
@@ -31,24 +23,22 @@ typedef struct AdamW8Task {
 void hone_adamw8_map(bool is_signed, AdamW8Map *map) {
     double magnitude[256];
     int count = 0;
+    *map = (AdamW8Map){.zero = is_signed ? 127 : 0, .parts = is_signed ? 1 : 2};
     magnitude[count++] = 0;
     for (int d = 0; d < DECADES; d++) {
-        const int parts = (is_signed ? 1 : 2) << d;
-        for (int i = 0; i < parts; i++)
-            magnitude[count++] =
-                pow(10, d - (DECADES - 1)) * (0.1 + 0.9 * (i + 0.5) / (double)parts);
+        const int parts = map->parts << d;
+        for (int i = 0; i < parts; i++, count++) {
+            magnitude[count] = pow(10, d - (DECADES - 1)) * (0.1 + 0.9 * (i + 0.5) / (double)parts);
+            if (i == 0) map->first[d] = (float)((magnitude[count - 1] + magnitude[count]) / 2);
+        }
     }
+    if (!is_signed) map->first[0] = FLT_TRUE_MIN; // what is above 0 is not stored as 0
+    map->last = (float)((magnitude[count - 1] + 1) / 2);
     magnitude[count++] = 1;
-    *map = (AdamW8Map){.zero = is_signed ? 127 : 0, .magnitudes = count - 1};
+    map->magnitudes = count - 1;
     for (int k = 0; k < count; k++) {
         map->value[map->zero + k] = (float)magnitude[k];
         if (map->zero >= k) map->value[map->zero - k] = -(float)magnitude[k];
-        map->between[k] = k + 1 < count ? (float)((magnitude[k] + magnitude[k + 1]) / 2) : FLT_MAX;
-    }
-    int below = 0;
-    for (uint32_t cell = 0; cell < CELLS; cell++) {
-        while (map->between[below] <= hone_bits_to_f32((FIRST_CELL + cell) << CELL_SHIFT)) below++;
-        map->below[cell] = (uint8_t)below;
     }
 }
 
@@ -67,43 +57,13 @@ static float largest_magnitude(int64_t n, const float *x) {
     return largest[0];
 }
 
-// How many magnitudes of the map are below size, 0 … 1. No cell holds more than one border.
-static inline int rank_of(const AdamW8Map *map, float size) {
-    const int32_t cell = (int32_t)(hone_f32_to_bits(size) >> CELL_SHIFT) - FIRST_CELL;
-    const int k = map->below[cell < 0 ? 0 : cell];
-    return k + (size > map->between[k]);
-}
-
-// Codes of n values, at most a block, and their largest magnitude. Rounding may take a size beyond
-// 1, and 1 is the largest there is.
-static float encode(const AdamW8Map *map, int64_t n, const float *x, uint8_t *restrict code) {
+// Codes of n values, at most a block, and their largest magnitude.
+static float encode(const ElementTable *table, const AdamW8Map *map, int64_t n, const float *x,
+                    uint8_t *code) {
     const float largest = largest_magnitude(n, x);
     const float inverse = largest >= FLT_MIN ? 1 / largest : 0;
-    float size[ADAMW8_BLOCK];
-    for (int64_t i = 0; i < n; i++) {
-        const float ratio = fabsf(x[i]) * inverse;
-        size[i] = ratio < 1 ? ratio : 1;
-    }
-    if (map->zero == 0) { // a code above that of 0 for all that is above 0
-        for (int64_t i = 0; i < n; i++) {
-            const int k = rank_of(map, size[i]);
-            code[i] = (uint8_t)(k + (k == 0 && size[i] > 0));
-        }
-        return largest;
-    }
-    for (int64_t i = 0; i < n;
-         i++) { // negative codes lack 1; signs are no better guessed than coins
-        const int minus = -(int)(hone_f32_to_bits(x[i]) >> 31), most = map->magnitudes + minus;
-        int k = rank_of(map, size[i]);
-        k = k < most ? k : most;
-        code[i] = (uint8_t)(map->zero + ((k ^ minus) - minus));
-    }
+    table->nearest_codes(map, n, x, inverse, code);
     return largest;
-}
-
-static void decode(const AdamW8Map *map, int64_t n, const uint8_t *code, float scale,
-                   float *restrict x) {
-    for (int64_t i = 0; i < n; i++) x[i] = map->value[code[i]] * scale;
 }
 
 // ---- the step ----------------------------------------------------------------------------------
@@ -113,11 +73,11 @@ static void update_block(const AdamW8Task *work, int64_t block) {
     const int64_t first = block * ADAMW8_BLOCK, left = args->adamw.count - first;
     const int64_t n = left < ADAMW8_BLOCK ? left : ADAMW8_BLOCK;
     float m[ADAMW8_BLOCK], v[ADAMW8_BLOCK];
-    decode(args->m_map, n, args->m + first, args->m_scale[block], m);
-    decode(args->v_map, n, args->v + first, args->v_scale[block], v);
+    work->table->decode_values(args->m_map, n, args->m + first, args->m_scale[block], m);
+    work->table->decode_values(args->v_map, n, args->v + first, args->v_scale[block], v);
     work->table->adamw(n, &work->step, args->adamw.g + first, args->adamw.p + first, m, v);
-    args->m_scale[block] = encode(args->m_map, n, m, args->m + first);
-    args->v_scale[block] = encode(args->v_map, n, v, args->v + first);
+    args->m_scale[block] = encode(work->table, args->m_map, n, m, args->m + first);
+    args->v_scale[block] = encode(work->table, args->v_map, n, v, args->v + first);
 }
 
 static int64_t divide_up(int64_t a, int64_t b) {

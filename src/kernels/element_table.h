@@ -8,6 +8,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "kernels/kernels.h"
+
 // AdamW's numbers of one step, made once in double:
 //   p ← p·keep; m ← β1·m + new_mean·g; v ← β2·v + new_square·g²;
 //   p ← p − rate·m / (√v / root + eps)
@@ -54,6 +56,12 @@ typedef struct ElementTable {
     void (*swiglu)(int64_t count, const float *gate, const float *up, float *y);
     void (*swiglu_gradient)(int64_t count, const float *gate, const float *up, const float *dy,
                             bool add, float *dgate, float *dup);
+
+    // Codes of 8-bit moments: the nearest to x · inverse (0 … 1 in size), and values · scale.
+    void (*nearest_codes)(const AdamW8Map *map, int64_t n, const float *x, float inverse,
+                          uint8_t *code);
+    void (*decode_values)(const AdamW8Map *map, int64_t n, const uint8_t *code, float scale,
+                          float *x);
 
     void (*gelu)(int64_t count, const float *x, float *y);
     void (*gelu_gradient)(int64_t count, const float *x, const float *dy, bool add, float *dx);

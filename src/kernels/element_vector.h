@@ -16,6 +16,7 @@
 #include <math.h>
 
 #include "kernels/element_math.h"
+#include "kernels/element_codes.h"
 #include "kernels/element_norm.h"
 #include "kernels/table.h"
 
@@ -349,6 +350,7 @@ static void fill_element_table(ElementTable *table) {
         .row_gradient = row_gradient,
         .row_weight_gradient = row_weight_gradient,
         HONE_NORM_LOOPS,
+        HONE_CODE_LOOPS,
         .rotary_angles = rotary_angles,
         .rotate_neighbours = rotate_neighbours,
         .rotate_halves = rotate_halves,

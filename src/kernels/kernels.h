@@ -310,10 +310,12 @@ void hone_adamw(const KernelContext *kc, const AdamWArgs *args);
 enum { ADAMW8_BLOCK = 256 };
 typedef struct AdamW8Map {
     int zero; // the code of 0; above it codes rise with the magnitude, below it are negative values
-    int magnitudes;          // besides 0
-    float value[256];        // of each code
-    float between[256];      // [k]: half way from the k-th magnitude to the next
-    uint8_t below[27 * 128]; // by a magnitude's exponent and 7 bits: how many magnitudes are below
+    int magnitudes;   // besides 0
+    int parts;        // of the lowest decade
+    float value[256]; // of each code
+    float first[7];   // [d]: half way from the magnitude before decade d to its first; without
+                      // signs [0] is the smallest number above 0
+    float last;       // half way from the last decade's last to 1
 } AdamW8Map;
 void hone_adamw8_map(bool is_signed, AdamW8Map *map);
 
