@@ -125,7 +125,8 @@ int command_merge(int argc, char **argv) {
         {"adapter", OPTION_LIST, &given.adapters, "A[:WEIGHT]",
          "PEFT or MLX-LM folder or GGUF adapter; may be repeated"},
         {"out", OPTION_TEXT, &given.out, "FILE", "the GGUF file to write"},
-        {"type", OPTION_TEXT, &given.type, "TYPE", "of the matrices: f16 (default), f32, bf16"},
+        {"type", OPTION_TEXT, &given.type, "TYPE",
+         "of the matrices: f16 (default), f32, bf16, q8_0, q5_1, q5_0, q4_1, q4_0"},
         {"eval-data", OPTION_TEXT, &given.eval_data, "FILE",
          "print held-out loss of base, adapter and merged file"},
     };

@@ -95,8 +95,9 @@ static hone_status check_options(const HoneFinetuneOptions *options, HoneError *
         return hone_fail(err, HONE_ERROR_ARGUMENT,
                          "--precision is \"%s\"; it can be auto, f32 or bf16", options->precision);
     int type = hone_dtype_from_name(options->type);
-    if (type != HONE_F32 && type != HONE_F16 && type != HONE_BF16)
-        return hone_fail(err, HONE_ERROR_ARGUMENT, "--type \"%s\": supported: f16, bf16, f32",
+    if (type < 0 || !hone_can_quantise(type))
+        return hone_fail(err, HONE_ERROR_ARGUMENT,
+                         "--type \"%s\": supported: f16, bf16, f32, q8_0, q5_1, q5_0, q4_1, q4_0",
                          options->type);
     if (options->method == HONE_METHOD_FULL && options->adapter)
         return hone_fail(err, HONE_ERROR_ARGUMENT,

@@ -113,11 +113,53 @@ static void plain_types_are_written(void) {
     CHECK(back[0] == 1.0f && back[1] == -2.5f && back[2] == 65536.0f && back[3] == 1.0f);
 }
 
+// No value is further from what is stored than half a step of its block, but for the rounding of
+// the scale to f16; and the highest value of Q4_0 and Q5_0, which may lack its step.
+static void blocks_are_the_nearest(void) {
+    static const struct {
+        HoneDtype type;
+        int steps; // from the lowest to the highest value
+        bool around;
+    } types[] = {{HONE_Q4_0, 16, true},
+                 {HONE_Q4_1, 15, false},
+                 {HONE_Q5_0, 32, true},
+                 {HONE_Q5_1, 31, false},
+                 {HONE_Q8_0, 254, false}};
+    RandomStream random = hone_random_stream(4, RANDOM_TEST, 0);
+    for (int t = 0; t < 5; t++)
+        for (int repeat = 0; repeat < 200; repeat++) {
+            float x[64], back[64], low = 0, high = 0;
+            unsigned char stored[2 * 34];
+            const float size = powf(10, 3 - (float)hone_random_below(&random, 7));
+            for (int i = 0; i < 64; i++) x[i] = size * hone_random_normal(&random);
+            CHECK_INT(hone_quantise(types[t].type, x, stored, 64, NULL), HONE_OK);
+            hone_dequantise(types[t].type, stored, back, 64);
+            for (int i = 0; i < 32; i++) {
+                low = x[i] < low ? x[i] : low;
+                high = x[i] > high ? x[i] : high;
+            }
+            const float most = high > -low ? high : -low;
+            const float step = types[t].type == HONE_Q4_1 || types[t].type == HONE_Q5_1
+                                   ? (high - low) / (float)types[t].steps
+                                   : 2 * most / (float)types[t].steps;
+            const float allowed = (types[t].around ? 1.0f : 0.5f) * step + 2e-3f * most;
+            for (int i = 0; i < 32; i++) CHECK(fabsf(x[i] - back[i]) <= allowed);
+        }
+    static const float zeros[32] = {0};
+    for (int t = 0; t < 5; t++) {
+        unsigned char stored[34];
+        float back[32];
+        hone_quantise(types[t].type, zeros, stored, 32, NULL);
+        hone_dequantise(types[t].type, stored, back, 32);
+        for (int i = 0; i < 32; i++) CHECK(back[i] == 0);
+    }
+}
+
 static void other_types_are_refused(void) {
     static const float x[32] = {0};
     unsigned char stored[64];
     HoneError err = {0};
-    CHECK_INT(hone_quantise(HONE_Q4_1, x, stored, 32, &err), HONE_ERROR_UNSUPPORTED);
+    CHECK_INT(hone_quantise(HONE_Q4_K, x, stored, 32, &err), HONE_ERROR_UNSUPPORTED);
     CHECK_CONTAINS(err.message, "Q4_1");
 }
 
@@ -126,6 +168,7 @@ int main(void) {
     RUN(every_half_is_unpacked);
     RUN(values_of_the_gguf_package);
     RUN(plain_types_are_written);
+    RUN(blocks_are_the_nearest);
     RUN(other_types_are_refused);
     return check_report();
 }
