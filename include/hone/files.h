@@ -15,12 +15,25 @@ extern "C" {
 hone_status hone_inspect(HoneContext *context, const char *path, bool json, char **text);
 
 // Write the model with its added adapters merged, W + Σ weight·scale·B·A, as one GGUF file.
-// type: "f32", "f16", "bf16": of the matrices; norms stay f32; tensors that no adapter touches are
-// converted too, so that the file is of one type. Metadata is copied. The weights are those of
-// hone_model_add_adapter. HONE_ERROR_ARGUMENT for another type, naming these.
+// type, of the matrices: "f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "q6_k", or
+// one of llama.cpp's mixtures "q5_k_m", "q5_k_s", "q4_k_m", "q4_k_s"; "same": each as it is stored;
+// "auto": what most of the model is stored as, but q8_0 where that has less than 8 bits a value,
+// which would round a small change away. Changed tensors are rounded from their f32 values. With a
+// quantised type, quantised tensors that no adapter touches are copied byte for byte; f32, f16 and
+// bf16 are the whole file's. Where rows are no whole blocks another type stands in, as in llama.cpp
+// (Q4_K: Q5_0, Q5_K: Q5_1, Q6_K: Q8_0, else F16); the head has at least Q6_K or Q8_0; vectors are
+// f32. Metadata is copied. The adapters' weights are those of hone_model_add_adapter.
+// HONE_ERROR_ARGUMENT for another type, naming these; HONE_ERROR_NUMERIC for values that the type
+// cannot hold.
 typedef struct HoneMerged {
-    int64_t tensors, merged; // written; of these changed by an adapter
+    int64_t tensors;   // written
+    int64_t merged;    // of these changed by an adapter
+    int64_t copied;    // of these copied byte for byte
+    int64_t fallbacks; // of these stored as a type that stands in
+    int64_t narrow; // of the merged, stored as before in less than 8 bits: small changes are lost
     int64_t bytes;
+    char type[16];   // "auto" resolved
+    char types[160]; // tensors of each type: "Q4_K 78, Q6_K 12, F32 61"
 } HoneMerged;
 // Called after each tensor; return false to stop: HONE_INTERRUPTED, and no file is left.
 typedef bool (*HoneMergeSink)(void *user, int64_t done, int64_t tensors);

@@ -92,6 +92,34 @@ static hone_status check_eval_data(HoneModel *model, const MergeOptions *options
     return status;
 }
 
+static void print_merged(const MergeOptions *options, const HoneMerged *merged) {
+    if (merged->narrow > 0)
+        fprintf(
+            stderr,
+            "hone merge: note: %lld merged tensors are stored as they were, in less than 8 bits "
+            "a value, which rounds small changes away; --type q8_0 keeps them\n",
+            (long long)merged->narrow);
+    if (options->common.json) {
+        printf("{\"out\":");
+        json_text(stdout, options->out);
+        printf(",\"type\":\"%s\",\"types\":\"%s\",\"tensors\":%lld,\"merged\":%lld,"
+               "\"copied\":%lld,\"fallbacks\":%lld,\"bytes\":%lld}\n",
+               merged->type, merged->types, (long long)merged->tensors, (long long)merged->merged,
+               (long long)merged->copied, (long long)merged->fallbacks, (long long)merged->bytes);
+        return;
+    }
+    char size[32];
+    printf("%s: %s, %lld tensors, %lld of them with the adapter merged in, %lld copied, %s\n",
+           options->out, merged->type, (long long)merged->tensors, (long long)merged->merged,
+           (long long)merged->copied, size_text(merged->bytes, size));
+    printf("types: %s\n", merged->types);
+    if (merged->fallbacks > 0)
+        printf(
+            "%lld tensors have rows that are no whole blocks of what %s has for them: types with "
+            "smaller blocks stand in\n",
+            (long long)merged->fallbacks, merged->type);
+}
+
 static int merge(HoneContext *context, const MergeOptions *options) {
     HoneModel *model = NULL;
     HoneMerged merged;
@@ -101,38 +129,30 @@ static int merge(HoneContext *context, const MergeOptions *options) {
     if (result == HONE_OK)
         result = hone_merge(model, options->type, options->out, go_on, NULL, &merged);
     int status = EXIT_DONE;
-    if (result != HONE_OK) {
+    if (result == HONE_OK)
+        print_merged(options, &merged);
+    else
         status = report_failure("merge", context, result);
-    } else if (options->common.json) {
-        printf("{\"out\":");
-        json_text(stdout, options->out);
-        printf(",\"type\":\"%s\",\"tensors\":%lld,\"merged\":%lld,\"bytes\":%lld}\n", options->type,
-               (long long)merged.tensors, (long long)merged.merged, (long long)merged.bytes);
-    } else {
-        char size[32];
-        printf("%s: %lld tensors, %lld of them with the adapter merged in, %s\n", options->out,
-               (long long)merged.tensors, (long long)merged.merged, size_text(merged.bytes, size));
-    }
     if (status == EXIT_DONE && options->eval_data) status = compare_losses(context, model, options);
     hone_model_free(model);
     return status;
 }
 
 int command_merge(int argc, char **argv) {
-    MergeOptions given = {.type = "f16"};
+    MergeOptions given = {.type = "auto"};
     Option options[16] = {
         {"model", OPTION_TEXT, &given.model, "FILE", "the base model, a GGUF file"},
         {"adapter", OPTION_LIST, &given.adapters, "A[:WEIGHT]",
          "PEFT or MLX-LM folder or GGUF adapter; may be repeated"},
         {"out", OPTION_TEXT, &given.out, "FILE", "the GGUF file to write"},
         {"type", OPTION_TEXT, &given.type, "TYPE",
-         "of the matrices: f16 (default), f32, bf16, q8_0, q5_1, q5_0, q4_1, q4_0"},
+         "of the matrices: auto, f32, f16, bf16, q8_0, q6_k, q5_k_m, q4_k_m, q4_0 …, same"},
         {"eval-data", OPTION_TEXT, &given.eval_data, "FILE",
          "print held-out loss of base, adapter and merged file"},
     };
     Command command = {.name = "merge",
                        .summary = "Write model and adapter as one GGUF file.",
-                       .usage = "hone merge --model M --adapter A --out F [--type f16]",
+                       .usage = "hone merge --model M --adapter A --out F [--type q8_0]",
                        .options = options,
                        .option_count = 5 + common_options(&given.common, options + 5)};
     int status = parse_options(&command, argc, argv);

@@ -74,6 +74,7 @@ void hone_gguf_close(GgufFile *file);
 
 const GgufKey *hone_gguf_key(const GgufFile *file, const char *name);       // NULL: absent
 const GgufTensor *hone_gguf_tensor(const GgufFile *file, const char *name); // NULL: absent
+int64_t hone_gguf_tensor_values(const GgufTensor *tensor);                  // how many it holds
 
 // Typed reads: absent or of another kind → HONE_ERROR_INPUT naming key and what was found.
 hone_status hone_gguf_int(const GgufFile *file, const char *name, int64_t *value, HoneError *err);

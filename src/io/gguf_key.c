@@ -16,6 +16,12 @@ const GgufTensor *hone_gguf_tensor(const GgufFile *file, const char *name) {
     return found < 0 ? NULL : &file->tensors[found];
 }
 
+int64_t hone_gguf_tensor_values(const GgufTensor *tensor) {
+    int64_t count = 1;
+    for (int axis = 0; axis < tensor->rank; axis++) count *= tensor->shape[axis];
+    return count;
+}
+
 static hone_status need_key(const GgufFile *file, const char *name, const GgufKey **key,
                             HoneError *err) {
     *key = hone_gguf_key(file, name);

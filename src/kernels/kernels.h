@@ -44,8 +44,10 @@ double hone_kernel_peak(const KernelContext *kc, bool bf16, int runs);
 
 // x (count) = the stored elements as f32. count is a multiple of the type's block. Any weight type.
 void hone_dequantise(int dtype, const void *stored, float *x, int64_t count);
-// stored = x rounded to F32, F16 or BF16 (nearest even), or to blocks of Q4_0, Q4_1, Q5_0, Q5_1 or
-// Q8_0, of which count is a multiple then. Other types: HONE_ERROR_UNSUPPORTED.
+// stored = x rounded to F32, F16 or BF16 (nearest even), or to blocks of Q4_0, Q4_1, Q5_0, Q5_1,
+// Q8_0 (the bits of ggml's reference), Q4_K, Q5_K or Q6_K (a search for the least squared error),
+// of which count is a multiple then; values finite, none beyond what f16 holds. Other types:
+// HONE_ERROR_UNSUPPORTED.
 hone_status hone_quantise(int dtype, const float *x, void *stored, int64_t count, HoneError *err);
 bool hone_can_quantise(int dtype);
 

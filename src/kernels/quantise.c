@@ -4,14 +4,9 @@
 #include <math.h>
 
 #include "base/half.h"
-#include "kernels/kernels.h"
+#include "kernels/quantise.h"
 
 enum { BLOCK = 32 };
-
-static void put_u16(uint8_t *to, uint16_t bits) {
-    to[0] = (uint8_t)bits;
-    to[1] = (uint8_t)(bits >> 8);
-}
 
 // The value of largest size, with its sign.
 static float extreme(const float *x) {
@@ -65,37 +60,37 @@ static void block_q4_0(const float *x, uint8_t *to) {
     float scale;
     int q[BLOCK];
     put_quants(quants_around(x, 8, &scale, q), NULL, to + 2);
-    put_u16(to, hone_f32_to_f16(scale));
+    hone_put_u16(to, hone_f32_to_f16(scale));
 }
 
 static void block_q5_0(const float *x, uint8_t *to) {
     float scale;
     int q[BLOCK];
     put_quants(quants_around(x, 16, &scale, q), to + 2, to + 6);
-    put_u16(to, hone_f32_to_f16(scale));
+    hone_put_u16(to, hone_f32_to_f16(scale));
 }
 
 static void block_q4_1(const float *x, uint8_t *to) {
     float scale, low;
     int q[BLOCK];
     put_quants(quants_between(x, 15, &scale, &low, q), NULL, to + 4);
-    put_u16(to, hone_f32_to_f16(scale));
-    put_u16(to + 2, hone_f32_to_f16(low));
+    hone_put_u16(to, hone_f32_to_f16(scale));
+    hone_put_u16(to + 2, hone_f32_to_f16(low));
 }
 
 static void block_q5_1(const float *x, uint8_t *to) {
     float scale, low;
     int q[BLOCK];
     put_quants(quants_between(x, 31, &scale, &low, q), to + 4, to + 8);
-    put_u16(to, hone_f32_to_f16(scale));
-    put_u16(to + 2, hone_f32_to_f16(low));
+    hone_put_u16(to, hone_f32_to_f16(scale));
+    hone_put_u16(to + 2, hone_f32_to_f16(low));
 }
 
 static void block_q8_0(const float *x, uint8_t *to) {
     const float scale = fabsf(extreme(x)) / 127.0f;
     const float inverse = scale != 0.0f ? 1.0f / scale : 0.0f;
     for (int i = 0; i < BLOCK; i++) to[2 + i] = (uint8_t)(int8_t)roundf(x[i] * inverse);
-    put_u16(to, hone_f32_to_f16(scale));
+    hone_put_u16(to, hone_f32_to_f16(scale));
 }
 
 typedef struct BlockType {
@@ -103,11 +98,10 @@ typedef struct BlockType {
     void (*put)(const float *x, uint8_t *to);
 } BlockType;
 
-static const BlockType block_types[] = {{HONE_Q4_0, block_q4_0},
-                                        {HONE_Q4_1, block_q4_1},
-                                        {HONE_Q5_0, block_q5_0},
-                                        {HONE_Q5_1, block_q5_1},
-                                        {HONE_Q8_0, block_q8_0}};
+static const BlockType block_types[] = {{HONE_Q4_0, block_q4_0},      {HONE_Q4_1, block_q4_1},
+                                        {HONE_Q5_0, block_q5_0},      {HONE_Q5_1, block_q5_1},
+                                        {HONE_Q8_0, block_q8_0},      {HONE_Q4_K, hone_block_q4_k},
+                                        {HONE_Q5_K, hone_block_q5_k}, {HONE_Q6_K, hone_block_q6_k}};
 
 static const BlockType *block_type(int dtype) {
     for (size_t i = 0; i < sizeof block_types / sizeof *block_types; i++)
@@ -123,8 +117,8 @@ hone_status hone_quantise(int dtype, const float *x, void *stored, int64_t count
     uint8_t *bytes = stored;
     const BlockType *blocks = block_type(dtype);
     if (blocks) {
-        const size_t size = (size_t)hone_dtype_info(dtype)->block_bytes;
-        for (int64_t i = 0; i + BLOCK <= count; i += BLOCK, bytes += size)
+        const DtypeInfo *info = hone_dtype_info(dtype);
+        for (int64_t i = 0; i + info->block <= count; i += info->block, bytes += info->block_bytes)
             blocks->put(x + i, bytes);
         return HONE_OK;
     }
@@ -135,13 +129,14 @@ hone_status hone_quantise(int dtype, const float *x, void *stored, int64_t count
     case HONE_F16:
     case HONE_BF16:
         for (int64_t i = 0; i < count; i++)
-            put_u16(bytes + 2 * i,
-                    dtype == HONE_F16 ? hone_f32_to_f16(x[i]) : hone_f32_to_bf16(x[i]));
+            hone_put_u16(bytes + 2 * i,
+                         dtype == HONE_F16 ? hone_f32_to_f16(x[i]) : hone_f32_to_bf16(x[i]));
         return HONE_OK;
     default:
-        return hone_fail(err, HONE_ERROR_UNSUPPORTED,
-                         "cannot write type %s: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0 "
-                         "can be written",
-                         hone_dtype_name(dtype));
+        return hone_fail(
+            err, HONE_ERROR_UNSUPPORTED,
+            "cannot write type %s: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, "
+            "Q5_K and Q6_K can be written",
+            hone_dtype_name(dtype));
     }
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The fine-tuning run from options to files.
+#include "train/recipe.h"
 #include "train/run.h"
 
 #include <math.h>
@@ -94,11 +95,8 @@ static hone_status check_options(const HoneFinetuneOptions *options, HoneError *
     if (!known)
         return hone_fail(err, HONE_ERROR_ARGUMENT,
                          "--precision is \"%s\"; it can be auto, f32 or bf16", options->precision);
-    int type = hone_dtype_from_name(options->type);
-    if (type < 0 || !hone_can_quantise(type))
-        return hone_fail(err, HONE_ERROR_ARGUMENT,
-                         "--type \"%s\": supported: f16, bf16, f32, q8_0, q5_1, q5_0, q4_1, q4_0",
-                         options->type);
+    const Recipe *recipe;
+    RETURN_IF_ERROR(hone_recipe_find(options->type, NULL, "--type", &recipe, err));
     if (options->method == HONE_METHOD_FULL && options->adapter)
         return hone_fail(err, HONE_ERROR_ARGUMENT,
                          "full fine-tuning cannot begin from an adapter: merge it first");

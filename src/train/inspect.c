@@ -105,12 +105,8 @@ static void gguf_json(const GgufFile *file, const char *able, TextBuffer *text) 
 
 static void gguf_words(const GgufFile *file, const char *able, TextBuffer *text) {
     int64_t parameters = 0;
-    for (int64_t i = 0; i < file->tensor_count; i++) {
-        int64_t count = 1;
-        for (int axis = 0; axis < file->tensors[i].rank; axis++)
-            count *= file->tensors[i].shape[axis];
-        parameters += count;
-    }
+    for (int64_t i = 0; i < file->tensor_count; i++)
+        parameters += hone_gguf_tensor_values(&file->tensors[i]);
     hone_text_printf(text,
                      "%s\n  GGUF version %u, %.1f MB, %lld tensors, %lld parameters\n  %s\n\n"
                      "metadata\n",

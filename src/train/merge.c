@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The model as one GGUF file: adapters merged in, matrices in one type.
+// The model as one GGUF file: adapters merged in, tensors of a recipe's types.
+#include "train/recipe.h"
 #include "train/run.h"
 
 #include <math.h>
@@ -7,33 +8,22 @@
 #include <stdio.h>
 #include <string.h>
 
-// GGUF's general.file_type of a file whose matrices are of this type.
-static uint32_t file_type(int dtype) {
-    static const struct {
-        HoneDtype dtype;
-        uint32_t number;
-    } types[] = {{HONE_F32, 0},  {HONE_F16, 1},  {HONE_Q4_0, 2}, {HONE_Q4_1, 3},
-                 {HONE_Q8_0, 7}, {HONE_Q5_0, 8}, {HONE_Q5_1, 9}, {HONE_BF16, 32}};
-    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
-        if ((int)types[i].dtype == dtype) return types[i].number;
-    return 0;
-}
-
 static bool key_is(const GgufKey *key, const char *name) {
     return key->name.length == strlen(name) && memcmp(key->name.data, name, key->name.length) == 0;
 }
 
-// What a tensor is stored as: matrices in the wanted type, norms and other vectors in f32. As
-// llama.cpp has it: the head, or the embedding that serves as head, in no less than Q8_0; positions
-// in f32; rows that are no whole blocks in F16.
-static int stored_type(const HoneModel *model, const GgufTensor *tensor, int dtype) {
-    if (tensor->rank < 2) return HONE_F32;
-    const DtypeInfo *info = hone_dtype_info(dtype);
-    if (!info->is_quantised) return dtype;
-    if (strcmp(tensor->name, "position_embd.weight") == 0) return HONE_F32;
-    if (tensor->shape[tensor->rank - 1] % info->block) return HONE_F16;
-    const char *head = model->config.tied_head ? "token_embd.weight" : "output.weight";
-    return strcmp(tensor->name, head) == 0 ? HONE_Q8_0 : dtype;
+// Whether anything has changed what a file's tensor holds: an adapter, or training.
+static bool is_touched(HoneModel *model, const GgufTensor *stored) {
+    const ParameterSlot *slot = hone_model_slot(model, stored->name);
+    if (!slot) return false;
+    return (slot->weight && slot->weight->adapter_count > 0) || slot->tensor->data != stored->data;
+}
+
+static int type_of(const Recipe *recipe, HoneModel *model, const GgufTensor *stored,
+                   bool *falls_back) {
+    return is_touched(model, stored)
+               ? hone_recipe_type(recipe, model, stored, falls_back)
+               : hone_recipe_type_untouched(recipe, model, stored, falls_back);
 }
 
 // values (rows·columns) = W + Σ scale·B·A, in f32.
@@ -77,7 +67,7 @@ typedef struct QuantiseTask {
     int64_t count;
     const float *values;
     char *packed;
-    atomic_bool spoilt; // a value has no place in a block
+    atomic_bool spoilt; // a value has no place in the type
 } QuantiseTask;
 
 enum { TASK_VALUES = 1 << 16 }; // whole blocks of every type
@@ -88,13 +78,16 @@ static void quantise_task(void *argument, int64_t task, int worker) {
     const int64_t first = task * TASK_VALUES, left = work->count - first;
     const int64_t count = left < TASK_VALUES ? left : TASK_VALUES;
     const float *values = work->values + first;
-    bool finite = true;
-    for (int64_t i = 0; i < count; i++) finite = finite && isfinite(values[i]);
-    if (!finite && hone_dtype_info(work->type)->is_quantised)
-        atomic_store(&work->spoilt, true);
-    else
-        hone_quantise(work->type, values, work->packed + hone_dtype_bytes(work->type, first), count,
-                      NULL);
+    if (work->type == HONE_F16 || hone_dtype_info(work->type)->is_quantised) {
+        bool fits = true; // scales are of f16 too
+        for (int64_t i = 0; i < count; i++) fits = fits && fabsf(values[i]) <= 65504;
+        if (!fits) {
+            atomic_store(&work->spoilt, true);
+            return;
+        }
+    }
+    hone_quantise(work->type, values, work->packed + hone_dtype_bytes(work->type, first), count,
+                  NULL);
 }
 
 static hone_status quantise_rows(const KernelContext *kc, int type, const float *values,
@@ -102,70 +95,120 @@ static hone_status quantise_rows(const KernelContext *kc, int type, const float 
     QuantiseTask work = {.type = type, .count = count, .values = values, .packed = packed};
     hone_pool_run(kc->pool, (count + TASK_VALUES - 1) / TASK_VALUES, quantise_task, &work);
     if (!work.spoilt) return HONE_OK;
-    return hone_fail(err, HONE_ERROR_NUMERIC, "%s: holds NaN or infinity, which %s cannot store",
-                     name, hone_dtype_name(type));
+    return hone_fail(err, HONE_ERROR_NUMERIC,
+                     "%s: holds NaN, or values beyond 65504, which %s cannot store", name,
+                     hone_dtype_name(type));
 }
 
-static hone_status write_tensor(HoneModel *model, GgufWriter *writer, const GgufTensor *stored,
-                                int dtype, HoneMerged *merged, HoneError *err) {
-    int64_t count = 1;
-    for (int axis = 0; axis < stored->rank; axis++) count *= stored->shape[axis];
-    int type = stored_type(model, stored, dtype);
-    size_t bytes = hone_dtype_bytes(type, count);
+static hone_status write_changed(HoneModel *model, GgufWriter *writer, const GgufTensor *stored,
+                                 int type, bool *merged, HoneError *err) {
+    const int64_t count = hone_gguf_tensor_values(stored);
+    const size_t bytes = hone_dtype_bytes(type, count);
     float *values = hone_alloc((size_t)count * sizeof *values);
     void *packed = type == HONE_F32 ? values : hone_alloc(bytes);
     hone_status status = HONE_OK;
     if (!values || !packed) status = hone_fail_memory(err, bytes, stored->name);
-    bool changed = false;
     if (status == HONE_OK)
         status = merged_values(model, stored, hone_model_slot(model, stored->name), values, count,
-                               &changed, err);
+                               merged, err);
     if (status == HONE_OK && packed != values)
         status =
             quantise_rows(&model->context->kernels, type, values, packed, count, stored->name, err);
     if (status == HONE_OK) status = hone_gguf_write_tensor(writer, packed, bytes, err);
     if (packed != values) hone_free(packed);
     hone_free(values);
-    merged->tensors++;
-    merged->merged += changed;
-    merged->bytes += (int64_t)bytes;
     return status;
 }
 
-static hone_status write_all(HoneModel *model, GgufWriter *writer, int dtype, const char *path,
-                             HoneMergeSink sink, void *user, HoneMerged *merged, HoneError *err) {
+// Below 8 bits a value, the scales left aside.
+static bool is_narrow(int type) {
+    const DtypeInfo *info = hone_dtype_info(type);
+    return info->is_quantised && info->block_bytes < info->block;
+}
+
+static hone_status write_tensor(HoneModel *model, GgufWriter *writer, const GgufTensor *stored,
+                                const Recipe *recipe, HoneMerged *merged, HoneError *err) {
+    bool falls_back, changed = false;
+    const int type = type_of(recipe, model, stored, &falls_back);
+    const bool copied = type == stored->dtype && !is_touched(model, stored);
+    if (copied)
+        RETURN_IF_ERROR(hone_gguf_write_tensor(writer, stored->data, stored->bytes, err));
+    else
+        RETURN_IF_ERROR(write_changed(model, writer, stored, type, &changed, err));
+    merged->tensors++;
+    merged->merged += changed;
+    merged->copied += copied;
+    merged->fallbacks += falls_back;
+    merged->narrow += changed && type == stored->dtype && is_narrow(type);
+    merged->bytes += (int64_t)hone_dtype_bytes(type, hone_gguf_tensor_values(stored));
+    return HONE_OK;
+}
+
+// "Q6_K 12, Q4_K 78, F32 61": the types of those written, most values first.
+static void name_types(HoneModel *model, const Recipe *recipe, HoneMerged *merged) {
+    int64_t values[HONE_DTYPE_LIMIT] = {0}, tensors[HONE_DTYPE_LIMIT] = {0};
+    for (int64_t i = 0; i < model->file.tensor_count; i++) {
+        bool falls_back;
+        const GgufTensor *stored = &model->file.tensors[i];
+        const int type = type_of(recipe, model, stored, &falls_back);
+        values[type] += hone_gguf_tensor_values(stored);
+        tensors[type]++;
+    }
+    for (size_t used = 0;;) {
+        int most = 0;
+        for (int type = 0; type < HONE_DTYPE_LIMIT; type++)
+            if (values[type] > values[most]) most = type;
+        if (values[most] == 0) return;
+        values[most] = 0;
+        const int length =
+            snprintf(merged->types + used, sizeof merged->types - used, "%s%s %lld",
+                     used > 0 ? ", " : "", hone_dtype_name(most), (long long)tensors[most]);
+        used += (size_t)length;
+        if (used >= sizeof merged->types) return;
+    }
+}
+
+static hone_status write_all(HoneModel *model, GgufWriter *writer, const Recipe *recipe,
+                             const char *path, HoneMergeSink sink, void *user, HoneMerged *merged,
+                             HoneError *err) {
     const GgufFile *file = &model->file;
+    const int file_type = hone_recipe_file_type(recipe);
     for (int64_t i = 0; i < file->key_count; i++) {
         const GgufKey *key = &file->keys[i];
-        if (key_is(key, "general.file_type") || key_is(key, "general.quantization_version") ||
-            key_is(key, "general.alignment"))
+        if ((key_is(key, "general.file_type") && file_type >= 0) ||
+            key_is(key, "general.quantization_version") || key_is(key, "general.alignment"))
             continue;
         hone_gguf_put_raw(writer, key);
     }
-    hone_gguf_put_u32(writer, "general.file_type", file_type(dtype));
-    if (hone_dtype_info(dtype)->is_quantised)
-        hone_gguf_put_u32(writer, "general.quantization_version", 2);
+    if (file_type >= 0) hone_gguf_put_u32(writer, "general.file_type", (uint32_t)file_type);
+    bool quantised = false, falls_back;
     for (int64_t i = 0; i < file->tensor_count; i++) {
         const GgufTensor *stored = &file->tensors[i];
-        hone_gguf_add_tensor(writer, stored->name, stored_type(model, stored, dtype), stored->rank,
-                             stored->shape);
+        const int type = type_of(recipe, model, stored, &falls_back);
+        quantised = quantised || hone_dtype_info(type)->is_quantised;
+        hone_gguf_add_tensor(writer, stored->name, type, stored->rank, stored->shape);
     }
+    if (quantised) hone_gguf_put_u32(writer, "general.quantization_version", 2);
+    name_types(model, recipe, merged);
     RETURN_IF_ERROR(hone_gguf_writer_begin(writer, path, err));
     for (int64_t i = 0; i < file->tensor_count; i++) {
-        RETURN_IF_ERROR(write_tensor(model, writer, &file->tensors[i], dtype, merged, err));
+        RETURN_IF_ERROR(write_tensor(model, writer, &file->tensors[i], recipe, merged, err));
         if (sink && !sink(user, i + 1, file->tensor_count))
             return hone_fail(err, HONE_INTERRUPTED, "stopped; %s was not written", path);
     }
     return hone_gguf_writer_commit(writer, err);
 }
 
-hone_status hone_model_write(HoneModel *model, int dtype, const char *path, HoneMergeSink sink,
-                             void *user, HoneMerged *merged) {
+hone_status hone_model_write(HoneModel *model, const char *type, const char *path,
+                             HoneMergeSink sink, void *user, HoneMerged *merged) {
     HoneError *err = &model->context->error;
     *merged = (HoneMerged){0};
     GgufWriter *writer = NULL;
+    const Recipe *recipe;
+    RETURN_IF_ERROR(hone_recipe_find(type, model, "--type", &recipe, err));
+    snprintf(merged->type, sizeof merged->type, "%s", hone_recipe_name(recipe));
     RETURN_IF_ERROR(hone_gguf_writer_create(&writer, err));
-    hone_status status = write_all(model, writer, dtype, path, sink, user, merged, err);
+    hone_status status = write_all(model, writer, recipe, path, sink, user, merged, err);
     hone_gguf_writer_free(writer);
     return status;
 }
@@ -189,12 +232,8 @@ static bool is_an_input(const HoneModel *model, const char *out) {
 hone_status hone_merge(HoneModel *model, const char *type, const char *out, HoneMergeSink sink,
                        void *user, HoneMerged *merged) {
     HoneError *err = hone_begin(model->context);
-    int dtype = hone_dtype_from_name(type);
-    if (dtype < 0 || !hone_can_quantise(dtype))
-        return hone_fail(err, HONE_ERROR_ARGUMENT,
-                         "type \"%s\" is not one of those that merge writes: f32, f16, bf16, q8_0, "
-                         "q5_1, q5_0, q4_1, q4_0",
-                         type);
+    const Recipe *recipe;
+    RETURN_IF_ERROR(hone_recipe_find(type, model, "--type", &recipe, err));
     if (hone_is_directory(out))
         return hone_fail(err, HONE_ERROR_ARGUMENT, "%s: is a folder; --out names the GGUF file",
                          out);
@@ -204,5 +243,5 @@ hone_status hone_merge(HoneModel *model, const char *type, const char *out, Hone
                          out);
     if (!*out)
         return hone_fail(err, HONE_ERROR_ARGUMENT, "--out is empty: name the GGUF file to write");
-    return hone_model_write(model, dtype, out, sink, user, merged);
+    return hone_model_write(model, type, out, sink, user, merged);
 }

@@ -166,8 +166,8 @@ hone_status hone_config_write(Run *run);
 hone_status hone_metrics_open(Run *run, int64_t steps_done);
 hone_status hone_run_add_file(Run *run, const char *name);
 
-// merge.c: the model as one GGUF file, matrices as dtype.
-hone_status hone_model_write(HoneModel *model, int dtype, const char *path, HoneMergeSink sink,
-                             void *user, HoneMerged *merged);
+// merge.c: the model as one GGUF file of a recipe's types.
+hone_status hone_model_write(HoneModel *model, const char *type, const char *path,
+                             HoneMergeSink sink, void *user, HoneMerged *merged);
 
 #endif

@@ -89,6 +89,20 @@ class Finetune(Case):
         [merged], _ = self.events("eval", "--model", self.folder / "m.gguf", "--data", self.data)
         self.assertAlmostEqual(merged["loss"], tuned["loss"], places=4)
 
+    def test_types_of_a_merged_file(self):
+        """Of a model whose rows are no multiple of any block."""
+        out, _, _ = self.run_to("run", "--steps", 2, "--eval-split", "0")
+        merge = ["merge", "--model", TINY, "--adapter", out, "--out"]
+        [told], messages = self.events(*merge, self.folder / "auto.gguf")
+        self.assertEqual((told["type"], told["fallbacks"], messages), ("f32", 0, ""))
+        self.assertLess(0, told["copied"])
+        self.assertLessEqual(told["merged"] + told["copied"], told["tensors"])
+        [told], _ = self.events(*merge, self.folder / "q6.gguf", "--type", "Q6_K")
+        self.assertEqual(told["type"], "q6_k")
+        self.assertIn("F16", told["types"])
+        text = self.hone(*merge, self.folder / "q6.gguf", "--type", "q6_k").stdout
+        self.assertIn(f"{told['fallbacks']} tensors have rows that are no whole blocks", text)
+
     def test_full(self):
         out, events, _ = self.run_to("run", "--method", "full", "--steps", 40)
         self.assertIn(str(out / "model.gguf"), events[-1]["files"])

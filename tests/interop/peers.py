@@ -175,12 +175,12 @@ def train(model, steps, rate, schedule, warmup, weight_decay=0.0, make=torch.opt
 # ---- PEFT --------------------------------------------------------------------------------------
 
 
-def make_adapter(model, folder, rank=4, alpha=8, b_scale=0.1, seed=0):
+def make_adapter(model, folder, rank=4, alpha=8, b_scale=0.1, seed=0, targets=None):
     """A PEFT folder with random A and B (zero with b_scale 0). The model is left as it was."""
     kind = model.config.model_type
     adapted = get_peft_model(model, LoraConfig(
         r=rank, lora_alpha=alpha, task_type="CAUSAL_LM", fan_in_fan_out=kind == "gpt2",
-        target_modules=list(models.FAMILIES[kind].adapted)))
+        target_modules=targets or list(models.FAMILIES[kind].adapted)))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():

@@ -2,7 +2,9 @@
 """Quantised files that Hone writes: the bytes of gguf-py's and llama.cpp's reference quantisers, and the
 numbers that llama.cpp computes from them."""
 import ctypes
+import dataclasses
 import pathlib
+import subprocess
 
 import pytest
 
@@ -10,17 +12,32 @@ pytest.importorskip("torch")
 pytest.importorskip("peft")
 gguf = pytest.importorskip("gguf")
 llama_cpp = pytest.importorskip("llama_cpp")
+import gpt2
+import llama
 import models
 import numpy as np
 import peers
 from test_same_training import LINES
 
 TYPES = ["q4_0", "q4_1", "q5_0", "q5_1", "q8_0"]
+FILE_TYPES = {"q4_0": 2, "q4_1": 3, "q8_0": 7, "q5_0": 8, "q5_1": 9, "q4_k_s": 14, "q4_k_m": 15,
+              "q5_k_s": 16, "q5_k_m": 17, "q6_k": 18}
+# Rows of whole blocks of 256, of 32, and of neither; enough layers for every case of a mixture.
+WIDE = {
+    "wide": llama.Llama(layers=17, width=256, heads=4, kv_heads=2, head_size=64, feed=512,
+                        merges=60, tied=True),
+    "untied": llama.Llama(layers=9, width=256, heads=4, kv_heads=4, head_size=64, feed=288,
+                          merges=60, tied=False),
+    "wide-gpt2": gpt2.Gpt2(9, 256, 4, 288, 60, tied=True),
+}
 
 
 def merged(hone, folder, shape, kind):
     """The tiny model's file, and the same through `hone merge --type`, its adapter at weight 0."""
-    path = shape.write_gguf(folder / "tiny.gguf")
+    values = shape.weights()
+    if shape.width == 256 and shape.tied:  # logits of a size as in the smaller models
+        values[next(iter(values))] *= 0.3
+    path = shape.write_gguf(folder / "tiny.gguf", values)
     adapter = peers.make_adapter(shape.transformers_model(), folder / "adapter")
     out = folder / f"{kind}.gguf"
     peers.run_hone(hone, "merge", "--model", path, "--adapter", f"{adapter}:0", "--out", out,
@@ -29,13 +46,14 @@ def merged(hone, folder, shape, kind):
 
 
 def wanted_type(name, tensor, kind, tied):
-    """llama.cpp's rule, with Q8_0 where it takes Q6_K for the head."""
+    """llama.cpp's rule for the types without a mixture."""
     head = "token_embd.weight" if tied else "output.weight"
     if len(tensor.shape) == 1 or name == "position_embd.weight":
         return "F32"
     if tensor.shape[0] % 32:
         return "F16"
-    return "Q8_0" if name == head else kind.upper()
+    large = kind != "q8_0" and tensor.shape[0] % 256 == 0
+    return ("Q6_K" if large else "Q8_0") if name == head else kind.upper()
 
 
 def by_ggml(values, kind):
@@ -61,9 +79,7 @@ def test_bytes_are_the_references(hone, tmp_path, name, kind):
     path, out = merged(hone, tmp_path, shape, kind)
     before = {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
     file = gguf.GGUFReader(out)
-    numbers = {"q4_0": 2, "q4_1": 3, "q8_0": 7, "q5_0": 8, "q5_1": 9}
-    assert file.fields["general.file_type"].contents() == numbers[kind]
-    assert file.fields["general.quantization_version"].contents() == 2
+    assert file.fields["general.file_type"].contents() == FILE_TYPES[kind]
     quantised = 0
     for tensor in file.tensors:
         stored = before[tensor.name]
@@ -77,6 +93,8 @@ def test_bytes_are_the_references(hone, tmp_path, name, kind):
         assert (tensor.data != other).mean() <= 1e-3, tensor.name  # ggml may fuse what rounds here
         quantised += 1
     assert quantised >= (0 if name == "odd" else 8)
+    version = file.fields.get("general.quantization_version")
+    assert version.contents() == 2 if quantised else version is None
 
 
 def test_odd_values(hone, tmp_path):
@@ -98,11 +116,11 @@ def test_odd_values(hone, tmp_path):
         assert np.array_equal(tensor.data, want), kind
 
 
-@pytest.mark.parametrize("name", ["plain", "gpt2"])
-@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("name", ["plain", "gpt2", "wide"])
+@pytest.mark.parametrize("kind", FILE_TYPES)
 def test_llama_cpp_reads_them(hone, tmp_path, name, kind):
     """llama.cpp rounds the activations too: means are compared."""
-    shape = models.SHAPES[name]
+    shape = {**models.SHAPES, "wide": dataclasses.replace(WIDE["wide"], layers=2)}[name]
     _, out = merged(hone, tmp_path, shape, kind)
     data = peers.write_texts(tmp_path / "texts.jsonl", LINES[:6])
     examples = peers.examples_of(hone, out, data)
@@ -110,3 +128,63 @@ def test_llama_cpp_reads_them(hone, tmp_path, name, kind):
     theirs = np.concatenate(peers.llama_logprobs(out, examples))
     print(f"{name}, {kind}: mean difference {np.abs(ours - theirs).mean():.2e}")
     assert np.abs(ours - theirs).mean() <= 0.05
+
+
+def by_llama_cpp(path, out, kind):
+    """The file as llama.cpp's quantiser writes it."""
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.ftype, params.nthread = FILE_TYPES[kind], 2
+    assert llama_cpp.llama_model_quantize(str(path).encode(), str(out).encode(), params) == 0
+    return {tensor.name: tensor for tensor in gguf.GGUFReader(out).tensors}
+
+
+def error_of(tensor, want):
+    values = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float64)
+    return float(np.sqrt(np.mean((values - want) ** 2)))
+
+
+@pytest.mark.parametrize("name", WIDE)
+@pytest.mark.parametrize("kind", FILE_TYPES)
+def test_types_are_llama_cpps(hone, tmp_path, name, kind):
+    """Its type for every tensor, and no larger an error than its own quantiser leaves."""
+    path, out = merged(hone, tmp_path, WIDE[name], kind)
+    before = {tensor.name: tensor.data for tensor in gguf.GGUFReader(path).tensors}
+    theirs = by_llama_cpp(path, tmp_path / "theirs.gguf", kind)
+    ours = {tensor.name: tensor for tensor in gguf.GGUFReader(out).tensors}
+    assert set(ours) == set(theirs)
+    ratios = {}
+    for tensor in ours.values():
+        other = theirs[tensor.name]
+        assert tensor.tensor_type == other.tensor_type, tensor.name
+        kept = error_of(tensor, before[tensor.name])
+        if tensor.tensor_type.name.endswith("_K"):
+            ratios[tensor.name] = kept / error_of(other, before[tensor.name])
+    print(f"{name}, {kind}: error over llama.cpp's at most {max(ratios.values(), default=0):.4f}")
+    assert all(ratio <= 1 for ratio in ratios.values())
+    if "_k" in kind and WIDE[name].width % 256 == 0:
+        assert ratios
+
+
+def test_untouched_tensors_are_copied(hone, tmp_path):
+    """Of a quantised file; and `same` writes it again, bit for bit, where nothing is merged."""
+    shape = WIDE["wide"]
+    plain, first = merged(hone, tmp_path, shape, "q4_k_m")
+    adapter = peers.make_adapter(shape.transformers_model(), tmp_path / "one", targets=["q_proj"])
+    before = {tensor.name: tensor for tensor in gguf.GGUFReader(first).tensors}
+    for kind in ("same", "q8_0", "f16", "auto"):
+        out = tmp_path / f"again-{kind}.gguf"
+        done = subprocess.run([str(hone), "merge", "--model", str(first), "--adapter", str(adapter),
+                               "--out", str(out), "--type", kind], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert ("rounds small changes away" in done.stderr) == (kind == "same"), done.stderr
+        for tensor in gguf.GGUFReader(out).tensors:
+            was = before[tensor.name]
+            if "attn_q." in tensor.name:
+                assert not np.array_equal(tensor.data, was.data)
+                wanted = {"same": was.tensor_type.name, "auto": "Q8_0"}.get(kind, kind.upper())
+                assert tensor.tensor_type.name == wanted
+            elif kind == "f16":
+                assert tensor.tensor_type.name == ("F16" if len(tensor.shape) > 1 else "F32")
+            else:
+                assert tensor.tensor_type == was.tensor_type
+                assert np.array_equal(tensor.data, was.data), tensor.name
