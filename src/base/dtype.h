@@ -16,15 +16,20 @@ typedef enum HoneDtype {
     HONE_Q5_0 = 6,
     HONE_Q5_1 = 7,
     HONE_Q8_0 = 8,
+    HONE_Q2_K = 10,
+    HONE_Q3_K = 11,
     HONE_Q4_K = 12,
     HONE_Q5_K = 13,
     HONE_Q6_K = 14,
+    HONE_IQ4_NL = 20,
+    HONE_IQ4_XS = 23,
     HONE_I8 = 24,
     HONE_I16 = 25,
     HONE_I32 = 26,
     HONE_I64 = 27,
     HONE_F64 = 28,
     HONE_BF16 = 30,
+    HONE_MXFP4 = 39,
     HONE_DTYPE_LIMIT = 48, // larger than any type number of ggml
 } HoneDtype;
 

@@ -56,5 +56,10 @@ typedef struct MatmulTable {
 UnpackRow hone_unpack_generic(int dtype);
 // The eight 6-bit scales and minima of a Q4_K or Q5_K block, from its 12 packed bytes.
 void hone_k_scales(const uint8_t *packed, uint8_t scale[8], uint8_t minimum[8]);
+// The sixteen scales of a Q3_K block, −32 … 31, from its 12 packed bytes.
+void hone_q3_scales(const uint8_t *packed, int8_t scale[16]);
+int hone_iq4_xs_scale(const uint8_t *block, int part);        // −32 … 31, of 32 elements
+float hone_mxfp4_scale(uint8_t exponent);                     // half of 2^(exponent − 127)
+extern const int8_t hone_iq4_values[16], hone_fp4_values[16]; // what nibbles stand for; fp4 twice
 
 #endif

@@ -48,8 +48,8 @@ static hone_status open_model(Run *run, const HoneTrainingOptions *options) {
     int dtype = hone_dtype_from_name(options->type);
     if (!hone_dtype_is_weight(dtype))
         return hone_fail(run->err, HONE_ERROR_ARGUMENT,
-                         "--type \"%s\": supported: f32 f16 bf16 q4_0 q4_1 q5_0 q5_1 q8_0 q4_k "
-                         "q5_k q6_k",
+                         "--type \"%s\": supported: f32 f16 bf16 q4_0 q4_1 q5_0 q5_1 q8_0 q2_k "
+                         "q3_k q4_k q5_k q6_k iq4_nl iq4_xs mxfp4",
                          options->type);
     return hone_model_random(run->context, &options->shape, dtype, options->seed, &run->model);
 }

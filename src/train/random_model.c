@@ -16,14 +16,18 @@ enum { ALIGNMENT = 64, MOST_LAYERS = 4096, MOST_HEADS = 65536 };
 // units of the scale.
 typedef struct BlockLayout {
     HoneDtype type;
-    int scale_at, shift_at; // -1: none
+    int scale_at, shift_at; // -1: none; without a scale the first byte is its exponent
     float spread, shift;
 } BlockLayout;
 
 static const BlockLayout layouts[] = {
-    {HONE_Q4_0, 0, -1, 4.6f, 0},     {HONE_Q4_1, 0, 2, 4.6f, -7.5f}, {HONE_Q5_0, 0, -1, 9.2f, 0},
-    {HONE_Q5_1, 0, 2, 9.2f, -15.5f}, {HONE_Q8_0, 0, -1, 74, 0},      {HONE_Q4_K, 0, 2, 258, 7.5f},
-    {HONE_Q5_K, 0, 2, 527, 15.5f},   {HONE_Q6_K, 208, -1, 1366, 0},
+    {HONE_Q4_0, 0, -1, 4.6f, 0},      {HONE_Q4_1, 0, 2, 4.6f, -7.5f},
+    {HONE_Q5_0, 0, -1, 9.2f, 0},      {HONE_Q5_1, 0, 2, 9.2f, -15.5f},
+    {HONE_Q8_0, 0, -1, 74, 0},        {HONE_Q4_K, 0, 2, 258, 7.5f},
+    {HONE_Q5_K, 0, 2, 527, 15.5f},    {HONE_Q6_K, 208, -1, 1366, 0},
+    {HONE_Q2_K, 80, 82, 13.9f, 1.5f}, {HONE_Q3_K, 108, -1, 43.3f, 0},
+    {HONE_IQ4_NL, 0, -1, 67.4f, 0},   {HONE_IQ4_XS, 0, -1, 1246, 0},
+    {HONE_MXFP4, -1, -1, 2.93f, 0},
 };
 
 static const BlockLayout *layout_of(int dtype) {
@@ -46,6 +50,10 @@ static void draw_blocks(const BlockLayout *layout, RandomStream *stream, uint8_t
     const size_t block = (size_t)hone_dtype_info(layout->type)->block_bytes;
     const float scale = deviation / layout->spread;
     for (size_t at = 0; at < bytes; at += block) {
+        if (layout->scale_at < 0) { // a power of two, in one byte
+            stored[at] = (uint8_t)(127 + lrintf(log2f(scale)));
+            continue;
+        }
         put_half(stored + at + layout->scale_at, scale);
         if (layout->shift_at >= 0) put_half(stored + at + layout->shift_at, scale * layout->shift);
     }

@@ -131,7 +131,10 @@ int hone_recipe_type(const Recipe *recipe, const HoneModel *model, const GgufTen
                      bool *falls_back) {
     *falls_back = false;
     if (tensor->rank < 2) return HONE_F32;
-    if (recipe->base == AS_STORED) return tensor->dtype;
+    if (recipe->base == AS_STORED) {
+        *falls_back = !hone_can_quantise(tensor->dtype);
+        return *falls_back ? HONE_Q8_0 : tensor->dtype;
+    }
     if (!hone_recipe_is_quantised(recipe)) return recipe->base;
     if (strcmp(tensor->name, "position_embd.weight") == 0) return HONE_F32;
     const int64_t columns = tensor->shape[tensor->rank - 1];

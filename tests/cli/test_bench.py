@@ -53,7 +53,8 @@ class Train(Case):
         self.assertEqual((event["threads"], event["isa"]), (1, "generic"))
 
     def test_every_type(self):
-        for kind in ("f16", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q5_k", "q6_k"):
+        for kind in ("f16", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q5_k", "q6_k", "q2_k",
+                     "q3_k", "iq4_nl", "iq4_xs", "mxfp4"):
             with self.subTest(kind=kind):
                 self.train("--shape", "1,256,2,1,256,50", "--type", kind, "--length", 5)
 
@@ -99,7 +100,7 @@ class Train(Case):
                                                          "2,64,2,1,64,0"),
                 (["blocks of 32"], "--shape", "2,64,2,1,70,9"),
                 (["blocks of 256"], "--shape", "2,64,2,1,64,9", "--type", "q6_k"),
-                (["q9", "q4_1"], "--type", "q9"), (["q2_k", "q4_k"], "--type", "q2_k"),
+                (["q9", "q4_1"], "--type", "q9"), (["iq2_s", "q4_k"], "--type", "iq2_s"),
                 (["dora", "lora"], "--method", "dora"),
                 (["--rank 65"], "--shape", "2,64,2,1,64,9", "--rank", 65),
                 (["--rank is 99999999999"], "--rank", 99999999999), (["--rank"], "--rank", 0),

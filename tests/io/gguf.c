@@ -76,8 +76,8 @@ static void lists_tensors(void) {
           cube->shape[2] == 5 && cube->bytes == 120 && cube->dtype == HONE_F32);
     const GgufTensor *q8_0 = hone_gguf_tensor(&file, "q8_0");
     CHECK(q8_0 && q8_0->dtype == HONE_Q8_0 && q8_0->bytes == 136);
-    const GgufTensor *named = hone_gguf_tensor(&file, "iq4_nl"); // known by name only
-    CHECK(named && named->dtype == 20 && named->data == NULL && named->bytes == 0);
+    const GgufTensor *named = hone_gguf_tensor(&file, "nvfp4"); // known by name only
+    CHECK(named && named->dtype == 40 && named->data == NULL && named->bytes == 0);
     CHECK(hone_gguf_tensor(&file, "nothing") == NULL);
     hone_gguf_close(&file);
 }

@@ -285,7 +285,7 @@ static void names_and_places(void) {
 static void unknown_types(void) {
     Draft draft = {0};
     HoneError err = {0};
-    static const uint32_t types[] = {4, 20, 34, 42, 47, 48, 1000, 0x80000000u, UINT32_MAX};
+    static const uint32_t types[] = {4, 19, 34, 42, 47, 48, 1000, 0x80000000u, UINT32_MAX};
     for (int i = 0; i < 9; i++) {
         GgufFile file;
         one_tensor(&draft, 256, types[i], 0);

@@ -209,9 +209,9 @@ static void other_types_are_refused(void) {
     static const float x[32] = {0};
     unsigned char stored[64];
     HoneError err = {0};
-    CHECK_INT(hone_quantise(10, x, stored, 32, &err), HONE_ERROR_UNSUPPORTED); // Q2_K
+    CHECK_INT(hone_quantise(HONE_Q2_K, x, stored, 32, &err), HONE_ERROR_UNSUPPORTED);
     CHECK_CONTAINS(err.message, "Q4_1");
-    CHECK(!hone_can_quantise(10) && hone_can_quantise(HONE_Q6_K));
+    CHECK(!hone_can_quantise(HONE_Q2_K) && hone_can_quantise(HONE_Q6_K));
 }
 
 int main(void) {

@@ -49,6 +49,41 @@ static double q6_element(const uint8_t *block, int e) {
     return half_value(block + 208) * scale * (q - 32);
 }
 
+static double q2_element(const uint8_t *block, int e) {
+    int q = block[16 + e / 128 * 32 + e % 32] >> 2 * (e % 128 / 32) & 3, scale = block[e / 16];
+    return half_value(block + 80) * (scale % 16) * q - half_value(block + 82) * (scale / 16);
+}
+
+static double q3_element(const uint8_t *block, int e) {
+    const uint8_t *s = block + 96;
+    int q = block[32 + e / 128 * 32 + e % 32] >> 2 * (e % 128 / 32) & 3, j = e / 16;
+    if (!(block[e % 32] >> e / 32 & 1)) q -= 4;
+    int low = s[j % 8] >> (j < 8 ? 0 : 4) & 15, high = s[8 + j % 4] >> j / 4 * 2 & 3;
+    return half_value(block + 108) * (low + 16 * high - 32) * q;
+}
+
+// The non-linear 4-bit values of ggml.
+static int iq4_value(int nibble_value) {
+    static const int values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                   1,    13,   25,  38,  53,  69,  89,  113};
+    return values[nibble_value];
+}
+
+static double iq4_xs_element(const uint8_t *block, int e) {
+    int j = e / 32, low = block[4 + j / 2] >> j % 2 * 4 & 15;
+    int high = (block[2] + 256 * block[3]) >> 2 * j & 3;
+    return half_value(block) * (low + 16 * high - 32) *
+           iq4_value(nibble(block + 8 + 16 * j, e % 32));
+}
+
+// FP4: a sign, two bits of exponent, one of fraction; a shared power of two (OCP MX, E8M0).
+// −0 is stored, +0 is read, as in ggml.
+static double mxfp4_element(const uint8_t *block, int e) {
+    int bits = nibble(block + 1, e), exponent = bits >> 1 & 3, fraction = bits & 1;
+    double size = exponent ? ldexp(2 + fraction, exponent - 2) : fraction / 2.0;
+    return ldexp(bits & 8 ? 0 - size : size, block[0] - 127);
+}
+
 double hone_reference_element(int dtype, const void *stored, int64_t index) {
     const DtypeInfo *info = hone_dtype_info(dtype);
     const uint8_t *b = (const uint8_t *)stored + index / info->block * info->block_bytes;
@@ -77,6 +112,16 @@ double hone_reference_element(int dtype, const void *stored, int64_t index) {
         return k_element(b, b + 16, b + 48, e);
     case HONE_Q6_K:
         return q6_element(b, e);
+    case HONE_Q2_K:
+        return q2_element(b, e);
+    case HONE_Q3_K:
+        return q3_element(b, e);
+    case HONE_IQ4_NL:
+        return half_value(b) * iq4_value(nibble(b + 2, e));
+    case HONE_IQ4_XS:
+        return iq4_xs_element(b, e);
+    case HONE_MXFP4:
+        return mxfp4_element(b, e);
     default:
         return (double)NAN;
     }

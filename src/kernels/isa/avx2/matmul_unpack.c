@@ -179,6 +179,84 @@ static void unpack_q6_k(const void *stored, float *x, int64_t count) {
     }
 }
 
+// 32 quants of 16 elements a scale each.
+static inline void store_halves(__m256i quants, const float scale[2], const float minimum[2],
+                                float *x) {
+    for (int part = 0; part < 4; part++)
+        _mm256_storeu_ps(x + 8 * part,
+                         _mm256_fmadd_ps(eight(quants, part), _mm256_set1_ps(scale[part / 2]),
+                                         _mm256_set1_ps(minimum[part / 2])));
+}
+
+// Two bits of each byte, those from bit 2·group.
+static inline __m256i two_bits(__m256i bytes, int group) {
+    return _mm256_and_si256(_mm256_srli_epi16(bytes, 2 * group), _mm256_set1_epi8(3));
+}
+
+static void unpack_q2_k(const void *stored, float *x, int64_t count) {
+    const uint8_t *block = stored;
+    for (int64_t i = 0; i < count; i += LARGE, block += 84) {
+        const float d = half_at(block + 80), dmin = half_at(block + 82);
+        for (int group = 0; group < 8; group++) {
+            const uint8_t *s = block + 2 * group;
+            const float scale[2] = {d * (float)(s[0] & 15), d * (float)(s[1] & 15)};
+            const float lowest[2] = {-(dmin * (float)(s[0] >> 4)), -(dmin * (float)(s[1] >> 4))};
+            store_halves(two_bits(load_32(block + 16 + 32 * (group / 4)), group % 4), scale, lowest,
+                         x + i + 32 * group);
+        }
+    }
+}
+
+static void unpack_q3_k(const void *stored, float *x, int64_t count) {
+    const uint8_t *block = stored;
+    for (int64_t i = 0; i < count; i += LARGE, block += 110) {
+        const float d = half_at(block + 108);
+        const __m256i third = load_32(block);
+        int8_t scales[16];
+        hone_q3_scales(block + 96, scales);
+        for (int group = 0; group < 8; group++) {
+            const __m256i bit = _mm256_set1_epi8((char)(1 << group));
+            const __m256i is_set = _mm256_cmpeq_epi8(_mm256_and_si256(third, bit), bit);
+            __m256i q = two_bits(load_32(block + 32 + 32 * (group / 4)), group % 4);
+            q = _mm256_sub_epi8(q, _mm256_andnot_si256(is_set, _mm256_set1_epi8(4)));
+            for (int part = 0; part < 4; part++) {
+                const float scale = d * (float)scales[2 * group + part / 2];
+                _mm256_storeu_ps(x + i + 32 * group + 8 * part,
+                                 _mm256_mul_ps(eight(q, part), _mm256_set1_ps(scale)));
+            }
+        }
+    }
+}
+
+static inline __m256i looked_up(const int8_t values[16], const uint8_t *packed) {
+    const __m128i table = _mm_loadu_si128((const __m128i *)(const void *)values);
+    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(table), nibbles(packed));
+}
+
+static void unpack_iq4_nl(const void *stored, float *x, int64_t count) {
+    const uint8_t *block = stored;
+    for (int64_t i = 0; i < count; i += SMALL, block += 18)
+        store_scaled(looked_up(hone_iq4_values, block + 2), _mm256_set1_ps(half_at(block)), x + i);
+}
+
+static void unpack_iq4_xs(const void *stored, float *x, int64_t count) {
+    const uint8_t *block = stored;
+    for (int64_t i = 0; i < count; i += LARGE, block += 136) {
+        const float d = half_at(block);
+        for (int part = 0; part < 8; part++)
+            store_scaled(looked_up(hone_iq4_values, block + 8 + 16 * part),
+                         _mm256_set1_ps(d * (float)hone_iq4_xs_scale(block, part)),
+                         x + i + 32 * part);
+    }
+}
+
+static void unpack_mxfp4(const void *stored, float *x, int64_t count) {
+    const uint8_t *block = stored;
+    for (int64_t i = 0; i < count; i += SMALL, block += 17)
+        store_scaled(looked_up(hone_fp4_values, block + 1),
+                     _mm256_set1_ps(hone_mxfp4_scale(block[0])), x + i);
+}
+
 void hone_avx2_matmul_unpack(MatmulTable *table) {
     table->unpack[HONE_F16] = unpack_f16;
     table->unpack[HONE_BF16] = unpack_bf16;
@@ -190,4 +268,9 @@ void hone_avx2_matmul_unpack(MatmulTable *table) {
     table->unpack[HONE_Q4_K] = unpack_q4_k;
     table->unpack[HONE_Q5_K] = unpack_q5_k;
     table->unpack[HONE_Q6_K] = unpack_q6_k;
+    table->unpack[HONE_Q2_K] = unpack_q2_k;
+    table->unpack[HONE_Q3_K] = unpack_q3_k;
+    table->unpack[HONE_IQ4_NL] = unpack_iq4_nl;
+    table->unpack[HONE_IQ4_XS] = unpack_iq4_xs;
+    table->unpack[HONE_MXFP4] = unpack_mxfp4;
 }
