@@ -13,5 +13,6 @@
 #include <hone/generate.h>
 #include <hone/layers.h>
 #include <hone/model.h>
+#include <hone/tokenizer.h>
 
 #endif

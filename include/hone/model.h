@@ -42,8 +42,9 @@ void hone_model_info(const HoneModel *model, HoneModelInfo *info);
 // EOS is added. Caller frees *tokens with hone_free.
 hone_status hone_model_tokenize(HoneModel *model, const char *text, size_t length, bool special,
                                 int32_t **tokens, int64_t *count);
-// The text of tokens, NUL-terminated after *length bytes; control tokens are spelled out if
-// special. An id outside the vocabulary is HONE_ERROR_ARGUMENT. Caller frees *text with hone_free.
+// The bytes of tokens, one after the other, NUL-terminated after *length; control tokens are
+// spelled out if special. An id outside the vocabulary is HONE_ERROR_ARGUMENT. Caller frees *text
+// with hone_free.
 hone_status hone_model_detokenize(HoneModel *model, const int32_t *tokens, int64_t count,
                                   bool special, char **text, size_t *length);
 

@@ -57,7 +57,7 @@ static const char *read_tokens(const char *text, int32_t *tokens, int64_t *count
     return NULL;
 }
 
-static int decode(HoneContext *context, HoneModel *model, const TokenizeOptions *options,
+static int decode(HoneContext *context, HoneTokenizer *tokenizer, const TokenizeOptions *options,
                   const char *input, size_t length) {
     int32_t *tokens = malloc((length / 2 + 1) * sizeof *tokens);
     int64_t count;
@@ -77,7 +77,7 @@ static int decode(HoneContext *context, HoneModel *model, const TokenizeOptions 
     char *text;
     size_t bytes;
     hone_status result =
-        hone_model_detokenize(model, tokens, count, options->special, &text, &bytes);
+        hone_tokenizer_decode(tokenizer, tokens, count, options->special, &text, &bytes);
     free(tokens);
     if (result != HONE_OK) return report_failure("tokenize", context, result);
     if (options->common.json) {
@@ -91,12 +91,12 @@ static int decode(HoneContext *context, HoneModel *model, const TokenizeOptions 
     return EXIT_DONE;
 }
 
-static int encode(HoneContext *context, HoneModel *model, const TokenizeOptions *options,
+static int encode(HoneContext *context, HoneTokenizer *tokenizer, const TokenizeOptions *options,
                   const char *input, size_t length) {
     int32_t *tokens;
     int64_t count;
     hone_status result =
-        hone_model_tokenize(model, input, length, options->special, &tokens, &count);
+        hone_tokenizer_encode(tokenizer, input, length, options->special, &tokens, &count);
     if (result != HONE_OK) return report_failure("tokenize", context, result);
     fputs(options->common.json ? "{\"tokens\":[" : "", stdout);
     for (int64_t i = 0; i < count; i++)
@@ -127,8 +127,8 @@ int command_tokenize(int argc, char **argv) {
     }
     HoneContext *context = open_context("tokenize", &given.common, &status);
     if (!context) return status;
-    HoneModel *model = NULL;
-    hone_status result = hone_model_load(context, given.model, &model);
+    HoneTokenizer *tokenizer = NULL;
+    hone_status result = hone_tokenizer_open(context, given.model, &tokenizer);
     size_t length = 0;
     char *input = result == HONE_OK ? read_input("tokenize", &length) : NULL;
     if (result != HONE_OK)
@@ -136,10 +136,10 @@ int command_tokenize(int argc, char **argv) {
     else if (!input)
         status = EXIT_WORK;
     else
-        status = given.decode ? decode(context, model, &given, input, length)
-                              : encode(context, model, &given, input, length);
+        status = given.decode ? decode(context, tokenizer, &given, input, length)
+                              : encode(context, tokenizer, &given, input, length);
     free(input);
-    hone_model_free(model);
+    hone_tokenizer_close(tokenizer);
     hone_context_free(context);
     return status;
 }

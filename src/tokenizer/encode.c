@@ -45,42 +45,26 @@ static inline void append(TokenList *list, int32_t token, size_t begin, size_t e
 
 // ---- pieces ------------------------------------------------------------------------------------
 
-// Append the merged tokens of a piece that begins at byte `place`; a byte that has no token is
-// passed over.
+// Append the tokens of a piece; a byte that has none is passed over.
 static hone_status append_merged(TokenList *list, const int32_t *ids, const uint32_t *ends,
-                                 size_t count, size_t place, HoneError *err) {
+                                 size_t count, const Span *piece, HoneError *err) {
     RETURN_IF_ERROR(reserve(list, count, err));
     uint32_t begin = 0;
     for (size_t i = 0; i < count; begin = ends[i++])
-        if (ids[i] >= 0) append(list, ids[i], place + begin, place + ends[i]);
+        if (ids[i] >= 0)
+            append(list, ids[i], hone_span_begin(piece, begin), hone_span_end(piece, ends[i]));
     return HONE_OK;
 }
 
-static hone_status merge_piece(const Tokenizer *tokenizer, const char *piece, size_t length,
-                               int32_t *ids, uint32_t *ends, size_t *count, HoneError *err) {
-    int64_t whole = hone_map_get(&tokenizer->by_bytes, piece, length, -1);
-    if (whole >= 0) {
-        ids[0] = (int32_t)whole;
-        ends[0] = (uint32_t)length;
-        *count = 1;
-        return HONE_OK;
-    }
-    for (size_t i = 0; i < length; i++) {
-        ids[i] = tokenizer->byte_tokens[(unsigned char)piece[i]];
-        ends[i] = (uint32_t)i + 1;
-    }
-    *count = length;
-    return hone_bpe_merge(&tokenizer->merges, ids, ends, count, err);
-}
-
-static hone_status append_long_piece(const Tokenizer *tokenizer, const char *piece, size_t length,
-                                     size_t place, TokenList *list, HoneError *err) {
+static hone_status append_long_piece(const Tokenizer *tokenizer, const Span *piece, TokenList *list,
+                                     HoneError *err) {
+    size_t length = piece->length, count;
     int32_t *ids = hone_calloc(length, sizeof *ids);
     uint32_t *ends = hone_calloc(length, sizeof *ends);
-    size_t count;
-    hone_status status = ids && ends ? merge_piece(tokenizer, piece, length, ids, ends, &count, err)
-                                     : hone_fail_memory(err, length * 8, "a long piece of text");
-    if (status == HONE_OK) status = append_merged(list, ids, ends, count, place, err);
+    hone_status status =
+        ids && ends ? hone_piece_tokens(tokenizer, piece->text, length, ids, ends, &count, err)
+                    : hone_fail_memory(err, length * 8, "a long piece of text");
+    if (status == HONE_OK) status = append_merged(list, ids, ends, count, piece, err);
     hone_free(ids);
     hone_free(ends);
     return status;
@@ -100,36 +84,45 @@ static void remember(CachedPiece *cached, const char *piece, size_t length, cons
     }
 }
 
-static hone_status append_piece(Tokenizer *tokenizer, const char *piece, size_t length,
-                                size_t place, TokenList *list, HoneError *err) {
-    if (length > CACHED_BYTES) return append_long_piece(tokenizer, piece, length, place, list, err);
-    CachedPiece *cached = &tokenizer->cache[hone_hash_bytes(piece, length) % CACHE_SIZE];
-    if (cached->length == length && memcmp(cached->bytes, piece, length) == 0) {
+static hone_status append_piece(Tokenizer *tokenizer, const Span *piece, TokenList *list,
+                                HoneError *err) {
+    size_t length = piece->length;
+    if (length > CACHED_BYTES) return append_long_piece(tokenizer, piece, list, err);
+    CachedPiece *cached = &tokenizer->cache[hone_hash_bytes(piece->text, length) % CACHE_SIZE];
+    if (cached->length == length && memcmp(cached->bytes, piece->text, length) == 0) {
         RETURN_IF_ERROR(reserve(list, cached->count, err));
         size_t begin = 0;
         for (int i = 0; i < cached->count; begin = cached->ends[i++])
-            append(list, cached->tokens[i], place + begin, place + cached->ends[i]);
+            append(list, cached->tokens[i], hone_span_begin(piece, begin),
+                   hone_span_end(piece, cached->ends[i]));
         return HONE_OK;
     }
     int32_t ids[CACHED_BYTES];
     uint32_t ends[CACHED_BYTES];
     size_t count;
-    RETURN_IF_ERROR(merge_piece(tokenizer, piece, length, ids, ends, &count, err));
-    remember(cached, piece, length, ids, ends, count);
-    return append_merged(list, ids, ends, count, place, err);
+    RETURN_IF_ERROR(hone_piece_tokens(tokenizer, piece->text, length, ids, ends, &count, err));
+    remember(cached, piece->text, length, ids, ends, count);
+    return append_merged(list, ids, ends, count, piece, err);
 }
 
 // ---- text --------------------------------------------------------------------------------------
 
-// Text without special tokens in it, which begins at byte `place` of the whole.
-static hone_status append_plain(Tokenizer *tokenizer, const char *text, size_t length, size_t place,
-                                TokenList *list, HoneError *err) {
-    if (length == 0) return HONE_OK;
-    RETURN_IF_ERROR(hone_pretokenizer_start(tokenizer->pre, text, length, err));
-    for (size_t begin = 0, end = 0; begin < length; begin = end) {
-        RETURN_IF_ERROR(hone_pretokenizer_next(tokenizer->pre, &end, err));
+// Text without special tokens in it, before step number `step`.
+static hone_status append_span(Tokenizer *tokenizer, int step, Span span, TokenList *list,
+                               HoneError *err) {
+    if (span.length == 0) return HONE_OK;
+    if (step == tokenizer->step_count) return append_piece(tokenizer, &span, list, err);
+    PreTokenizer *cut = tokenizer->steps[step].cut;
+    if (tokenizer->steps[step].change) {
+        Span changed;
+        RETURN_IF_ERROR(hone_change_apply(tokenizer->steps[step].change, span, &changed, err));
+        return append_span(tokenizer, step + 1, changed, list, err);
+    }
+    RETURN_IF_ERROR(hone_pretokenizer_start(cut, span.text, span.length, err));
+    for (size_t begin = 0, end = 0; end < span.length;) {
+        RETURN_IF_ERROR(hone_pretokenizer_next(cut, &begin, &end, err));
         RETURN_IF_ERROR(
-            append_piece(tokenizer, text + begin, end - begin, place + begin, list, err));
+            append_span(tokenizer, step + 1, hone_span_part(span, begin, end), list, err));
     }
     return HONE_OK;
 }
@@ -140,7 +133,8 @@ static hone_status append_text(Tokenizer *tokenizer, const char *text, size_t le
     for (size_t from = 0; from < length;) {
         size_t begin;
         const SpecialToken *token = hone_special_find(set, text, length, from, &begin);
-        RETURN_IF_ERROR(append_plain(tokenizer, text + from, begin - from, from, list, err));
+        Span plain = {.text = text + from, .length = begin - from, .place = from};
+        RETURN_IF_ERROR(append_span(tokenizer, 0, plain, list, err));
         from = begin;
         if (!token) continue;
         RETURN_IF_ERROR(reserve(list, 1, err));

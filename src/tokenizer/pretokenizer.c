@@ -8,62 +8,11 @@
 #include "base/memory.h"
 #include "base/text.h"
 
-// ---- the rules ---------------------------------------------------------------------------------
-
-// Unicode's White_Space. PCRE2's own \s has U+180E too, the tokenizers' regular expressions do not.
-#define SPACE "\\p{Z}\\x09-\\x0d\\x{85}"
-#define SYMBOLS "[^" SPACE "\\p{L}\\p{N}]+"
-#define SUFFIX "'(?:[sdmt]|ll|ve|re)"
-#define SUFFIX_ANY_CASE "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-#define LETTERS "[^\\r\\n\\p{L}\\p{N}]?\\p{L}+"
-#define SYMBOLS_AND_LINES " ?" SYMBOLS "[\\r\\n]*"
-#define LINES "[" SPACE "]*[\\r\\n]+"
-// All but the last space of a run, which goes with the word behind it; a run at the end, whole.
-#define SPACES "[" SPACE "]+(?![^" SPACE "])|[" SPACE "]+"
-// As above, but a digit ends the text: it was cut out first.
-#define SPACES_BEFORE_DIGITS "[" SPACE "]+(?![^" SPACE "\\p{N}])|[" SPACE "]+"
-
-typedef struct Rule {
-    const char *name; // tokenizer.ggml.pre
-    const char *pattern;
-    bool whole_pieces;
-} Rule;
-
-// A new pre-tokeniser is a row here. Text that a pattern does not match stands as its own piece.
-static const Rule rules[] = {
-    {"smollm", "\\p{N}|" SUFFIX "| ?\\p{L}+| ?" SYMBOLS "|" SPACES_BEFORE_DIGITS, false},
-    {"gpt-2", SUFFIX "| ?\\p{L}+| ?\\p{N}+| ?" SYMBOLS "|" SPACES, false},
-    {"llama-bpe",
-     SUFFIX_ANY_CASE "|" LETTERS "|\\p{N}{1,3}|" SYMBOLS_AND_LINES "|" LINES "|" SPACES, true},
-    {"qwen2", SUFFIX_ANY_CASE "|" LETTERS "|\\p{N}|" SYMBOLS_AND_LINES "|" LINES "|" SPACES, false},
-};
-
-enum { RULE_COUNT = sizeof rules / sizeof *rules };
-
-static const Rule *rule_of(const char *name) {
-    for (int i = 0; i < RULE_COUNT; i++)
-        if (strcmp(rules[i].name, name) == 0) return &rules[i];
-    return NULL;
-}
-
-static hone_status fail_unknown_rule(const char *name, HoneError *err) {
-    TextBuffer names = {0};
-    for (int i = 0; i < RULE_COUNT; i++)
-        hone_text_printf(&names, "%s%s", i == 0 ? "" : ", ", rules[i].name);
-    TextBuffer quoted = {0};
-    hone_text_json(&quoted, name, strnlen(name, 64));
-    hone_fail(err, HONE_ERROR_UNSUPPORTED, "pre-tokeniser %s is not supported; there are %s",
-              quoted.data && !quoted.failed ? quoted.data : "?",
-              names.data && !names.failed ? names.data : "?");
-    hone_text_free(&quoted);
-    hone_text_free(&names);
-    return HONE_ERROR_UNSUPPORTED;
-}
-
 // ---- making and freeing ------------------------------------------------------------------------
 
 struct PreTokenizer {
-    const Rule *rule;
+    const char *name, *pattern;
+    CutBehaviour behaviour;
     pcre2_general_context *general;
     pcre2_compile_context *compile;
     pcre2_match_context *match;
@@ -74,6 +23,7 @@ struct PreTokenizer {
     size_t length;
     char *repaired;
     size_t repaired_capacity;
+    size_t match_begin, match_end; // the match that was found last
 };
 
 static void *take(PCRE2_SIZE bytes, void *unused) {
@@ -105,14 +55,14 @@ static hone_status compile(PreTokenizer *pre, HoneError *err) {
         return hone_fail_memory(err, 4096, "a pre-tokeniser");
     int error;
     PCRE2_SIZE place;
-    pre->code = pcre2_compile((PCRE2_SPTR)pre->rule->pattern, PCRE2_ZERO_TERMINATED,
+    pre->code = pcre2_compile((PCRE2_SPTR)pre->pattern, PCRE2_ZERO_TERMINATED,
                               PCRE2_UTF | PCRE2_UCP, &error, &place, pre->compile);
     if (!pre->code) {
         PCRE2_UCHAR message[128] = "";
         pcre2_get_error_message(error, message, sizeof message);
         return hone_fail(err, HONE_ERROR_UNSUPPORTED,
-                         "pre-tokeniser %s: this PCRE2 refuses the pattern at %zu: %s",
-                         pre->rule->name, (size_t)place, (const char *)message);
+                         "pre-tokeniser %s: this PCRE2 refuses the pattern at %zu: %s", pre->name,
+                         (size_t)place, (const char *)message);
     }
     // Without machine code (another processor, a hardened system) matching is interpreted.
     pre->compiled_to_machine_code = pcre2_jit_compile(pre->code, PCRE2_JIT_COMPLETE) == 0;
@@ -120,13 +70,14 @@ static hone_status compile(PreTokenizer *pre, HoneError *err) {
     return pre->data ? HONE_OK : hone_fail_memory(err, 128, "a pre-tokeniser");
 }
 
-hone_status hone_pretokenizer_create(const char *name, PreTokenizer **pre, HoneError *err) {
+hone_status hone_pretokenizer_create(const char *name, const char *pattern, CutBehaviour behaviour,
+                                     PreTokenizer **pre, HoneError *err) {
     *pre = NULL;
-    const Rule *rule = rule_of(name);
-    if (!rule) return fail_unknown_rule(name, err);
     PreTokenizer *made = hone_calloc(1, sizeof *made);
     if (!made) return hone_fail_memory(err, sizeof *made, "a pre-tokeniser");
-    made->rule = rule;
+    made->name = name;
+    made->pattern = pattern;
+    made->behaviour = behaviour;
     hone_status status = compile(made, err);
     if (status != HONE_OK) {
         hone_pretokenizer_free(made);
@@ -134,10 +85,6 @@ hone_status hone_pretokenizer_create(const char *name, PreTokenizer **pre, HoneE
     }
     *pre = made;
     return HONE_OK;
-}
-
-bool hone_pretokenizer_takes_whole_pieces(const PreTokenizer *pre) {
-    return pre->rule->whole_pieces;
 }
 
 // ---- cutting -----------------------------------------------------------------------------------
@@ -184,6 +131,7 @@ hone_status hone_pretokenizer_start(PreTokenizer *pre, const char *text, size_t 
                                     HoneError *err) {
     pre->text = text;
     pre->length = length;
+    pre->match_begin = pre->match_end = 0;
     // One backtracking step a character is what a run of spaces costs; far more is a bad pattern.
     uint64_t limit = 10000000 + 8 * (uint64_t)length;
     pcre2_set_match_limit(pre->match, limit < UINT32_MAX ? (uint32_t)limit : UINT32_MAX);
@@ -191,28 +139,77 @@ hone_status hone_pretokenizer_start(PreTokenizer *pre, const char *text, size_t 
     return invalid < length ? repair(pre, invalid, err) : HONE_OK;
 }
 
-hone_status hone_pretokenizer_next(PreTokenizer *pre, size_t *end, HoneError *err) {
-    size_t begin = *end;
+// The first match at or after `from`; at the end of the text when there is none.
+static hone_status find_match(PreTokenizer *pre, size_t from, HoneError *err) {
     PCRE2_SPTR text = (PCRE2_SPTR)pre->text;
     int found = PCRE2_ERROR_JIT_STACKLIMIT;
     if (pre->compiled_to_machine_code)
-        found = pcre2_jit_match(pre->code, text, pre->length, begin, PCRE2_NOTEMPTY, pre->data,
+        found = pcre2_jit_match(pre->code, text, pre->length, from, PCRE2_NOTEMPTY, pre->data,
                                 pre->match);
     if (found == PCRE2_ERROR_JIT_STACKLIMIT)
         found =
-            pcre2_match(pre->code, text, pre->length, begin,
+            pcre2_match(pre->code, text, pre->length, from,
                         PCRE2_NOTEMPTY | PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, pre->data, pre->match);
     if (found == PCRE2_ERROR_NOMATCH) {
-        *end = pre->length;
+        pre->match_begin = pre->match_end = pre->length;
         return HONE_OK;
     }
     if (found < 0) {
         PCRE2_UCHAR message[128] = "";
         pcre2_get_error_message(found, message, sizeof message);
         return hone_fail(err, HONE_ERROR_UNSUPPORTED, "pre-tokeniser %s: byte %zu of %zu: %s",
-                         pre->rule->name, begin, pre->length, (const char *)message);
+                         pre->name, from, pre->length, (const char *)message);
     }
     const PCRE2_SIZE *match = pcre2_get_ovector_pointer(pre->data);
-    *end = match[0] > begin ? match[0] : match[1];
+    pre->match_begin = match[0];
+    pre->match_end = match[1];
+    return HONE_OK;
+}
+
+// A match, or what lies before one; empty only at the end of the text.
+typedef struct Stretch {
+    size_t begin, end;
+    bool is_match;
+} Stretch;
+
+static hone_status stretch_at(PreTokenizer *pre, size_t from, Stretch *stretch, HoneError *err) {
+    if (pre->match_end <= from) RETURN_IF_ERROR(find_match(pre, from, err));
+    if (pre->match_begin > from)
+        *stretch = (Stretch){from, pre->match_begin, false};
+    else
+        *stretch = (Stretch){from, pre->match_end, true};
+    return HONE_OK;
+}
+
+// Whether a stretch and the one that follows it are one piece.
+static bool is_joined(CutBehaviour behaviour, Stretch before, Stretch after) {
+    switch (behaviour) {
+    case CUT_PREVIOUS:
+        return !before.is_match && after.is_match;
+    case CUT_NEXT:
+        return before.is_match && !after.is_match;
+    case CUT_RUNS:
+        return before.is_match && after.is_match;
+    default:
+        return false;
+    }
+}
+
+hone_status hone_pretokenizer_next(PreTokenizer *pre, size_t *begin, size_t *end, HoneError *err) {
+    Stretch stretch, after;
+    CutBehaviour behaviour = pre->behaviour;
+    RETURN_IF_ERROR(stretch_at(pre, *end, &stretch, err));
+    while (stretch.end < pre->length &&
+           (stretch.is_match ? behaviour == CUT_GAPS : behaviour == CUT_MATCHES))
+        RETURN_IF_ERROR(stretch_at(pre, stretch.end, &stretch, err));
+    if (stretch.is_match ? behaviour == CUT_GAPS : behaviour == CUT_MATCHES)
+        stretch.begin = stretch.end;
+    while (behaviour >= CUT_PREVIOUS && stretch.end < pre->length) {
+        RETURN_IF_ERROR(stretch_at(pre, stretch.end, &after, err));
+        if (!is_joined(behaviour, stretch, after)) break;
+        stretch = (Stretch){stretch.begin, after.end, after.is_match};
+    }
+    *begin = stretch.begin;
+    *end = stretch.end;
     return HONE_OK;
 }

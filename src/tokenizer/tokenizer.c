@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tokenizer/tokenizer.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "tokenizer/alphabet.h"
+#include "tokenizer/rules.h"
 #include "tokenizer/vocabulary.h"
 
 static const char *const answer_ends[] = {"<|im_end|>", "<|eot_id|>", "<|endoftext|>",
@@ -27,6 +29,50 @@ static bool is_spelled_out(int kind) {
     return kind != TOKEN_NORMAL && kind != TOKEN_BYTE;
 }
 
+bool hone_has_mark(const char *text, size_t length) {
+    return length >= 3 && memcmp(text, "\xe2\x96\x81", 3) == 0;
+}
+
+// "<0x0A>" is one byte.
+static int byte_of(TokenizerText spelling) {
+    unsigned byte;
+    char end;
+    if (spelling.length != 6 || sscanf(spelling.data, "<0x%2X%c", &byte, &end) != 2 || end != '>')
+        return -1;
+    return (int)byte;
+}
+
+// In vocabularies that spell a space as ▁. In BERT's a word has one before it, and marks and
+// suffixes stand without a space in decoded text.
+static int64_t marked_bytes(const Tokenizer *tokenizer, TokenizerText spelling, char *bytes) {
+    static const char *const close[] = {" .",  " ?",   " !",   " ,",  " 'm",
+                                        " 's", " 've", " 're", " n't"};
+    size_t length = 0;
+    for (size_t i = 0; i < spelling.length;) {
+        bool mark = hone_has_mark(spelling.data + i, spelling.length - i);
+        bytes[length++] = mark ? ' ' : spelling.data[i];
+        i += mark ? 3 : 1;
+    }
+    if (tokenizer->model != PIECES_WORDPIECE) return (int64_t)length;
+    for (size_t i = 0; i < sizeof close / sizeof *close; i++)
+        if (length == strlen(close[i]) && memcmp(bytes, close[i], length) == 0)
+            memmove(bytes, bytes + 1, --length);
+    return (int64_t)length;
+}
+
+// What a token stands for, written to `bytes` (room for its spelling); -1: its spelling.
+static int64_t read_bytes(const Tokenizer *tokenizer, const Alphabet *alphabet, int kind,
+                          TokenizerText spelling, char *bytes) {
+    if (is_spelled_out(kind)) return -1;
+    if (tokenizer->model == PIECES_BYTES)
+        return hone_alphabet_decode(alphabet, spelling.data, spelling.length, bytes);
+    if (kind != TOKEN_BYTE) return marked_bytes(tokenizer, spelling, bytes);
+    int byte = byte_of(spelling);
+    if (byte < 0) return -1;
+    bytes[0] = (char)byte;
+    return 1;
+}
+
 static hone_status read_token(Tokenizer *tokenizer, const TokenizerSource *source,
                               const Alphabet *alphabet, int64_t id, HoneError *err) {
     TokenizerText text = source->tokens[id];
@@ -38,18 +84,19 @@ static hone_status read_token(Tokenizer *tokenizer, const TokenizerSource *sourc
     if (text.length > UINT32_MAX)
         return hone_fail(err, HONE_ERROR_INPUT, "token %lld has %zu bytes", (long long)id,
                          text.length);
-    char *spelling = hone_arena_strndup(&tokenizer->arena, text.data, text.length);
+    TokenizerText spelling = {hone_arena_strndup(&tokenizer->arena, text.data, text.length),
+                              text.length};
     char *bytes = hone_arena_alloc(&tokenizer->arena, text.length + 1);
-    if (!spelling || !bytes || !hone_map_put(&tokenizer->by_spelling, spelling, text.length, id))
+    if (!spelling.data || !bytes ||
+        !hone_map_put(&tokenizer->by_spelling, spelling.data, text.length, id))
         return hone_fail_memory(err, text.length, "the vocabulary");
-    int64_t length = -1;
-    if (!is_spelled_out(kind))
-        length = hone_alphabet_decode(alphabet, spelling, text.length, bytes);
+    int64_t length = read_bytes(tokenizer, alphabet, kind, spelling, bytes);
     VocabularyToken *token = &tokenizer->tokens[id];
-    *token = (VocabularyToken){.bytes = length < 0 ? spelling : bytes,
+    *token = (VocabularyToken){.bytes = length < 0 ? spelling.data : bytes,
+                               .spelling = spelling,
                                .length = length < 0 ? (uint32_t)text.length : (uint32_t)length,
                                .kind = (uint8_t)kind};
-    if (kind == TOKEN_NORMAL && hone_pretokenizer_takes_whole_pieces(tokenizer->pre) &&
+    if (kind == TOKEN_NORMAL && tokenizer->whole_pieces &&
         !hone_map_put(&tokenizer->by_bytes, token->bytes, token->length, id))
         return hone_fail_memory(err, text.length, "the vocabulary");
     return HONE_OK;
@@ -68,13 +115,18 @@ static hone_status read_tokens(Tokenizer *tokenizer, const TokenizerSource *sour
     hone_alphabet_fill(&alphabet);
     for (int64_t id = 0; id < count; id++)
         RETURN_IF_ERROR(read_token(tokenizer, source, &alphabet, id, err));
+    return HONE_OK;
+}
+
+static void find_bytes(Tokenizer *tokenizer) {
+    Alphabet alphabet;
+    hone_alphabet_fill(&alphabet);
     for (int byte = 0; byte < 256; byte++) {
         char spelling[4];
         int length = hone_utf8_encode(alphabet.character[byte], spelling);
         tokenizer->byte_tokens[byte] =
             (int32_t)hone_map_get(&tokenizer->by_spelling, spelling, (size_t)length, -1);
     }
-    return HONE_OK;
 }
 
 static hone_status read_merge(Tokenizer *tokenizer, int64_t rank, TokenizerText text,
@@ -163,14 +215,57 @@ static hone_status read_roles(Tokenizer *tokenizer, const TokenizerSource *sourc
 
 // ---- making and freeing ------------------------------------------------------------------------
 
+static hone_status fill_bytes(Tokenizer *tokenizer, const TokenizerSource *source, HoneError *err) {
+    find_bytes(tokenizer);
+    return read_merges(tokenizer, source, err);
+}
+
+static const struct {
+    const char *name; // tokenizer.ggml.model
+    PieceModel model;
+    hone_status (*fill)(Tokenizer *tokenizer, const TokenizerSource *source, HoneError *err);
+} models[] = {
+    {"gpt2", PIECES_BYTES, fill_bytes},
+    {"llama", PIECES_CHARACTERS, hone_fill_sentencepiece},
+    {"t5", PIECES_UNIGRAM, hone_fill_unigram},
+    {"bert", PIECES_WORDPIECE, hone_fill_wordpiece},
+};
+enum { MODEL_COUNT = sizeof models / sizeof *models };
+
+static hone_status fail_model(const char *model, HoneError *err) {
+    TextBuffer quoted = {0};
+    hone_text_json(&quoted, model, strnlen(model, 64));
+    hone_fail(err, HONE_ERROR_UNSUPPORTED,
+              "tokeniser model %s is not supported; there are gpt2 (byte-level BPE), llama "
+              "(sentencepiece BPE), t5 (unigram) and bert (WordPiece)",
+              quoted.data && !quoted.failed ? quoted.data : "?");
+    hone_text_free(&quoted);
+    return HONE_ERROR_UNSUPPORTED;
+}
+
+static hone_status add_rule(Tokenizer *tokenizer, const char *pre, HoneError *err) {
+    const PreRule *rule;
+    RETURN_IF_ERROR(hone_rule_find(pre, &rule, err));
+    tokenizer->whole_pieces = rule->whole_pieces;
+    for (int i = 0; i < RULE_PATTERNS && rule->patterns[i]; i++)
+        RETURN_IF_ERROR(hone_add_cut(tokenizer, rule->name, rule->patterns[i], CUT_BOTH, err));
+    return HONE_OK;
+}
+
 static hone_status fill(Tokenizer *tokenizer, const TokenizerSource *source, HoneError *err) {
-    const char *pre = source->pre ? source->pre : "gpt-2";
-    RETURN_IF_ERROR(hone_pretokenizer_create(pre, &tokenizer->pre, err));
+    const char *name = source->model ? source->model : "";
+    int model = 0;
+    while (model < MODEL_COUNT && strcmp(models[model].name, name) != 0) model++;
+    if (model == MODEL_COUNT) return fail_model(name, err);
+    tokenizer->model = models[model].model;
+    tokenizer->unknown = source->unknown;
+    if (tokenizer->model == PIECES_BYTES)
+        RETURN_IF_ERROR(add_rule(tokenizer, source->pre ? source->pre : "gpt-2", err));
     RETURN_IF_ERROR(read_tokens(tokenizer, source, err));
-    RETURN_IF_ERROR(read_merges(tokenizer, source, err));
+    RETURN_IF_ERROR(read_roles(tokenizer, source, err));
+    RETURN_IF_ERROR(models[model].fill(tokenizer, source, err));
     RETURN_IF_ERROR(collect_specials(tokenizer, false, &tokenizer->specials, err));
     RETURN_IF_ERROR(collect_specials(tokenizer, true, &tokenizer->users, err));
-    RETURN_IF_ERROR(read_roles(tokenizer, source, err));
     tokenizer->cache = hone_calloc(CACHE_SIZE, sizeof *tokenizer->cache);
     if (!tokenizer->cache)
         return hone_fail_memory(err, CACHE_SIZE * sizeof *tokenizer->cache, "the tokeniser");
@@ -180,16 +275,6 @@ static hone_status fill(Tokenizer *tokenizer, const TokenizerSource *source, Hon
 hone_status hone_tokenizer_create(const TokenizerSource *source, Tokenizer **tokenizer,
                                   HoneError *err) {
     *tokenizer = NULL;
-    const char *model = source->model ? source->model : "";
-    if (strcmp(model, "gpt2") != 0) {
-        TextBuffer quoted = {0};
-        hone_text_json(&quoted, model, strnlen(model, 64));
-        hone_fail(err, HONE_ERROR_UNSUPPORTED,
-                  "tokeniser model %s is not supported; there is gpt2 (byte-level BPE)",
-                  quoted.data && !quoted.failed ? quoted.data : "?");
-        hone_text_free(&quoted);
-        return HONE_ERROR_UNSUPPORTED;
-    }
     Tokenizer *made = hone_calloc(1, sizeof *made);
     if (!made) return hone_fail_memory(err, sizeof *made, "a tokeniser");
     hone_status status = fill(made, source, err);
@@ -208,7 +293,10 @@ void hone_tokenizer_free(Tokenizer *tokenizer) {
     hone_merge_table_free(&tokenizer->merges);
     hone_special_free(&tokenizer->specials);
     hone_special_free(&tokenizer->users);
-    hone_pretokenizer_free(tokenizer->pre);
+    hone_free_steps(tokenizer);
+    hone_map_free(&tokenizer->characters);
+    hone_trie_free(&tokenizer->words);
+    hone_trie_free(&tokenizer->parts);
     hone_free(tokenizer->tokens);
     hone_free(tokenizer->cache);
     hone_arena_free(&tokenizer->arena);
@@ -226,6 +314,18 @@ TokenizerText hone_token_bytes(const Tokenizer *tokenizer, int32_t token, bool s
     bool shown = found && (special || found->kind == TOKEN_NORMAL || found->kind == TOKEN_USER ||
                            found->kind == TOKEN_BYTE);
     return shown ? (TokenizerText){found->bytes, found->length} : (TokenizerText){"", 0};
+}
+
+void hone_tokenizer_text(const Tokenizer *tokenizer, const int32_t *tokens, int64_t count,
+                         bool special, struct TextBuffer *text) {
+    bool strip = tokenizer->strips_space;
+    for (int64_t i = 0; i < count; i++) {
+        TokenizerText piece = hone_token_bytes(tokenizer, tokens[i], special);
+        if (piece.length == 0) continue;
+        size_t skipped = strip && piece.data[0] == ' ' ? 1 : 0;
+        strip = false;
+        hone_text_append(text, piece.data + skipped, piece.length - skipped);
+    }
 }
 
 int64_t hone_tokenizer_size(const Tokenizer *tokenizer) {

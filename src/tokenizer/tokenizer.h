@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Byte-level BPE tokenisers (Sennrich et al. 2016; GPT-2's byte alphabet).
+// Tokenisers: byte-level BPE (Sennrich et al. 2016; GPT-2's byte alphabet), sentencepiece's BPE and
+// unigram models (Kudo 2018), WordPiece (Schuster and Nakajima 2012).
 #ifndef HONE_TOKENIZER_TOKENIZER_H
 #define HONE_TOKENIZER_TOKENIZER_H
 
@@ -21,13 +22,18 @@ typedef struct TokenizerText {
 
 // What a vocabulary file says. All of it is copied.
 typedef struct TokenizerSource {
-    const char *model;           // "gpt2"
-    const char *pre;             // "smollm", "gpt-2", "llama-bpe", "qwen2"; NULL: "gpt-2" is used
-    const TokenizerText *tokens; // spelled in GPT-2's byte alphabet, specials as they are
+    const char *model;           // "gpt2", "llama" (sentencepiece BPE), "t5" (unigram), "bert"
+    const char *pre;             // gpt2: a rule of rules.c; NULL: "gpt-2" is used
+    const TokenizerText *tokens; // gpt2: in GPT-2's byte alphabet; else ▁ is a space
     const int32_t *kinds;        // TokenKind, or NULL: all normal
     int64_t token_count;
-    const TokenizerText *merges; // "left right", best first
+    const TokenizerText *merges; // gpt2: "left right", best first
     int64_t merge_count;
+    const float *scores;           // llama, t5: one a token, higher is better
+    TokenizerText charsmap;        // t5: sentencepiece's compiled normalisation; may be empty
+    bool add_space_prefix;         // llama, t5: a space is put before each text
+    bool merge_spaces;             // t5: several spaces are one
+    bool lowercase, strip_accents; // bert
     int32_t bos, eos, eot, unknown, padding; // -1: none
     bool add_bos, add_eos;
 } TokenizerSource;
@@ -35,7 +41,7 @@ typedef struct TokenizerSource {
 typedef struct Tokenizer Tokenizer;
 
 // HONE_ERROR_UNSUPPORTED for another model or pre-tokeniser, naming those that are there.
-// HONE_ERROR_INPUT for a merge whose parts or result are not in the vocabulary: naming it.
+// HONE_ERROR_INPUT for what contradicts itself, naming token or merge.
 hone_status hone_tokenizer_create(const TokenizerSource *source, Tokenizer **tokenizer,
                                   HoneError *err);
 void hone_tokenizer_free(Tokenizer *tokenizer);
@@ -50,14 +56,22 @@ void hone_token_list_free(TokenList *list);
 
 // Append the tokens of text (any bytes, invalid UTF-8 included). special: control and user-defined
 // tokens that are spelled out in the text become that one token; else only user-defined ones do.
-// No BOS or EOS is added. A byte that the vocabulary has no token for gives none (as in llama.cpp);
-// all others are covered, in order. Up to 4 GiB: time grows linearly (log factor), also without a
-// space. On failure the list is as it was. One thread at a time: a tokeniser remembers words.
+// No BOS or EOS is added. A byte that a gpt2 vocabulary has no token for gives none (as in
+// llama.cpp); the other models have an unknown token, or tokens for bytes. Tokens are in order;
+// text that normalisation leaves out lies in none, and a space that it puts in has no bytes. Up to
+// 4 GiB: time grows linearly (log factor), also without a space. On failure the list is as it was.
+// One thread at a time: a tokeniser remembers words.
 hone_status hone_tokenize_append(Tokenizer *tokenizer, const char *text, size_t length,
                                  bool special, TokenList *list, HoneError *err);
 // The bytes of one token (not NUL-terminated; "" for an id outside the vocabulary). Control,
 // unknown and unused tokens give their spelling when special is true, else nothing. Borrowed.
 TokenizerText hone_token_bytes(const Tokenizer *tokenizer, int32_t token, bool special);
+
+// Append what tokens stand for; a space that the tokeniser put before the text is taken back. Ids
+// outside the vocabulary stand for nothing. Out of memory: text->failed.
+struct TextBuffer;
+void hone_tokenizer_text(const Tokenizer *tokenizer, const int32_t *tokens, int64_t count,
+                         bool special, struct TextBuffer *text);
 
 int64_t hone_tokenizer_size(const Tokenizer *tokenizer);
 // The token spelled so in the vocabulary file (byte alphabet, specials as they are); -1: none.

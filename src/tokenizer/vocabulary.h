@@ -5,19 +5,36 @@
 
 #include "base/memory.h"
 #include "base/text.h"
+#include "tokenizer/change.h"
 #include "tokenizer/merge.h"
 #include "tokenizer/pretokenizer.h"
 #include "tokenizer/special.h"
 #include "tokenizer/tokenizer.h"
+#include "tokenizer/trie.h"
 
 typedef struct VocabularyToken {
-    const char *bytes; // what the token stands for, in the arena
+    const char *bytes;      // what the token stands for, in the arena
+    TokenizerText spelling; // as the file has it, in the arena
     uint32_t length;
     uint8_t kind; // TokenKind
     bool ends;
 } VocabularyToken;
 
-enum { CACHED_BYTES = 32, CACHED_TOKENS = 6, CACHE_SIZE = 1 << 15 };
+// How a piece becomes tokens.
+typedef enum PieceModel {
+    PIECES_BYTES,      // bytes that are merged
+    PIECES_CHARACTERS, // characters that are merged
+    PIECES_UNIGRAM,    // the likeliest tokens
+    PIECES_WORDPIECE,  // the longest tokens from the left, or unknown
+} PieceModel;
+
+// What happens to text on its way, in order: it is changed or it is cut.
+typedef struct Step {
+    Change *change;
+    PreTokenizer *cut; // where `change` is NULL
+} Step;
+
+enum { STEP_LIMIT = 32, CACHED_BYTES = 32, CACHED_TOKENS = 6, CACHE_SIZE = 1 << 15 };
 
 // The tokens of a short piece, remembered: text repeats its words. length 0: an empty place.
 typedef struct CachedPiece {
@@ -32,14 +49,54 @@ struct Tokenizer {
     VocabularyToken *tokens;
     int64_t token_count;
     StringMap by_spelling;
-    StringMap by_bytes;       // normal tokens; filled when the rule takes whole pieces
+    PieceModel model;
+    bool whole_pieces;        // a piece that is a token is not merged
+    StringMap by_bytes;       // normal tokens, when whole pieces are taken
     int32_t byte_tokens[256]; // -1: the vocabulary has no token for the byte
     MergeTable merges;
-    SpecialSet specials, users; // control, unknown and user-defined tokens; the latter alone
-    PreTokenizer *pre;
+    StringMap characters;   // to token ids; from token_count on, characters that are none
+    Trie words, parts;      // unigram: words; wordpiece: what words begin with and go on with
+    float *scores;          // unigram
+    double unknown_score;   //
+    int32_t unknown;        // -1: what the vocabulary lacks gives no token
+    bool byte_fallback;     // what the vocabulary lacks is spelled in byte_tokens
+    bool fuses_unknown;     // several unknown characters in a row are one token
+    SpecialSet specials;    // control, unknown and user-defined tokens
+    SpecialSet users;       // user-defined tokens alone
+    Step steps[STEP_LIMIT]; // from text to pieces
+    int step_count;
     CachedPiece *cache;
     int32_t bos, eos;
     bool adds_bos, adds_eos;
+    bool strips_space; // decoding takes back the space that was put before the text
 };
+
+// tokenizer.c
+// Whether text begins with ▁, which is how most vocabularies spell a space.
+bool hone_has_mark(const char *text, size_t length);
+// pieces.c
+// The tokens of a piece of 1 byte or more: ids[i] ends before byte ends[i]. Both arrays have room
+// for `length`; an id of -1 is a byte that has no token.
+hone_status hone_piece_tokens(const Tokenizer *tokenizer, const char *piece, size_t length,
+                              int32_t *ids, uint32_t *ends, size_t *count, HoneError *err);
+// A stretch [begin, end) of a piece that no token spells.
+void hone_append_unknown(const Tokenizer *tokenizer, const char *piece, size_t begin, size_t end,
+                         int32_t *ids, uint32_t *ends, size_t *count);
+// unigram.c
+hone_status hone_unigram_tokens(const Tokenizer *tokenizer, const char *piece, size_t length,
+                                int32_t *ids, uint32_t *ends, size_t *count, HoneError *err);
+// steps.c
+// A new change, owned by the tokeniser, as its next step; NULL: out of memory or of steps, said in
+// `err`.
+Change *hone_add_change(Tokenizer *tokenizer, ChangeKind kind, HoneError *err);
+hone_status hone_add_cut(Tokenizer *tokenizer, const char *name, const char *pattern,
+                         CutBehaviour behaviour, HoneError *err);
+void hone_free_steps(Tokenizer *tokenizer);
+// sentencepiece.c
+hone_status hone_fill_sentencepiece(Tokenizer *tokenizer, const TokenizerSource *source,
+                                    HoneError *err);
+hone_status hone_fill_unigram(Tokenizer *tokenizer, const TokenizerSource *source, HoneError *err);
+hone_status hone_fill_wordpiece(Tokenizer *tokenizer, const TokenizerSource *source,
+                                HoneError *err);
 
 #endif

@@ -219,102 +219,14 @@ static hone_status load_rope_factors(HoneModel *model, HoneError *err) {
 
 // ---- tokeniser and template --------------------------------------------------------------------
 
-// An optional token id: -1 when the key is absent.
-static hone_status read_token(const GgufFile *file, const char *name, int64_t limit, int32_t *token,
-                              HoneError *err) {
-    *token = -1;
-    if (!hone_gguf_key(file, name)) return HONE_OK;
-    int64_t value;
-    RETURN_IF_ERROR(hone_gguf_int(file, name, &value, err));
-    if (value < 0 || value >= limit)
-        return hone_fail(err, HONE_ERROR_INPUT, "%s: %s is %lld, the vocabulary has %lld tokens",
-                         file->map.path, name, (long long)value, (long long)limit);
-    *token = (int32_t)value;
+static hone_status load_tokenizer(HoneModel *model, HoneError *err) {
+    RETURN_IF_ERROR(hone_read_tokenizer(&model->file, &model->tokenizer, err));
+    int64_t tokens = hone_tokenizer_size(model->tokenizer);
+    if (tokens != model->config.vocabulary)
+        return hone_fail(err, HONE_ERROR_INPUT,
+                         "%s: %lld tokens, but token_embd.weight has %lld rows", model->path,
+                         (long long)tokens, (long long)model->config.vocabulary);
     return HONE_OK;
-}
-
-static bool read_flag(const GgufFile *file, const char *name, bool missing) {
-    const GgufKey *key = hone_gguf_key(file, name);
-    return key && key->type == GGUF_BOOL ? key->value.u != 0 : missing;
-}
-
-// The strings of a key, copied only as pointers. A GgufString and a TokenizerText have one layout.
-static hone_status read_texts(const GgufFile *file, const char *name, GgufString **raw,
-                              int64_t *count, HoneError *err) {
-    *raw = NULL;
-    *count = 0;
-    return hone_gguf_strings(file, name, raw, count, err);
-}
-
-static const char *key_text(HoneModel *model, const char *name) {
-    GgufString text;
-    if (!hone_gguf_key(&model->file, name) ||
-        hone_gguf_string(&model->file, name, &text, NULL) != HONE_OK)
-        return NULL;
-    return hone_arena_strndup(&model->memory, text.data, text.length);
-}
-
-static TokenizerText *as_texts(Arena *memory, const GgufString *strings, int64_t count) {
-    TokenizerText *texts = hone_arena_alloc(memory, (size_t)(count ? count : 1) * sizeof *texts);
-    for (int64_t i = 0; texts && i < count; i++)
-        texts[i] = (TokenizerText){strings[i].data, strings[i].length};
-    return texts;
-}
-
-static hone_status read_ids(HoneModel *model, TokenizerSource *source, HoneError *err) {
-    const GgufFile *file = &model->file;
-    int64_t limit = source->token_count;
-    RETURN_IF_ERROR(read_token(file, "tokenizer.ggml.bos_token_id", limit, &source->bos, err));
-    RETURN_IF_ERROR(read_token(file, "tokenizer.ggml.eos_token_id", limit, &source->eos, err));
-    RETURN_IF_ERROR(read_token(file, "tokenizer.ggml.eot_token_id", limit, &source->eot, err));
-    RETURN_IF_ERROR(
-        read_token(file, "tokenizer.ggml.unknown_token_id", limit, &source->unknown, err));
-    RETURN_IF_ERROR(
-        read_token(file, "tokenizer.ggml.padding_token_id", limit, &source->padding, err));
-    // Old Llama 3 files leave the flag out; llama.cpp adds BOS for their pre-tokeniser then.
-    bool llama_bpe = source->pre && strcmp(source->pre, "llama-bpe") == 0;
-    source->add_bos = read_flag(file, "tokenizer.ggml.add_bos_token", llama_bpe);
-    source->add_eos = read_flag(file, "tokenizer.ggml.add_eos_token", false);
-    return HONE_OK;
-}
-
-static hone_status make_tokenizer(HoneModel *model, Arena *memory, HoneError *err) {
-    const GgufFile *file = &model->file;
-    GgufString *tokens = NULL, *merges = NULL;
-    int32_t *kinds = NULL;
-    int64_t kind_count = 0;
-    TokenizerSource source = {.model = key_text(model, "tokenizer.ggml.model"),
-                              .pre = key_text(model, "tokenizer.ggml.pre")};
-    if (!source.model)
-        return hone_fail(err, HONE_ERROR_INPUT, "%s: has no tokenizer.ggml.model", model->path);
-    hone_status status =
-        read_texts(file, "tokenizer.ggml.tokens", &tokens, &source.token_count, err);
-    if (status == HONE_OK && hone_gguf_key(file, "tokenizer.ggml.merges"))
-        status = read_texts(file, "tokenizer.ggml.merges", &merges, &source.merge_count, err);
-    if (status == HONE_OK && hone_gguf_key(file, "tokenizer.ggml.token_type"))
-        status = hone_gguf_ints(file, "tokenizer.ggml.token_type", &kinds, &kind_count, err);
-    if (status == HONE_OK && kinds && kind_count != source.token_count)
-        status = hone_fail(err, HONE_ERROR_INPUT, "%s: %lld token types for %lld tokens",
-                           model->path, (long long)kind_count, (long long)source.token_count);
-    if (status == HONE_OK && source.token_count != model->config.vocabulary)
-        status = hone_fail(err, HONE_ERROR_INPUT,
-                           "%s: %lld tokens, but token_embd.weight has %lld rows", model->path,
-                           (long long)source.token_count, (long long)model->config.vocabulary);
-    if (status == HONE_OK) {
-        source.kinds = kinds;
-        source.tokens = as_texts(memory, tokens, source.token_count);
-        source.merges = as_texts(memory, merges, source.merge_count);
-        if (!source.tokens || !source.merges) status = hone_fail_memory(err, 0, "the vocabulary");
-    }
-    if (status == HONE_OK) status = read_ids(model, &source, err);
-    if (status == HONE_OK) {
-        status = hone_tokenizer_create(&source, &model->tokenizer, err);
-        if (status != HONE_OK) hone_fail_in(err, "%s", model->path);
-    }
-    hone_free(tokens);
-    hone_free(merges);
-    hone_free(kinds);
-    return status;
 }
 
 static hone_status load_template(HoneModel *model, HoneError *err) {
@@ -336,10 +248,7 @@ static hone_status load(HoneModel *model, const char *path, HoneError *err) {
     RETURN_IF_ERROR(hone_model_visit(model->model, load_parameter, model, err));
     RETURN_IF_ERROR(refuse_unused(model, err));
     RETURN_IF_ERROR(load_rope_factors(model, err));
-    Arena scratch = {0};
-    status = make_tokenizer(model, &scratch, err);
-    hone_arena_free(&scratch);
-    RETURN_IF_ERROR(status);
+    RETURN_IF_ERROR(load_tokenizer(model, err));
     return load_template(model, err);
 }
 

@@ -80,22 +80,7 @@ hone_status hone_model_set_template(HoneModel *model, const char *path) {
 hone_status hone_model_tokenize(HoneModel *model, const char *text, size_t length, bool special,
                                 int32_t **tokens, int64_t *count) {
     HoneError *err = hone_begin(model->context);
-    *tokens = NULL;
-    *count = 0;
-    TokenList list = {0};
-    hone_status status = hone_tokenize_append(model->tokenizer, text, length, special, &list, err);
-    if (status == HONE_OK) {
-        size_t bytes = (size_t)list.count * sizeof **tokens;
-        *tokens = hone_alloc(bytes);
-        if (*tokens) {
-            if (bytes) memcpy(*tokens, list.tokens, bytes);
-            *count = list.count;
-        } else {
-            status = hone_fail_memory(err, bytes, "tokens");
-        }
-    }
-    hone_token_list_free(&list);
-    return status;
+    return hone_copy_tokens(model->tokenizer, text, length, special, tokens, count, err);
 }
 
 hone_status hone_model_detokenize(HoneModel *model, const int32_t *tokens, int64_t count,
@@ -103,26 +88,13 @@ hone_status hone_model_detokenize(HoneModel *model, const int32_t *tokens, int64
     HoneError *err = hone_begin(model->context);
     *text = NULL;
     *length = 0;
+    RETURN_IF_ERROR(hone_check_tokens(model->tokenizer, tokens, count, err));
     TextBuffer buffer = {0};
-    int64_t limit = hone_tokenizer_size(model->tokenizer);
     for (int64_t i = 0; i < count; i++) {
-        if (tokens[i] < 0 || tokens[i] >= limit) {
-            hone_text_free(&buffer);
-            return hone_fail(err, HONE_ERROR_ARGUMENT,
-                             "token %lld is %d, the vocabulary has %lld tokens", (long long)i,
-                             tokens[i], (long long)limit);
-        }
         TokenizerText piece = hone_token_bytes(model->tokenizer, tokens[i], special);
         hone_text_append(&buffer, piece.data, piece.length);
     }
-    hone_text_append(&buffer, "", 0);
-    if (buffer.failed) {
-        hone_text_free(&buffer);
-        return hone_fail_memory(err, buffer.length, "text");
-    }
-    *text = buffer.data;
-    *length = buffer.length;
-    return HONE_OK;
+    return hone_give_text(&buffer, text, length, err);
 }
 
 // ---- adapters ----------------------------------------------------------------------------------

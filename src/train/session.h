@@ -41,6 +41,16 @@ struct HoneData {
     Dataset set;
 };
 
+// tokenizer.c
+// The tokeniser that a GGUF file's metadata describes; the messages name the file. Caller frees.
+hone_status hone_read_tokenizer(const GgufFile *file, Tokenizer **tokenizer, HoneError *err);
+// What the public calls for tokenisers and for models share.
+hone_status hone_copy_tokens(Tokenizer *tokenizer, const char *text, size_t length, bool special,
+                             int32_t **tokens, int64_t *count, HoneError *err);
+hone_status hone_check_tokens(const Tokenizer *tokenizer, const int32_t *tokens, int64_t count,
+                              HoneError *err);
+hone_status hone_give_text(TextBuffer *buffer, char **text, size_t *length, HoneError *err);
+
 // load.c
 // The number of parameters, adapters left out.
 int64_t hone_model_parameters(const HoneModel *model);

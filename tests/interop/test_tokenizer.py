@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`hone tokenize` against the tokenizers library and llama.cpp's tokeniser, id for id.
+"""`hone tokenize` against tokenizers, sentencepiece and llama.cpp, id for id.
 
-The reference model's vocabulary is compared as it is (rule smollm). For all four rules a small
-vocabulary is trained here, written to a GGUF file and compared too.
+The reference model's vocabulary is compared as it is (rule smollm), and so are the vocabularies
+that llama.cpp's source package carries. For four rules of byte-level BPE and for sentencepiece's
+two models small vocabularies are trained here, written to GGUF files and compared too.
 """
+import io
 import json
 import os
 import pathlib
 import random
 import subprocess
+import sys
 import unicodedata
 
 import pytest
@@ -17,14 +20,21 @@ np = pytest.importorskip("numpy")
 gguf = pytest.importorskip("gguf")
 llama_cpp = pytest.importorskip("llama_cpp")
 tokenizers = pytest.importorskip("tokenizers")
-from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers, trainers
+sentencepiece = pytest.importorskip("sentencepiece")
+from sentencepiece import sentencepiece_model_pb2
+from tokenizers import (AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers,
+                        trainers)
 
 LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
           r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 QWEN2 = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
 RULES = ["smollm", "gpt-2", "llama-bpe", "qwen2"]
 STRINGS_EACH = 320
-NORMAL, CONTROL, USER = 1, 3, 4
+NORMAL, UNKNOWN, CONTROL, USER, BYTE = 1, 2, 3, 4, 6
+LLAMA_FILES = pathlib.Path(sys.prefix) / "llama.cpp" / "models"
+# The vocabularies in llama.cpp's source package that Hone reads.
+PACKAGED = ["gpt-2", "llama-bpe", "qwen2", "llama-spm", "phi-3", "baichuan", "bert-bge",
+            "nomic-bert-moe"]
 
 
 # ---- strings -----------------------------------------------------------------------------------
@@ -125,15 +135,16 @@ class Vocabulary:
 
     def __init__(self, path):
         fields = gguf.GGUFReader(path).fields
-        read = lambda key: fields["tokenizer.ggml." + key].contents()
-        self.path, self.rule = path, read("pre")
+        key = lambda name: fields.get("tokenizer.ggml." + name)
+        read = lambda name: key(name).contents() if key(name) else None
+        self.path, self.rule, self.model = path, read("pre"), read("model")
         self.tokens, self.types = read("tokens"), read("token_type")
         self.controls = [t for t, kind in zip(self.tokens, self.types) if kind == CONTROL]
         self.users = [t for t, kind in zip(self.tokens, self.types) if kind == USER]
-        self.merges = [tuple(merge.split(" ")) for merge in read("merges")]
+        self.merges = [tuple(merge.split(" ")) for merge in read("merges") or []]
         self.missing = {character for character in pre_tokenizers.ByteLevel.alphabet()
                         if character not in set(self.tokens)}
-        self.peer = hugging_face(self)
+        self.peer = hugging_face(self) if self.rule in RULES else None
         self.llama = llama_cpp.Llama(path, vocab_only=True, verbose=False)
 
     def separator(self, special):
@@ -194,6 +205,20 @@ def train(rule, path):
 
 
 def write_model(path, rule, tokens, merges, kinds):
+    def tokenizer(writer):
+        writer.add_tokenizer_model("gpt2")
+        writer.add_tokenizer_pre(rule)
+        writer.add_token_list(tokens)
+        writer.add_token_types(kinds)
+        writer.add_token_merges(merges)
+        writer.add_bos_token_id(kinds.index(CONTROL))
+        writer.add_eos_token_id(kinds.index(CONTROL))
+        writer.add_add_bos_token(False)
+
+    write_vocabulary(path, tokenizer, len(tokens))
+
+
+def write_vocabulary(path, tokenizer, count):
     """The vocabulary on a llama as small as can be: loading it is not what is tested."""
     width = 32
     writer = gguf.GGUFWriter(path, "llama")
@@ -204,15 +229,8 @@ def write_model(path, rule, tokens, merges, kinds):
     writer.add_head_count(1)
     writer.add_head_count_kv(1)
     writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(rule)
-    writer.add_token_list(tokens)
-    writer.add_token_types(kinds)
-    writer.add_token_merges(merges)
-    writer.add_bos_token_id(kinds.index(CONTROL))
-    writer.add_eos_token_id(kinds.index(CONTROL))
-    writer.add_add_bos_token(False)
-    writer.add_tensor("token_embd.weight", np.zeros((len(tokens), width), np.float32))
+    tokenizer(writer)
+    writer.add_tensor("token_embd.weight", np.zeros((count, width), np.float32))
     for name in ("output_norm", "blk.0.attn_norm", "blk.0.ffn_norm"):
         writer.add_tensor(name + ".weight", np.ones(width, np.float32))
     for name in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"):
@@ -221,6 +239,41 @@ def write_model(path, rule, tokens, merges, kinds):
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def train_sentencepiece(kind, **options):
+    """A model of 2,500 tokens made from the strings above; characters that are rare are unknown."""
+    kept = [name for name in GENERATORS
+            if name not in ("long words", "controls", "spaces", "unicode")]
+    lines = [line for name in kept for text in strings_of(name) for line in text.splitlines()]
+    made = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines), model_writer=made, model_type=kind, vocab_size=2500,
+        character_coverage=0.99, minloglevel=2, user_defined_symbols=["<tool>", "<user>"],
+        control_symbols=["<|end|>"], num_threads=1,
+        hard_vocab_limit=kind != "unigram", **options)
+    return made.getvalue()
+
+
+def write_sentencepiece(path, model, stored):
+    """What llama.cpp's converter makes of a sentencepiece model."""
+    proto = sentencepiece_model_pb2.ModelProto.FromString(stored)
+    normalizer = proto.normalizer_spec
+
+    def tokenizer(writer):
+        writer.add_tokenizer_model(model)
+        writer.add_token_list([piece.piece for piece in proto.pieces])
+        writer.add_token_scores([piece.score for piece in proto.pieces])
+        writer.add_token_types([piece.type for piece in proto.pieces])
+        writer.add_unk_token_id(0)
+        writer.add_bos_token_id(1)
+        writer.add_eos_token_id(2)
+        writer.add_add_space_prefix(normalizer.add_dummy_prefix)
+        writer.add_remove_extra_whitespaces(normalizer.remove_extra_whitespaces)
+        if normalizer.precompiled_charsmap:
+            writer.add_precompiled_charsmap(normalizer.precompiled_charsmap)
+
+    write_vocabulary(path, tokenizer, len(proto.pieces))
 
 
 @pytest.fixture(scope="session")
@@ -297,3 +350,162 @@ def test_invalid_utf8_with_the_reference(hone, reference):
 
 def test_invalid_utf8_with_a_trained_vocabulary(hone, trained):
     check_invalid(hone, trained)
+
+
+# ---- the vocabularies of llama.cpp's package ---------------------------------------------------
+
+@pytest.fixture(scope="session", params=PACKAGED)
+def packaged(request):
+    path = LLAMA_FILES / f"ggml-vocab-{request.param}.gguf"
+    if not path.exists():
+        pytest.skip(f"{path} is not there: scripts/interop-env fetches it")
+    return Vocabulary(str(path))
+
+
+def published_strings(vocabulary):
+    """llama.cpp's own test strings for this vocabulary."""
+    path = pathlib.Path(vocabulary.path + ".inp")
+    return path.read_text("utf-8").split("\n__ggml_vocab_test__\n") if path.exists() else []
+
+
+def bert_agrees(text):
+    """Whether llama.cpp reads text as BERT's own tokeniser does, which Hone follows: it strips all
+    marks, not only the non-spacing ones, keeps only the first part of what it decomposes, and takes
+    control characters for white space."""
+    decomposed = unicodedata.normalize("NFD", text)
+    kinds = {unicodedata.category(c) for c in decomposed}
+    return not kinds & {"Mc", "Me"} and not set(text) & set("\x0b\x0c\x85") and all(
+        len(unicodedata.normalize("NFD", c)) == 1
+        or all(unicodedata.category(d) == "Mn" for d in unicodedata.normalize("NFD", c)[1:])
+        for c in text)
+
+
+def packaged_strings(vocabulary, generator):
+    if generator == "published":
+        return published_strings(vocabulary)
+    if generator != "specials":
+        return strings_of(generator)
+    if "phi-3" in vocabulary.path:  # by that name llama.cpp drops the spaces behind each
+        return []
+    specials = vocabulary.controls[1:] + vocabulary.users
+    return special_strings(random.Random("packaged").sample(specials, min(40, len(specials))))
+
+
+@pytest.mark.parametrize("generator", ["published", "specials", *GENERATORS])
+def test_packaged_vocabulary(hone, packaged, generator):
+    texts = packaged_strings(packaged, generator)
+    if packaged.model == "bert":
+        texts = [text for text in texts if bert_agrees(text)]
+    separator = packaged.separator(True)
+    lists = hone_many(hone, packaged.path, [t.encode() for t in texts], True, separator)
+    for text, ours in zip(texts, lists):
+        assert ours == packaged.by_llama(text.encode(), True), text
+    together = "\n".join(texts).encode()
+    if together:
+        ours = hone_tokens(hone, packaged.path, together, False)
+        assert ours == packaged.by_llama(together, False)
+
+
+def test_bert_vocabulary_as_tokenizers_has_it(hone, packaged):
+    if packaged.model != "bert":
+        pytest.skip("another model")
+    vocabulary = {t[1:] if t.startswith("\u2581") else t if kind == CONTROL else "##" + t: i
+                  for i, (t, kind) in enumerate(zip(packaged.tokens, packaged.types))}
+    peer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]",
+                                      max_input_chars_per_word=10**6))
+    peer.normalizer = normalizers.BertNormalizer()
+    peer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    peer.decoder = decoders.WordPiece()
+    ours = hone_tokens(hone, packaged.path, " ".join(ENGLISH).encode(), True)
+    assert hone_text(hone, packaged.path, ours, True).decode() == peer.decode(ours)
+    separator = packaged.separator(True)
+    for generator in GENERATORS:
+        texts = strings_of(generator)
+        lists = hone_many(hone, packaged.path, [t.encode() for t in texts], True, separator)
+        for text, ours in zip(texts, lists):
+            assert ours == peer.encode(text, add_special_tokens=False).ids, text
+
+
+# ---- sentencepiece -----------------------------------------------------------------------------
+
+PIECE_MODELS = {
+    "bpe": ("llama", "bpe", dict(normalization_rule_name="identity", byte_fallback=True,
+                                 remove_extra_whitespaces=False)),
+    "bpe without bytes": ("llama", "bpe", dict(normalization_rule_name="identity",
+                                               remove_extra_whitespaces=False)),
+    "bpe without prefix": ("llama", "bpe", dict(normalization_rule_name="identity",
+                                                byte_fallback=True, add_dummy_prefix=False,
+                                                remove_extra_whitespaces=False)),
+    "bpe across words": ("llama", "bpe", dict(normalization_rule_name="identity",
+                                              byte_fallback=True, split_by_whitespace=False,
+                                              remove_extra_whitespaces=False)),
+    "unigram": ("t5", "unigram", dict()),
+    "unigram unchanged": ("t5", "unigram", dict(normalization_rule_name="identity",
+                                                remove_extra_whitespaces=False)),
+}
+
+
+@pytest.fixture(scope="session", params=PIECE_MODELS)
+def pieces(request, tmp_path_factory):
+    model, kind, options = PIECE_MODELS[request.param]
+    stored = train_sentencepiece(kind, **options)
+    path = str(tmp_path_factory.mktemp("pieces") / "pieces.gguf")
+    write_sentencepiece(path, model, stored)
+    vocabulary = Vocabulary(path)
+    vocabulary.sentencepiece = sentencepiece.SentencePieceProcessor(model_proto=stored)
+    vocabulary.has_bytes = "byte_fallback" in options
+    return vocabulary
+
+
+@pytest.mark.parametrize("generator", GENERATORS)
+def test_sentencepiece_model(hone, pieces, generator):
+    texts = [text.replace("\0", "") for text in strings_of(generator)]  # NUL ends its words
+    separator = "<|end|>", pieces.tokens.index("<|end|>")
+    lists = hone_many(hone, pieces.path, [t.encode() for t in texts], True, separator)
+    for text, ours in zip(texts, lists):
+        assert ours == pieces.sentencepiece.encode(text), ("sentencepiece", text)
+        if not text.strip(" "):
+            continue  # llama.cpp puts no prefix before spaces alone
+        if pieces.model == "t5" or pieces.has_bytes:  # else it fails for want of a byte
+            assert ours == pieces.by_llama(text.encode(), True), ("llama.cpp", text)
+
+
+def test_special_tokens_of_a_sentencepiece_model(hone, pieces):
+    if pieces.model != "t5" and not pieces.has_bytes:
+        pytest.skip("llama.cpp fails for want of a byte")
+    for special in (True, False):
+        for text in special_strings(pieces.controls + pieces.users)[:10]:
+            ours = hone_tokens(hone, pieces.path, text.encode(), special)
+            assert ours == pieces.by_llama(text.encode(), special), (text, special)
+
+
+# ---- back to text ------------------------------------------------------------------------------
+
+def hone_text(hone, path, tokens, special):
+    command = [hone, "tokenize", "--model", path, "--decode"] + (["--special"] if special else [])
+    done = subprocess.run(command, input=json.dumps(tokens).encode(), capture_output=True,
+                          timeout=120)
+    assert done.returncode == 0, done.stderr.decode(errors="replace")
+    return done.stdout
+
+
+def check_round_trip(hone, path, text):
+    assert hone_text(hone, path, hone_tokens(hone, path, text, True), True) == text
+
+
+def test_text_comes_back(hone, packaged):
+    if packaged.model not in ("gpt2", "llama"):
+        pytest.skip("what normalisation takes away does not come back")
+    texts = [text for generator in GENERATORS for text in strings_of(generator)]
+    check_round_trip(hone, packaged.path, "\n".join(texts).encode())
+    check_round_trip(hone, packaged.path, b"\n".join(invalid_strings()))
+
+
+def test_text_of_a_sentencepiece_model_comes_back(hone, pieces):
+    for generator in ("english", "code", "chinese", "emoji", "unicode"):
+        text = " ".join(strings_of(generator))
+        ours = hone_tokens(hone, pieces.path, text.encode(), False)
+        assert hone_text(hone, pieces.path, ours, False).decode() == \
+            pieces.sentencepiece.decode(ours).replace(" \u2047 ", "")
+        if pieces.has_bytes:
+            check_round_trip(hone, pieces.path, text.encode())

@@ -345,8 +345,8 @@ static void bad_vocabularies_are_refused(void) {
     Vocabulary *vocabulary = vocabulary_of("nosuch");
     refuse(vocabulary, HONE_ERROR_UNSUPPORTED, "\"nosuch\"", "smollm, gpt-2, llama-bpe, qwen2");
     vocabulary->source.pre = "smollm";
-    vocabulary->source.model = "llama";
-    refuse(vocabulary, HONE_ERROR_UNSUPPORTED, "\"llama\"", "gpt2");
+    vocabulary->source.model = "rwkv";
+    refuse(vocabulary, HONE_ERROR_UNSUPPORTED, "\"rwkv\"", "gpt2");
     vocabulary->source.model = "gpt2";
 
     static const char *const bad[][2] = {
