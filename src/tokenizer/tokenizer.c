@@ -8,9 +8,73 @@
 #include "tokenizer/rules.h"
 #include "tokenizer/vocabulary.h"
 
-static const char *const answer_ends[] = {"<|im_end|>", "<|eot_id|>", "<|endoftext|>",
-                                          "<end_of_turn>", "</s>"};
-enum { ANSWER_END_COUNT = sizeof answer_ends / sizeof *answer_ends };
+#define MARK "\xe2\x96\x81" // ▁
+#define BAR "\xef\xbd\x9c"  // ｜
+
+// Tokens that are control tokens by their spelling, whatever a file says, as in llama.cpp.
+static const struct {
+    const char *spelling;
+    bool ends; // an answer
+} controls[] = {
+    {"<|im_end|>", true},
+    {"<|eot_id|>", true},
+    {"<|endoftext|>", true},
+    {"<end_of_turn>", true},
+    {"</s>", true},
+    {"<|end|>", true},
+    {"<|end_of_text|>", true},
+    {"<|eom_id|>", true},
+    {"<|return|>", true},
+    {"<|call|>", true},
+    {"<|flush|>", true},
+    {"<|calls|>", true},
+    {"<EOT>", true},
+    {"_<EOT>", true},
+    {"[EOT]", true},
+    {"[EOS]", true},
+    {"<end_of_utterance>", true},
+    {"<eos>", true},
+    {"<turn|>", true},
+    {"<|tool_response>", true},
+    {"<" BAR "end" MARK "of" MARK "sentence" BAR ">", true},
+    {"[e~[", true},
+    {"<|fim_prefix|>", false},
+    {"<fim-prefix>", false},
+    {"<fim_prefix>", false},
+    {"<" BAR "fim" MARK "begin" BAR ">", false},
+    {"<PRE>", false},
+    {MARK "<PRE>", false},
+    {"<|code_prefix|>", false},
+    {"<|prefix|>", false},
+    {"<|fim_suffix|>", false},
+    {"<fim-suffix>", false},
+    {"<fim_suffix>", false},
+    {"<" BAR "fim" MARK "hole" BAR ">", false},
+    {"<SUF>", false},
+    {MARK "<SUF>", false},
+    {"<|code_suffix|>", false},
+    {"<|suffix|>", false},
+    {"<|fim_middle|>", false},
+    {"<fim-middle>", false},
+    {"<fim_middle>", false},
+    {"<" BAR "fim" MARK "end" BAR ">", false},
+    {"<MID>", false},
+    {MARK "<MID>", false},
+    {"<|code_middle|>", false},
+    {"<|middle|>", false},
+    {"<|fim_pad|>", false},
+    {"<fim-pad>", false},
+    {"<fim_pad>", false},
+    {"<PAD>", false},
+    {"[PAD]", false},
+    {"<|fim_repo|>", false},
+    {"<|repo_name|>", false},
+    {"<fim-repo>", false},
+    {"<REPO>", false},
+    {"<reponame>", false},
+    {"<|file_sep|>", false},
+};
+enum { CONTROL_COUNT = sizeof controls / sizeof *controls };
 
 // ---- reading the source ------------------------------------------------------------------------
 
@@ -73,11 +137,20 @@ static int64_t read_bytes(const Tokenizer *tokenizer, const Alphabet *alphabet, 
     return 1;
 }
 
+static bool is_control(TokenizerText text) {
+    for (int i = 0; i < CONTROL_COUNT; i++)
+        if (strlen(controls[i].spelling) == text.length &&
+            memcmp(controls[i].spelling, text.data, text.length) == 0)
+            return true;
+    return false;
+}
+
 static hone_status read_token(Tokenizer *tokenizer, const TokenizerSource *source,
                               const Alphabet *alphabet, int64_t id, HoneError *err) {
     TokenizerText text = source->tokens[id];
     if (text.length == 0) text.data = ""; // an empty text may have no address
     int kind = source->kinds && source->kinds[id] ? source->kinds[id] : TOKEN_NORMAL;
+    if ((kind == TOKEN_NORMAL || kind == TOKEN_USER) && is_control(text)) kind = TOKEN_CONTROL;
     if (kind < TOKEN_NORMAL || kind > TOKEN_BYTE)
         return hone_fail(err, HONE_ERROR_INPUT, "token %lld has type %d; there are 1 to 6",
                          (long long)id, kind);
@@ -201,9 +274,9 @@ static hone_status read_roles(Tokenizer *tokenizer, const TokenizerSource *sourc
                              roles[i].name, (int)roles[i].id, (long long)tokenizer->token_count);
     if (source->eos >= 0) tokenizer->tokens[source->eos].ends = true;
     if (source->eot >= 0) tokenizer->tokens[source->eot].ends = true;
-    for (int i = 0; i < ANSWER_END_COUNT; i++) {
-        int32_t id = hone_tokenizer_find(tokenizer, answer_ends[i]);
-        if (id >= 0 && tokenizer->tokens[id].kind == TOKEN_CONTROL)
+    for (int i = 0; i < CONTROL_COUNT; i++) {
+        int32_t id = hone_tokenizer_find(tokenizer, controls[i].spelling);
+        if (id >= 0 && tokenizer->tokens[id].kind == TOKEN_CONTROL && controls[i].ends)
             tokenizer->tokens[id].ends = true;
     }
     tokenizer->bos = source->bos;
@@ -248,7 +321,7 @@ static hone_status add_rule(Tokenizer *tokenizer, const char *pre, HoneError *er
     RETURN_IF_ERROR(hone_rule_find(pre, &rule, err));
     tokenizer->whole_pieces = rule->whole_pieces;
     for (int i = 0; i < RULE_PATTERNS && rule->patterns[i]; i++)
-        RETURN_IF_ERROR(hone_add_cut(tokenizer, rule->name, rule->patterns[i], CUT_BOTH, err));
+        RETURN_IF_ERROR(hone_add_cut(tokenizer, rule->names, rule->patterns[i], CUT_BOTH, err));
     return HONE_OK;
 }
 
@@ -260,7 +333,7 @@ static hone_status fill(Tokenizer *tokenizer, const TokenizerSource *source, Hon
     tokenizer->model = models[model].model;
     tokenizer->unknown = source->unknown;
     if (tokenizer->model == PIECES_BYTES)
-        RETURN_IF_ERROR(add_rule(tokenizer, source->pre ? source->pre : "gpt-2", err));
+        RETURN_IF_ERROR(add_rule(tokenizer, source->pre ? source->pre : "default", err));
     RETURN_IF_ERROR(read_tokens(tokenizer, source, err));
     RETURN_IF_ERROR(read_roles(tokenizer, source, err));
     RETURN_IF_ERROR(models[model].fill(tokenizer, source, err));

@@ -23,7 +23,7 @@ typedef struct TokenizerText {
 // What a vocabulary file says. All of it is copied.
 typedef struct TokenizerSource {
     const char *model;           // "gpt2", "llama" (sentencepiece BPE), "t5" (unigram), "bert"
-    const char *pre;             // gpt2: a rule of rules.c; NULL: "gpt-2" is used
+    const char *pre;             // gpt2: a rule of rules.c; NULL: "default"
     const TokenizerText *tokens; // gpt2: in GPT-2's byte alphabet; else ▁ is a space
     const int32_t *kinds;        // TokenKind, or NULL: all normal
     int64_t token_count;
@@ -80,8 +80,8 @@ int32_t hone_tokenizer_bos(const Tokenizer *tokenizer); // -1: none
 int32_t hone_tokenizer_eos(const Tokenizer *tokenizer);
 bool hone_tokenizer_adds_bos(const Tokenizer *tokenizer);
 bool hone_tokenizer_adds_eos(const Tokenizer *tokenizer);
-// Ends an answer: eos, eot, or a control token spelled <|im_end|>, <|eot_id|>, <|endoftext|>,
-// <end_of_turn> or </s>.
+// Ends an answer: eos, eot, or a control token spelled <|im_end|>, <|eot_id|>, <|endoftext|>, </s>
+// and so on: see tokenizer.c.
 bool hone_token_ends(const Tokenizer *tokenizer, int32_t token);
 TokenKind hone_token_kind(const Tokenizer *tokenizer, int32_t token);
 

@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "tokenizer/rules.h"
 #include "train/session.h"
 
 // ---- a GGUF file's metadata --------------------------------------------------------------------
@@ -145,9 +146,10 @@ static void read_flags(Reading *reading) {
     TokenizerSource *source = &reading->source;
     const struct Defaults *missing = defaults_of(source->model);
     // Old Llama 3 files leave the flag out; llama.cpp adds BOS for their pre-tokeniser then.
-    bool llama_bpe = source->pre && strcmp(source->pre, "llama-bpe") == 0;
-    source->add_bos =
-        read_flag(reading, "tokenizer.ggml.add_bos_token", missing->add_bos || llama_bpe);
+    const PreRule *rule =
+        source->pre && strcmp(source->model, "gpt2") == 0 ? hone_rule_named(source->pre) : NULL;
+    bool add_bos = missing->add_bos || (rule && rule->adds_bos);
+    source->add_bos = read_flag(reading, "tokenizer.ggml.add_bos_token", add_bos);
     source->add_eos = read_flag(reading, "tokenizer.ggml.add_eos_token", missing->add_eos);
     source->add_space_prefix =
         read_flag(reading, "tokenizer.ggml.add_space_prefix", missing->space_prefix);

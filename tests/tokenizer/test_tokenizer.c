@@ -15,6 +15,17 @@ enum { BYTES = 256, MOST = 400 };
 static const char *const pres[] = {"smollm", "gpt-2", "llama-bpe", "qwen2"};
 enum { PRE_COUNT = sizeof pres / sizeof *pres };
 
+// A name of each other rule.
+static const char *const more_pres[] = {
+    "glm4",         "dbrx",           "minicpm5",    "qwen35",     "laguna",
+    "ufakzeka",     "seed-coder",     "bailingmoe",  "exaone-moe", "jais-2",
+    "deepseek-llm", "deepseek-coder", "deepseek-v3", "spark2_5",   "afmoe",
+    "falcon",       "default",        "bloom",       "viking",     "tekken",
+    "gpt-4o",       "youtu",          "tiny_aya",    "superbpe",   "granite-embed-multi-97m",
+    "chameleon",    "poro-chat",      "starcoder",   "minerva-7b", "llama-v3",
+};
+enum { MORE_COUNT = sizeof more_pres / sizeof *more_pres };
+
 // ---- the vocabulary ----------------------------------------------------------------------------
 
 // G stands for the Ġ that spells a space.
@@ -187,8 +198,9 @@ static void bytes_come_back(void) {
     uint32_t random = 1;
     size_t length = 100000;
     char *text = malloc(length);
-    for (int pre = 0; pre < PRE_COUNT; pre++) {
-        Tokenizer *tokenizer = tokenizer_of(pres[pre]);
+    for (int pre = 0; pre < PRE_COUNT + MORE_COUNT; pre++) {
+        Tokenizer *tokenizer =
+            tokenizer_of(pre < PRE_COUNT ? pres[pre] : more_pres[pre - PRE_COUNT]);
         for (size_t i = 0; i < length; i++) text[i] = (char)next_random(&random);
         check_tiles(tokenizer, text, length, true);
         static const char few[] = "ab12 \n'<\xc3\xa9\xff\xe4\xb8\xad";
@@ -204,13 +216,16 @@ static void bytes_come_back(void) {
 }
 
 static void long_runs_do_not_hang(void) {
-    static const char *const units[] = {"a", "ab",   "abc",  " ",    "\n",           " \n",
-                                        "1", "!",    "'",    "\xff", "\xe4\xb8\xad", "\xc2\xa0",
-                                        "<", "<use", "\r\n "};
-    size_t length = 1 << 20;
-    char *text = malloc(length);
-    for (int pre = 0; pre < PRE_COUNT; pre++) {
-        Tokenizer *tokenizer = tokenizer_of(pres[pre]);
+    static const char *const units[] = {
+        "a",    "ab",    "abc", " ",        "\n",           " \n",      "1",
+        "!",    "'",     "A",   "\xff",     "\xe4\xb8\xad", "\xc2\xa0", "<",
+        "<use", "\r\n ", "a1",  "\xd9\xa3", "a ",           "\xcc\x81", "a\xcc\x81"};
+    size_t most = 1 << 20;
+    char *text = malloc(most);
+    for (int pre = 0; pre < PRE_COUNT + MORE_COUNT; pre++) {
+        bool more = pre >= PRE_COUNT;
+        size_t length = more ? most / 8 : most;
+        Tokenizer *tokenizer = tokenizer_of(more ? more_pres[pre - PRE_COUNT] : pres[pre]);
         for (size_t unit = 0; unit < sizeof units / sizeof *units; unit++) {
             size_t size = strlen(units[unit]);
             for (size_t i = 0; i < length; i++) text[i] = units[unit][i % size];
@@ -343,7 +358,7 @@ static void refuse(const Vocabulary *vocabulary, hone_status want, const char *f
 
 static void bad_vocabularies_are_refused(void) {
     Vocabulary *vocabulary = vocabulary_of("nosuch");
-    refuse(vocabulary, HONE_ERROR_UNSUPPORTED, "\"nosuch\"", "smollm, gpt-2, llama-bpe, qwen2");
+    refuse(vocabulary, HONE_ERROR_UNSUPPORTED, "\"nosuch\"", "gpt-2 phi-2");
     vocabulary->source.pre = "smollm";
     vocabulary->source.model = "rwkv";
     refuse(vocabulary, HONE_ERROR_UNSUPPORTED, "\"rwkv\"", "gpt2");
