@@ -81,74 +81,83 @@
 // A new pre-tokeniser is a row here. Text that a pattern does not match stands as its own piece.
 // \s of the published patterns is written out: see HONE_SPACE.
 static const PreRule rules[] = {
-    {"gpt-2 phi-2 mpt olmo jais trillion granite-docling exaone4 modern-bert roberta-bpe a.x-4.0 "
-     "gigachat mellum jina-es jina-de jina-v1-en jina-v2-es jina-v2-de jina-v2-code",
-     {GPT2}},
-    {"smollm starcoder refact command-r codeshell exaone minerva-7b mellum2", {SMOLLM}},
-    {"llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano",
-     {LLAMA3("\\p{N}{1,3}")},
+    {.names = "gpt-2 phi-2 mpt olmo jais trillion granite-docling exaone4 modern-bert roberta-bpe "
+              "a.x-4.0 "
+              "gigachat mellum jina-es jina-de jina-v1-en jina-v2-es jina-v2-de jina-v2-code",
+     .patterns = {GPT2}},
+    {.names = "smollm starcoder refact command-r codeshell exaone minerva-7b mellum2",
+     .patterns = {SMOLLM}},
+    {.names = "llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano",
+     .patterns = {LLAMA3("\\p{N}{1,3}")},
      .whole_pieces = true,
      .adds_bos = true},
-    {"glm4 glm5", {LLAMA3("\\p{N}{1,3}")}, .whole_pieces = true},
-    {"dbrx smaug-bpe chatglm-bpe", {LLAMA3("\\p{N}{1,3}")}},
-    {"minicpm5", {"\\p{N}{1,3}", LLAMA3("\\p{N}+")}, .whole_pieces = true},
-    {"qwen2 deepseek-r1-qwen megrez stablelm2 hunyuan solar-open grok-2 kormo f2llmv2",
-     {LLAMA3("\\p{N}")}},
-    {"qwen35",
-     {SUFFIX_ANY_CASE "|" MAY_BEGIN_WORD "[\\p{L}\\p{M}]+|\\p{N}| ?[^" SPACE
-                      "\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|" LINES "|" SPACES}},
-    {"laguna", {"[^\\n]+|\\n+", LLAMA3("\\p{N}")}},
-    {"ufakzeka", {LETTERS "|\\p{N}|" SYMBOLS_AND_LINES "|" LINES "|" SPACES}},
-    {"seed-coder",
-     {SUFFIX_ANY_CASE "|" LETTERS "|\\p{N}| ?[^" SPACE "\\p{L}\\p{N}]+|" LINES "|" SPACES}},
-    {"bailingmoe bailingmoe2 llada-moe",
-     {SUFFIX_ANY_CASE "|" LETTERS "|\\p{N}|" SYMBOLS_AND_LINES "|[" SPACE "]*[\\r\\n]|" SPACES}},
-    {"exaone-moe",
-     {SUFFIX_ANY_CASE "|" MAY_BEGIN_WORD
-                      "(?:\\p{L}\\p{M}*+(?: \\p{L}\\p{M}*+)*+)++|\\p{N}| ?" SYMBOLS
-                      "[\\r\\n/]?|[" SPACE "]*[\\r\\n]|" SPACES}},
-    {"jais-2",
-     {SUFFIX_ANY_CASE "|" LETTERS "|\\p{N}{1,3}|" SYMBOLS_AND_LINES "|" LINES "|(?:[" SPACE
-                      "]{512}|[" SPACE "]{256}|[" SPACE "]{128}|[" SPACE "]{64}|[" SPACE
-                      "]{32}|[" SPACE "]{16}|[" SPACE "]{8}|[" SPACE "]{4}|[" SPACE
-                      "]{1,2})(?![^" SPACE "])|[" SPACE "]"}},
-    {"deepseek-llm",
-     {"[\\r\\n]", "[" SPACE "]?[" LATIN_GREEK_CYRILLIC "]+",
-      "[" SPACE "]?[!-/:-~\\x{ff01}-\\x{ff0f}\\x{ff1a}-\\x{ff5e}\\x{2018}-\\x{201f}"
-      "\\x{3001}\\x{3002}]+",
-      "[" SPACE "]++\\z", HAN_AND_HANGUL, "\\p{N}+"}},
-    {"deepseek-coder",
-     {"[\\r\\n]", "[" SPACE "]?\\p{L}+", "[" SPACE "]?\\p{P}+", HAN_AND_HANGUL, "\\p{N}"}},
-    {"deepseek-v3 hunyuan-dense joyai-llm hy_v4",
-     {"\\p{N}{1,3}", HAN_AND_KANA, DEEPSEEK3(DEEPSEEK3_LINES)}},
-    {"spark2_5", {"\\p{N}{1,3}", HAN_AND_KANA, DEEPSEEK3(" ?[\\p{P}\\p{S}]+|[\\r\\n]"), "\\p{N}"}},
-    {"afmoe",
-     {GROUPS,
-      "[\\x{4e00}-\\x{9fff}\\x{3400}-\\x{4dbf}\\x{8c48}-\\x{faff}\\x{3040}-\\x{30ff}"
-      "\\x{ff65}-\\x{ff9f}\\x{2f00}-\\x{2fdf}\\x{e40}-\\x{eff}\\x{1780}-\\x{17ff}"
-      "\\x{1000}-\\x{109f}\\x{aa60}-\\x{aa7f}\\x{a9e0}-\\x{a9ff}\\x{1100}-\\x{11ff}]+",
-      DEEPSEEK3(DEEPSEEK3_LINES)}},
-    {"falcon", {"[\\p{P}$+<=>^~|`]+", GPT2, "[0-9][0-9][0-9]"}},
-    {"default", {"[\\p{P}$+<=>^~|]+", GPT2, "\\p{N}+", "[0-9][0-9][0-9]"}},
-    {"bloom poro-chat gpt3-finnish", {BLOOM}},
-    {"viking", {BLOOM, "\\p{N}"}},
-    {"tekken",
-     {CAPITALS_FIRST(CAPITAL, SMALL, "") "|\\p{N}|" SYMBOLS_LINES_SLASHES},
+    {.names = "glm4 glm5", .patterns = {LLAMA3("\\p{N}{1,3}")}, .whole_pieces = true},
+    {.names = "dbrx smaug-bpe chatglm-bpe", .patterns = {LLAMA3("\\p{N}{1,3}")}},
+    {.names = "minicpm5", .patterns = {"\\p{N}{1,3}", LLAMA3("\\p{N}+")}, .whole_pieces = true},
+    {.names = "qwen2 deepseek-r1-qwen megrez stablelm2 hunyuan solar-open grok-2 kormo f2llmv2",
+     .patterns = {LLAMA3("\\p{N}")}},
+    {.names = "qwen35",
+     .patterns = {SUFFIX_ANY_CASE "|" MAY_BEGIN_WORD "[\\p{L}\\p{M}]+|\\p{N}| ?[^" SPACE
+                                  "\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|" LINES "|" SPACES}},
+    {.names = "laguna", .patterns = {"[^\\n]+|\\n+", LLAMA3("\\p{N}")}},
+    {.names = "ufakzeka", .patterns = {LETTERS "|\\p{N}|" SYMBOLS_AND_LINES "|" LINES "|" SPACES}},
+    {.names = "seed-coder",
+     .patterns = {SUFFIX_ANY_CASE "|" LETTERS "|\\p{N}| ?[^" SPACE "\\p{L}\\p{N}]+|" LINES
+                                  "|" SPACES}},
+    {.names = "bailingmoe bailingmoe2 llada-moe",
+     .patterns = {SUFFIX_ANY_CASE "|" LETTERS "|\\p{N}|" SYMBOLS_AND_LINES "|[" SPACE
+                                  "]*[\\r\\n]|" SPACES}},
+    {.names = "exaone-moe",
+     .patterns = {SUFFIX_ANY_CASE "|" MAY_BEGIN_WORD
+                                  "(?:\\p{L}\\p{M}*+(?: \\p{L}\\p{M}*+)*+)++|\\p{N}| ?" SYMBOLS
+                                  "[\\r\\n/]?|[" SPACE "]*[\\r\\n]|" SPACES}},
+    {.names = "jais-2",
+     .patterns = {SUFFIX_ANY_CASE "|" LETTERS "|\\p{N}{1,3}|" SYMBOLS_AND_LINES "|" LINES
+                                  "|(?:[" SPACE "]{512}|[" SPACE "]{256}|[" SPACE "]{128}|[" SPACE
+                                  "]{64}|[" SPACE "]{32}|[" SPACE "]{16}|[" SPACE "]{8}|[" SPACE
+                                  "]{4}|[" SPACE "]{1,2})(?![^" SPACE "])|[" SPACE "]"}},
+    {.names = "deepseek-llm",
+     .patterns = {"[\\r\\n]", "[" SPACE "]?[" LATIN_GREEK_CYRILLIC "]+",
+                  "[" SPACE "]?[!-/:-~\\x{ff01}-\\x{ff0f}\\x{ff1a}-\\x{ff5e}\\x{2018}-\\x{201f}"
+                  "\\x{3001}\\x{3002}]+",
+                  "[" SPACE "]++\\z", HAN_AND_HANGUL, "\\p{N}+"}},
+    {.names = "deepseek-coder",
+     .patterns = {"[\\r\\n]", "[" SPACE "]?\\p{L}+", "[" SPACE "]?\\p{P}+", HAN_AND_HANGUL,
+                  "\\p{N}"}},
+    {.names = "deepseek-v3 hunyuan-dense joyai-llm hy_v4",
+     .patterns = {"\\p{N}{1,3}", HAN_AND_KANA, DEEPSEEK3(DEEPSEEK3_LINES)}},
+    {.names = "spark2_5",
+     .patterns = {"\\p{N}{1,3}", HAN_AND_KANA, DEEPSEEK3(" ?[\\p{P}\\p{S}]+|[\\r\\n]"), "\\p{N}"}},
+    {.names = "afmoe",
+     .patterns = {GROUPS,
+                  "[\\x{4e00}-\\x{9fff}\\x{3400}-\\x{4dbf}\\x{8c48}-\\x{faff}\\x{3040}-\\x{30ff}"
+                  "\\x{ff65}-\\x{ff9f}\\x{2f00}-\\x{2fdf}\\x{e40}-\\x{eff}\\x{1780}-\\x{17ff}"
+                  "\\x{1000}-\\x{109f}\\x{aa60}-\\x{aa7f}\\x{a9e0}-\\x{a9ff}\\x{1100}-\\x{11ff}]+",
+                  DEEPSEEK3(DEEPSEEK3_LINES)}},
+    {.names = "falcon", .patterns = {"[\\p{P}$+<=>^~|`]+", GPT2, "[0-9][0-9][0-9]"}},
+    {.names = "default", .patterns = {"[\\p{P}$+<=>^~|]+", GPT2, "\\p{N}+", "[0-9][0-9][0-9]"}},
+    {.names = "bloom poro-chat gpt3-finnish", .patterns = {BLOOM}},
+    {.names = "viking", .patterns = {BLOOM, "\\p{N}"}},
+    {.names = "tekken",
+     .patterns = {CAPITALS_FIRST(CAPITAL, SMALL, "") "|\\p{N}|" SYMBOLS_LINES_SLASHES},
      .whole_pieces = true,
      .adds_bos = true},
-    {"gpt-4o llama4 kanana2 talkie minimax-m2", {GPT4O(CAPITAL, SMALL)}},
-    {"granite-embed-multi-97m", {GPT4O(MARKED_CAPITAL, MARKED_SMALL)}, .whole_pieces = true},
-    {"tiny_aya cohere2moe", {GROUPS, MARKED_WORDS("\\p{N}{1,3}")}},
-    {"youtu",
-     {"[\\x{ac00}-\\x{d7a3}\\x{3131}-\\x{318e}]+|[\\x{ff01}\\x{2026}\\x{201c}\\x{201d}\\x{2018}"
-      "\\x{2019}\\x{2014}\\x{ff1a}\\x{ff1b}\\x{ff0c}\\x{3001}-\\x{303f}\\x{fe30}-\\x{fe4f}]+"
-      "|[\\x{3105}-\\x{312f}]+|" HAN_AND_KANA,
-      MARKED_WORDS("\\p{N}")},
+    {.names = "gpt-4o llama4 kanana2 talkie minimax-m2", .patterns = {GPT4O(CAPITAL, SMALL)}},
+    {.names = "granite-embed-multi-97m",
+     .patterns = {GPT4O(MARKED_CAPITAL, MARKED_SMALL)},
      .whole_pieces = true},
-    {"superbpe", {"\\p{N}+", DIGIT_GROUPS}},
-    {"chameleon",
-     {"<sentinel:[0-9]+>", "IMGIMG[A-I]{1,4}Z", "[\\t\\n]|    |  ", "\\p{N}",
-      "[\\p{P}!-/:-@\\[-`{-~]", GPT2},
+    {.names = "tiny_aya cohere2moe", .patterns = {GROUPS, MARKED_WORDS("\\p{N}{1,3}")}},
+    {.names = "youtu",
+     .patterns =
+         {"[\\x{ac00}-\\x{d7a3}\\x{3131}-\\x{318e}]+|[\\x{ff01}\\x{2026}\\x{201c}\\x{201d}\\x{2018}"
+          "\\x{2019}\\x{2014}\\x{ff1a}\\x{ff1b}\\x{ff0c}\\x{3001}-\\x{303f}\\x{fe30}-\\x{fe4f}]+"
+          "|[\\x{3105}-\\x{312f}]+|" HAN_AND_KANA,
+          MARKED_WORDS("\\p{N}")},
+     .whole_pieces = true},
+    {.names = "superbpe", .patterns = {"\\p{N}+", DIGIT_GROUPS}},
+    {.names = "chameleon",
+     .patterns = {"<sentinel:[0-9]+>", "IMGIMG[A-I]{1,4}Z", "[\\t\\n]|    |  ", "\\p{N}",
+                  "[\\p{P}!-/:-@\\[-`{-~]", GPT2},
      .adds_bos = true},
 };
 
