@@ -44,7 +44,7 @@ typedef struct HoneLlamaShape {
 } HoneLlamaShape;
 
 typedef struct HoneTrainingOptions {
-    const char *model;    // a GGUF file; NULL: random weights …
+    const char *model;    // a model file or folder; NULL: random weights …
     HoneLlamaShape shape; // … of this shape,
     const char *type;     // the matrices stored as this type ("Q4_1")
     HoneMethod method;

@@ -60,6 +60,57 @@ hone_status hone_file_map(const char *path, FileMap *map, HoneError *err) {
     return HONE_OK;
 }
 
+// Lay the files over an address range that is reserved already.
+static hone_status map_into(const char *const *files, int count, char *range, const size_t *begin,
+                            const size_t *bytes, HoneError *err) {
+    for (int i = 0; i < count; i++) {
+        int fd;
+        size_t now;
+        RETURN_IF_ERROR(open_input(files[i], &fd, &now, err));
+        void *data = range;
+        if (bytes[i] > 0 && now == bytes[i])
+            data = mmap(range + begin[i], now, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0);
+        int mapped_errno = errno;
+        close(fd);
+        if (now != bytes[i])
+            return hone_fail(err, HONE_ERROR_IO, "%s: had %zu bytes and has %zu now", files[i],
+                             bytes[i], now);
+        if (data == MAP_FAILED) {
+            errno = mapped_errno;
+            return fail_path(err, HONE_ERROR_IO, files[i], "map");
+        }
+    }
+    return HONE_OK;
+}
+
+hone_status hone_files_map(const char *path, const char *const *files, int count, FileMap *map,
+                           size_t *begin, size_t *bytes, HoneError *err) {
+    *map = (FileMap){0};
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t total = 0;
+    for (int i = 0; i < count; i++) {
+        int fd;
+        RETURN_IF_ERROR(open_input(files[i], &fd, &bytes[i], err));
+        close(fd);
+        begin[i] = total;
+        total += (bytes[i] + page - 1) / page * page;
+    }
+    char *copy = hone_strdup(path);
+    if (!copy) return hone_fail_memory(err, strlen(path) + 1, "a path");
+    *map = (FileMap){NULL, total, copy};
+    if (total == 0) return HONE_OK;
+    char *range = mmap(NULL, total, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    hone_status status = HONE_OK;
+    if (range == MAP_FAILED) {
+        status = fail_path(err, HONE_ERROR_MEMORY, path, "reserve addresses for");
+    } else {
+        map->data = (const unsigned char *)range;
+        status = map_into(files, count, range, begin, bytes, err);
+    }
+    if (status != HONE_OK) hone_file_unmap(map);
+    return status;
+}
+
 void hone_file_unmap(FileMap *map) {
     if (map->data) munmap((void *)(uintptr_t)map->data, map->bytes);
     hone_free(map->path);

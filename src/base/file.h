@@ -13,6 +13,10 @@ typedef struct FileMap {
 } FileMap;
 
 hone_status hone_file_map(const char *path, FileMap *map, HoneError *err);
+// Several files in one map, each from a page of its own on; begin[i], bytes[i]: where file i lies.
+// `path` is the map's, for messages.
+hone_status hone_files_map(const char *path, const char *const *files, int count, FileMap *map,
+                           size_t *begin, size_t *bytes, HoneError *err);
 void hone_file_unmap(FileMap *map);
 // Give these bytes' pages back: read again they come from the kernel's cache, or from the file.
 // What lies outside of the map is left alone.

@@ -186,7 +186,7 @@ int command_bench(int argc, char **argv) {
         {"dropout", OPTION_REAL, &given.dropout, "X", "attention: of the weights (0)"},
         {"dtype", OPTION_TEXT, &given.dtype, "T", "f32, bf16; matmul: a weight type, q4_1 …"},
         {"seconds", OPTION_RATE, &given.seconds, "S", "of each measurement (2)"},
-        {"model", OPTION_TEXT, &given.model, "FILE", "train: a GGUF file in place of a shape"},
+        {"model", OPTION_TEXT, &given.model, "FILE", "train: a model in place of a shape"},
         {"type", OPTION_TEXT, &given.type, "T", "train: of random weights, as stored (q4_1)"},
         {"method", OPTION_TEXT, &given.method, "M", "train: lora, full (lora)"},
         {"optimizer", OPTION_TEXT, &given.optimizer, "O",

@@ -211,7 +211,8 @@ static int load_and_evaluate(HoneContext *context, const EvalOptions *given,
 
 static int option_table(EvalOptions *given, Option *options) {
     const Option table[] = {
-        {"model", OPTION_TEXT, &given->model, "FILE", "the model, a GGUF file"},
+        {"model", OPTION_TEXT, &given->model, "FILE",
+         "the model, a GGUF file or a Hugging Face folder"},
         {"adapter", OPTION_LIST, &given->adapters, "A[:WEIGHT]",
          "PEFT or MLX-LM folder or GGUF adapter; may be repeated"},
         {"data", OPTION_TEXT, &given->data, "FILE", "examples (.jsonl, .json)"},

@@ -141,7 +141,8 @@ static int merge(HoneContext *context, const MergeOptions *options) {
 int command_merge(int argc, char **argv) {
     MergeOptions given = {.type = "auto"};
     Option options[16] = {
-        {"model", OPTION_TEXT, &given.model, "FILE", "the base model, a GGUF file"},
+        {"model", OPTION_TEXT, &given.model, "FILE",
+         "the base model, a GGUF file or a Hugging Face folder"},
         {"adapter", OPTION_LIST, &given.adapters, "A[:WEIGHT]",
          "PEFT or MLX-LM folder or GGUF adapter; may be repeated"},
         {"out", OPTION_TEXT, &given.out, "FILE", "the GGUF file to write"},

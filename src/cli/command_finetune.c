@@ -18,7 +18,8 @@ typedef struct FinetuneOptions {
 static int fill_table(FinetuneOptions *given, Option *options) {
     HoneFinetuneOptions *run = &given->run;
     const Option table[] = {
-        {"model", OPTION_TEXT, &run->model, "FILE", "the model, a GGUF file"},
+        {"model", OPTION_TEXT, &run->model, "FILE",
+         "the model, a GGUF file or a Hugging Face folder"},
         {"data", OPTION_LIST, &given->data, "F[:WEIGHT]", "examples; may be repeated"},
         {"out", OPTION_TEXT, &run->out, "DIR", "the folder for the results"},
         {"eval-data", OPTION_TEXT, &run->eval_data, "FILE", "held-out examples"},

@@ -16,7 +16,8 @@ typedef struct GenerateOptions {
 
 static int shared_table(GenerateOptions *given, Option *options) {
     const Option table[] = {
-        {"model", OPTION_TEXT, &given->model, "FILE", "the model, a GGUF file"},
+        {"model", OPTION_TEXT, &given->model, "FILE",
+         "the model, a GGUF file or a Hugging Face folder"},
         {"adapter", OPTION_LIST, &given->adapters, "A[:WEIGHT]",
          "PEFT or MLX-LM folder or GGUF adapter; may be repeated"},
         {"system", OPTION_TEXT, &given->system, "TEXT", "system message"},

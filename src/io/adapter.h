@@ -26,6 +26,8 @@ void hone_adapter_sort(AdapterPair *pairs, int64_t count);
 
 // Heads whose rows of B are permuted in memory; 0: the rows are as PEFT has them.
 int hone_adapter_permuted_heads(const AdapterBase *base, const char *name);
+// Heads whose rows are in another order in a GGUF file than they are in memory.
+int hone_adapter_gguf_heads(const AdapterBase *base, const char *name);
 // GGUF row h·d + 2j + t = PEFT row h·d + t·d/2 + j, for rows (out, rank), d the head size.
 void hone_adapter_rows_to_gguf(float *gguf, const float *peft, int heads, int head_size, int rank);
 void hone_adapter_rows_to_peft(float *peft, const float *gguf, int heads, int head_size, int rank);
@@ -59,8 +61,8 @@ void hone_drafts_free(AdapterDrafts *drafts);
 hone_status hone_drafts_add(AdapterDrafts *drafts, const char *name, int which,
                             const AdapterHalf *half, HoneError *err);
 // Check partners and shapes, copy the values as f32 into file->pairs; scale stays 0.
-// permute: rows of B come as PEFT has them and go into GGUF's order where the base wants that.
-hone_status hone_drafts_finish(const AdapterDrafts *drafts, const AdapterBase *base, bool permute,
+// peft_rows: rows of B come as PEFT has them, else as GGUF has them; they go into the base's order.
+hone_status hone_drafts_finish(const AdapterDrafts *drafts, const AdapterBase *base, bool peft_rows,
                                AdapterFile *file, HoneError *err);
 
 bool hone_adapter_folder_holds(const char *folder, const char *name);

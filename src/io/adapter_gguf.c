@@ -134,19 +134,24 @@ static void describe(GgufWriter *writer, const AdapterBase *base, float alpha,
 }
 
 // llama.cpp's scale is alpha/rank; what a pair's own scale differs from that goes into its B.
-static hone_status write_pair(GgufWriter *writer, const AdapterPair *pair, float alpha,
-                              HoneError *err) {
+static hone_status write_pair(GgufWriter *writer, const AdapterBase *base, const AdapterPair *pair,
+                              float alpha, HoneError *err) {
+    int heads = hone_adapter_gguf_heads(base, pair->name);
     size_t a_bytes = (size_t)(pair->rank * pair->in) * sizeof(float);
     size_t b_bytes = (size_t)(pair->out * pair->rank) * sizeof(float);
     RETURN_IF_ERROR(hone_gguf_write_tensor(writer, pair->A, a_bytes, err));
     double given = (double)alpha / pair->rank;
-    if (same(given, (double)pair->scale))
+    if (same(given, (double)pair->scale) && heads == 0)
         return hone_gguf_write_tensor(writer, pair->B, b_bytes, err);
     float *folded = hone_alloc(b_bytes);
     if (!folded) return hone_fail_memory(err, b_bytes, pair->name);
-    double factor = (double)pair->scale / given;
+    if (heads)
+        hone_adapter_rows_to_gguf(folded, pair->B, heads, base->head_size, pair->rank);
+    else
+        memcpy(folded, pair->B, b_bytes);
+    double factor = same(given, (double)pair->scale) ? 1 : (double)pair->scale / given;
     for (int64_t i = 0; i < pair->out * pair->rank; i++)
-        folded[i] = (float)((double)pair->B[i] * factor);
+        folded[i] = (float)((double)folded[i] * factor);
     hone_status status = hone_gguf_write_tensor(writer, folded, b_bytes, err);
     hone_free(folded);
     return status;
@@ -162,7 +167,7 @@ hone_status hone_adapter_gguf_write(const char *path, const AdapterBase *base,
     describe(writer, base, alpha, pairs, count);
     hone_status status = hone_gguf_writer_begin(writer, path, err);
     for (int64_t i = 0; i < count && status == HONE_OK; i++)
-        status = write_pair(writer, &pairs[i], alpha, err);
+        status = write_pair(writer, base, &pairs[i], alpha, err);
     if (status == HONE_OK) status = hone_gguf_writer_commit(writer, err);
     hone_gguf_writer_free(writer);
     return status;

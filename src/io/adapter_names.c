@@ -19,6 +19,7 @@ typedef struct ModuleNames {
     const char *architecture, *layers; // layers: what comes before a layer's number
     const char *module[TENSORS];       // NULL: not in this architecture
     bool in_out;                       // weights are stored (in,out) there
+    bool permuted;                     // rows of q and k are in another order in GGUF files
 } ModuleNames;
 
 static const ModuleNames architectures[] = {
@@ -31,11 +32,13 @@ static const ModuleNames architectures[] = {
       [GATE] = "mlp.gate_proj",
       [UP] = "mlp.up_proj",
       [DOWN] = "mlp.down_proj"},
-     false},
+     false,
+     true},
     {"gpt2",
      "transformer.h.",
      {[QKV] = "attn.c_attn", [O] = "attn.c_proj", [UP] = "mlp.c_fc", [DOWN] = "mlp.c_proj"},
-     true},
+     true,
+     false},
 };
 
 enum { ARCHITECTURES = sizeof architectures / sizeof *architectures };
@@ -169,10 +172,18 @@ void hone_adapter_sort(AdapterPair *pairs, int64_t count) {
 
 // ---- rows --------------------------------------------------------------------------------------
 
-int hone_adapter_permuted_heads(const AdapterBase *base, const char *name) {
+static int heads_of(const AdapterBase *base, const char *name) {
     int layer, kind;
-    if (!base->rope_interleaved || !split_name(name, &layer, &kind)) return 0;
+    if (!split_name(name, &layer, &kind)) return 0;
     return kind == Q ? base->heads : kind == K ? base->kv_heads : 0;
+}
+
+int hone_adapter_permuted_heads(const AdapterBase *base, const char *name) {
+    return base->rope_interleaved ? heads_of(base, name) : 0;
+}
+
+int hone_adapter_gguf_heads(const AdapterBase *base, const char *name) {
+    return names_of(base)->permuted && !base->rope_interleaved ? heads_of(base, name) : 0;
 }
 
 static void move_rows(float *to, const float *from, int heads, int head_size, int rank,

@@ -164,9 +164,10 @@ static hone_status check_draft(const AdapterDrafts *drafts, const AdapterDraft *
 }
 
 static hone_status permute_B(const AdapterDrafts *drafts, const AdapterBase *base,
-                             const AdapterDraft *draft, int rank, Arena *memory, float **B,
-                             HoneError *err) {
-    int heads = hone_adapter_permuted_heads(base, draft->name);
+                             const AdapterDraft *draft, bool peft_rows, int rank, Arena *memory,
+                             float **B, HoneError *err) {
+    int heads = peft_rows ? hone_adapter_permuted_heads(base, draft->name)
+                          : hone_adapter_gguf_heads(base, draft->name);
     if (heads == 0) return HONE_OK;
     int64_t rows = draft->half[1].shape[0];
     if (rows != (int64_t)heads * base->head_size || base->head_size % 2 != 0)
@@ -178,12 +179,15 @@ static hone_status permute_B(const AdapterDrafts *drafts, const AdapterBase *bas
             (long long)heads * base->head_size);
     float *moved = hone_arena_alloc(memory, (size_t)(rows * rank) * sizeof *moved);
     if (!moved) return hone_fail_memory(err, (size_t)(rows * rank) * sizeof *moved, draft->name);
-    hone_adapter_rows_to_gguf(moved, *B, heads, base->head_size, rank);
+    if (peft_rows)
+        hone_adapter_rows_to_gguf(moved, *B, heads, base->head_size, rank);
+    else
+        hone_adapter_rows_to_peft(moved, *B, heads, base->head_size, rank);
     *B = moved;
     return HONE_OK;
 }
 
-hone_status hone_drafts_finish(const AdapterDrafts *drafts, const AdapterBase *base, bool permute,
+hone_status hone_drafts_finish(const AdapterDrafts *drafts, const AdapterBase *base, bool peft_rows,
                                AdapterFile *file, HoneError *err) {
     if (drafts->count == 0)
         return hone_fail(err, HONE_ERROR_INPUT, "%s: the adapter has no LoRA tensors",
@@ -198,7 +202,7 @@ hone_status hone_drafts_finish(const AdapterDrafts *drafts, const AdapterBase *b
         float *A, *B;
         RETURN_IF_ERROR(copy_values(drafts->path, &draft->half[0], &file->memory, &A, err));
         RETURN_IF_ERROR(copy_values(drafts->path, &draft->half[1], &file->memory, &B, err));
-        if (permute) RETURN_IF_ERROR(permute_B(drafts, base, draft, rank, &file->memory, &B, err));
+        RETURN_IF_ERROR(permute_B(drafts, base, draft, peft_rows, rank, &file->memory, &B, err));
         AdapterPair *pair = &file->pairs[i];
         *pair = (AdapterPair){.rank = rank,
                               .in = draft->half[0].shape[1],

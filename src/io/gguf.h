@@ -64,6 +64,10 @@ typedef struct GgufFile {
     GgufTensor *tensors;
     int64_t tensor_count;
     struct StringMap *key_index, *tensor_index;
+    // Of a Hugging Face folder (io/hf.h): what does not lie in the map.
+    bool hugging_face; // rows of q and k are as transformers has them
+    void *metadata;
+    struct Arena *made;
 } GgufFile;
 
 // Everything is checked against the file's size before use; messages name file, place and values.
@@ -71,6 +75,12 @@ typedef struct GgufFile {
 // if needed.
 hone_status hone_gguf_open(const char *path, GgufFile *file, HoneError *err);
 void hone_gguf_close(GgufFile *file);
+// An empty file, to be given `tensors` tensors and these keys, as a file stores them; borrowed.
+// On failure the caller closes.
+hone_status hone_gguf_from_keys(const unsigned char *data, size_t bytes, int64_t keys,
+                                int64_t tensors, GgufFile *file, HoneError *err);
+// Enter file->tensors[tensor_count], whose other fields are set, under its name.
+hone_status hone_gguf_enter_tensor(GgufFile *file, HoneError *err);
 
 const GgufKey *hone_gguf_key(const GgufFile *file, const char *name);       // NULL: absent
 const GgufTensor *hone_gguf_tensor(const GgufFile *file, const char *name); // NULL: absent

@@ -332,8 +332,7 @@ static hone_status read_start(Cursor *cursor, GgufFile *file) {
     return take_count(cursor, "keys", SMALLEST_KEY, &file->key_count);
 }
 
-static hone_status parse(Cursor *cursor, GgufFile *file) {
-    RETURN_IF_ERROR(read_start(cursor, file));
+static hone_status read_keys(Cursor *cursor, GgufFile *file) {
     file->keys = hone_calloc((size_t)file->key_count, sizeof *file->keys);
     file->tensors = hone_calloc((size_t)file->tensor_count, sizeof *file->tensors);
     file->key_index = hone_calloc(1, sizeof *file->key_index);
@@ -341,6 +340,12 @@ static hone_status parse(Cursor *cursor, GgufFile *file) {
     if (!file->keys || !file->tensors || !file->key_index || !file->tensor_index)
         return hone_fail_memory(cursor->err, file->map.bytes, "the index of a GGUF file");
     for (int64_t i = 0; i < file->key_count; i++) RETURN_IF_ERROR(read_key(cursor, file, i));
+    return HONE_OK;
+}
+
+static hone_status parse(Cursor *cursor, GgufFile *file) {
+    RETURN_IF_ERROR(read_start(cursor, file));
+    RETURN_IF_ERROR(read_keys(cursor, file));
     RETURN_IF_ERROR(read_alignment(cursor, file));
     Extent *extents = hone_calloc((size_t)file->tensor_count, sizeof *extents);
     if (!extents) return hone_fail_memory(cursor->err, file->map.bytes, "tensor offsets");
@@ -358,6 +363,27 @@ hone_status hone_gguf_open(const char *path, GgufFile *file, HoneError *err) {
     return status;
 }
 
+hone_status hone_gguf_from_keys(const unsigned char *data, size_t bytes, int64_t keys,
+                                int64_t tensors, GgufFile *file, HoneError *err) {
+    Cursor cursor = {.data = data, .bytes = bytes, .path = file->map.path, .err = err};
+    file->version = 3;
+    file->alignment = DEFAULT_ALIGNMENT;
+    file->key_count = keys;
+    file->tensor_count = tensors; // so much room
+    RETURN_IF_ERROR(read_keys(&cursor, file));
+    file->tensor_count = 0;
+    return HONE_OK;
+}
+
+hone_status hone_gguf_enter_tensor(GgufFile *file, HoneError *err) {
+    const char *name = file->tensors[file->tensor_count].name;
+    const GgufString string = {name, strlen(name)};
+    Cursor cursor = {.path = file->map.path, .err = err};
+    RETURN_IF_ERROR(index_name(&cursor, file->tensor_index, &string, file->tensor_count, "tensor"));
+    file->tensor_count++;
+    return HONE_OK;
+}
+
 void hone_gguf_close(GgufFile *file) {
     if (file->key_index) hone_map_free(file->key_index);
     if (file->tensor_index) hone_map_free(file->tensor_index);
@@ -365,6 +391,9 @@ void hone_gguf_close(GgufFile *file) {
     hone_free(file->tensor_index);
     hone_free(file->keys);
     hone_free(file->tensors);
+    hone_free(file->metadata);
+    if (file->made) hone_arena_free(file->made);
+    hone_free(file->made);
     hone_file_unmap(&file->map);
     *file = (GgufFile){0};
 }

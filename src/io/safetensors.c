@@ -223,9 +223,19 @@ hone_status hone_safetensors_open(const char *path, SafeTensorsFile *file, HoneE
     return status;
 }
 
+hone_status hone_safetensors_parse(const char *path, const unsigned char *data, size_t bytes,
+                                   SafeTensorsFile *file, HoneError *err) {
+    *file = (SafeTensorsFile){.map = {data, bytes, hone_strdup(path)}, .borrowed = true};
+    if (!file->map.path) return hone_fail_memory(err, strlen(path) + 1, "a path");
+    hone_status status = parse(file, err);
+    if (status != HONE_OK) hone_safetensors_close(file);
+    return status;
+}
+
 void hone_safetensors_close(SafeTensorsFile *file) {
     for (int64_t i = 0; i < file->count; i++) hone_free(file->tensors[i].name);
     hone_free(file->tensors);
+    if (file->borrowed) file->map.data = NULL;
     hone_file_unmap(&file->map);
     *file = (SafeTensorsFile){0};
 }

@@ -20,6 +20,7 @@ typedef struct SafeTensor {
 
 typedef struct SafeTensorsFile {
     FileMap map;
+    bool borrowed; // the map is another's
     SafeTensor *tensors;
     int64_t count;
 } SafeTensorsFile;
@@ -27,6 +28,9 @@ typedef struct SafeTensorsFile {
 // Refused: a header outside the file, ranges that overlap, leave a hole or pass the end, sizes that
 // disagree with shape × type, duplicate names.
 hone_status hone_safetensors_open(const char *path, SafeTensorsFile *file, HoneError *err);
+// The same of a file that is in memory already, borrowed until it is closed; `path` for messages.
+hone_status hone_safetensors_parse(const char *path, const unsigned char *data, size_t bytes,
+                                   SafeTensorsFile *file, HoneError *err);
 void hone_safetensors_close(SafeTensorsFile *file);
 const SafeTensor *hone_safetensors_find(const SafeTensorsFile *file, const char *name);
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is in a file, in words or as JSON, and what Hone can do with it.
-#include "train/session.h"
-
 #include <inttypes.h>
 #include <string.h>
 
+#include "io/hf.h"
 #include "io/safetensors.h"
+#include "train/session.h"
 
 // ---- GGUF --------------------------------------------------------------------------------------
 
@@ -80,9 +80,8 @@ static void can_do(HoneContext *context, const char *path, bool adapter, TextBuf
 }
 
 static void gguf_json(const GgufFile *file, const char *able, TextBuffer *text) {
-    hone_text_printf(text,
-                     ",\"format\":\"gguf\",\"version\":%u,\"bytes\":%zu,\"can\":", file->version,
-                     file->map.bytes);
+    hone_text_printf(text, ",\"format\":\"%s\",\"version\":%u,\"bytes\":%zu,\"can\":",
+                     file->hugging_face ? "huggingface" : "gguf", file->version, file->map.bytes);
     hone_text_json(text, able, strlen(able));
     hone_text_puts(text, ",\"metadata\":{");
     for (int64_t i = 0; i < file->key_count; i++) {
@@ -108,10 +107,13 @@ static void gguf_words(const GgufFile *file, const char *able, TextBuffer *text)
     for (int64_t i = 0; i < file->tensor_count; i++)
         parameters += hone_gguf_tensor_values(&file->tensors[i]);
     hone_text_printf(text,
-                     "%s\n  GGUF version %u, %.1f MB, %lld tensors, %lld parameters\n  %s\n\n"
+                     "%s\n  %s %u, %.1f MB, %lld tensors, %lld parameters\n  %s\n\n"
                      "metadata\n",
-                     file->map.path, file->version, (double)file->map.bytes / 1e6,
-                     (long long)file->tensor_count, (long long)parameters, able);
+                     file->map.path,
+                     file->hugging_face ? "Hugging Face folder, shown as GGUF version"
+                                        : "GGUF version",
+                     file->version, (double)file->map.bytes / 1e6, (long long)file->tensor_count,
+                     (long long)parameters, able);
     for (int64_t i = 0; i < file->key_count; i++) {
         const GgufKey *key = &file->keys[i];
         hone_text_printf(text, "  %.*s = ", (int)key->name.length, key->name.data);
@@ -130,7 +132,7 @@ static void gguf_words(const GgufFile *file, const char *able, TextBuffer *text)
 static hone_status inspect_gguf(HoneContext *context, const char *path, bool json,
                                 TextBuffer *text) {
     GgufFile file;
-    RETURN_IF_ERROR(hone_gguf_open(path, &file, &context->error));
+    RETURN_IF_ERROR(hone_model_file_open(path, &file, &context->error));
     Arena memory = {0};
     TextBuffer able = {0};
     bool adapter = strcmp(text_of(&file, "general.type", &memory), "adapter") == 0;
@@ -201,10 +203,12 @@ static hone_status inspect_path(HoneContext *context, const char *path, bool jso
                                      "a PEFT adapter: give the folder as --adapter to finetune, "
                                      "eval, chat, merge",
                                      json, text);
+    else if (hone_is_hf_folder(path))
+        status = inspect_gguf(context, path, json, text);
     else
         status = hone_fail(&context->error, HONE_ERROR_INPUT,
-                           "%s: holds no adapter_model.safetensors, and model folders are not "
-                           "supported yet",
+                           "%s: holds neither config.json (a model) nor "
+                           "adapter_model.safetensors (an adapter)",
                            path);
     hone_free(adapter);
     return status;

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// From a GGUF file to a model: sizes, parameters, tokeniser, template. The weights stay in the map.
+// From a GGUF file or a Hugging Face folder to a model: sizes, parameters, tokeniser, template. The
+// weights stay in the map.
 #include "train/session.h"
 
 #include <stdio.h>
 #include <string.h>
+
+#include "io/hf.h"
 
 // ---- sizes -------------------------------------------------------------------------------------
 
@@ -76,7 +79,8 @@ static hone_status read_config(HoneModel *model, HoneError *err) {
     int64_t layers, heads, kv_heads, key, value, rotary, vocabulary = 0, experts;
     double eps, base;
     ModelConfig *config = &model->config;
-    *config = (ModelConfig){.architecture = architecture, .rope_interleaved = !gpt2};
+    *config = (ModelConfig){.architecture = architecture,
+                            .rope_interleaved = !gpt2 && !file->hugging_face};
     RETURN_IF_ERROR(read_size(file, architecture, "expert_count", 0, 0, large, &experts, err));
     if (experts > 0)
         return hone_fail(err, HONE_ERROR_UNSUPPORTED,
@@ -170,7 +174,7 @@ static hone_status load_parameter(void *user, const ParameterVisit *visit, HoneE
     if (!hone_dtype_is_weight(stored->dtype))
         return hone_fail(err, HONE_ERROR_UNSUPPORTED,
                          "%s: tensor %s has type %s (%d); supported: F32 F16 BF16 Q4_0 Q4_1 Q5_0 "
-                         "Q5_1 Q8_0 Q4_K Q5_K Q6_K",
+                         "Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS MXFP4",
                          path, visit->name, hone_dtype_name(stored->dtype), stored->dtype);
     Tensor found = {.rank = stored->rank};
     memcpy(found.shape, stored->shape, sizeof found.shape);
@@ -241,7 +245,7 @@ static hone_status load_template(HoneModel *model, HoneError *err) {
 static hone_status load(HoneModel *model, const char *path, HoneError *err) {
     model->path = hone_arena_strndup(&model->memory, path, strlen(path));
     if (!model->path) return hone_fail_memory(err, strlen(path), "a path");
-    RETURN_IF_ERROR(hone_gguf_open(path, &model->file, err));
+    RETURN_IF_ERROR(hone_model_file_open(path, &model->file, err));
     RETURN_IF_ERROR(read_config(model, err));
     hone_status status = hone_model_make(&model->config, &model->model, err);
     if (status != HONE_OK) return hone_fail_in(err, "%s", path);
@@ -256,9 +260,6 @@ hone_status hone_model_load(HoneContext *context, const char *path, HoneModel **
     *model = NULL;
     HoneError *err = hone_begin(context);
     if (!path || !*path) return hone_fail(err, HONE_ERROR_ARGUMENT, "no model was given");
-    if (hone_is_directory(path))
-        return hone_fail(err, HONE_ERROR_UNSUPPORTED,
-                         "%s: is a folder; only GGUF files are supported so far", path);
     HoneModel *loaded = hone_calloc(1, sizeof *loaded);
     if (!loaded) return hone_fail_memory(err, sizeof *loaded, "a model");
     loaded->context = context;

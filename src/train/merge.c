@@ -1,19 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 // The model as one GGUF file: adapters merged in, tensors of a recipe's types.
-#include "train/recipe.h"
-#include "train/run.h"
-
 #include <math.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "io/adapter.h"
+#include "train/recipe.h"
+#include "train/run.h"
+
 static bool key_is(const GgufKey *key, const char *name) {
     return key->name.length == strlen(name) && memcmp(key->name.data, name, key->name.length) == 0;
 }
 
-// Whether anything has changed what a file's tensor holds: an adapter, or training.
+// Heads whose rows the model's file has in another order than a GGUF file.
+static int moved_heads(const HoneModel *model, const GgufTensor *stored) {
+    const AdapterBase base = hone_model_adapter_base(model);
+    return hone_adapter_gguf_heads(&base, stored->name);
+}
+
+// Whether anything has changed what a file's tensor holds: an adapter, training, the order of rows.
 static bool is_touched(HoneModel *model, const GgufTensor *stored) {
+    if (moved_heads(model, stored)) return true;
     const ParameterSlot *slot = hone_model_slot(model, stored->name);
     if (!slot) return false;
     return (slot->weight && slot->weight->adapter_count > 0) || slot->tensor->data != stored->data;
@@ -100,6 +108,18 @@ static hone_status quantise_rows(const KernelContext *kc, int type, const float 
                      hone_dtype_name(type));
 }
 
+static hone_status order_rows(const HoneModel *model, const GgufTensor *stored, float *values,
+                              HoneError *err) {
+    const size_t bytes = (size_t)hone_gguf_tensor_values(stored) * sizeof *values;
+    float *copy = hone_alloc(bytes);
+    if (!copy) return hone_fail_memory(err, bytes, stored->name);
+    memcpy(copy, values, bytes);
+    hone_adapter_rows_to_gguf(values, copy, moved_heads(model, stored), model->config.head_size,
+                              (int)stored->shape[1]);
+    hone_free(copy);
+    return HONE_OK;
+}
+
 static hone_status write_changed(HoneModel *model, GgufWriter *writer, const GgufTensor *stored,
                                  int type, bool *merged, HoneError *err) {
     const int64_t count = hone_gguf_tensor_values(stored);
@@ -111,6 +131,8 @@ static hone_status write_changed(HoneModel *model, GgufWriter *writer, const Ggu
     if (status == HONE_OK)
         status = merged_values(model, stored, hone_model_slot(model, stored->name), values, count,
                                merged, err);
+    if (status == HONE_OK && moved_heads(model, stored))
+        status = order_rows(model, stored, values, err);
     if (status == HONE_OK && packed != values)
         status =
             quantise_rows(&model->context->kernels, type, values, packed, count, stored->name, err);

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// Inside the reader of Hugging Face folders: metadata being collected as GGUF stores it.
+#ifndef HONE_IO_HF_PARTS_H
+#define HONE_IO_HF_PARTS_H
+
+#include <jansson.h>
+
+#include "base/text.h"
+#include "io/gguf_value.h"
+#include "io/hf.h"
+
+typedef struct HfKeys {
+    TextBuffer bytes; // keys and values as in a GGUF file
+    int64_t count;
+} HfKeys;
+
+void hone_hf_put_u32(HfKeys *keys, const char *name, int64_t value);
+void hone_hf_put_f32(HfKeys *keys, const char *name, double value);
+void hone_hf_put_bool(HfKeys *keys, const char *name, bool value);
+void hone_hf_put_string(HfKeys *keys, const char *name, const char *value, size_t length);
+// An array: its head, then `count` elements appended to keys->bytes by the caller.
+void hone_hf_begin_array(HfKeys *keys, const char *name, GgufType element, int64_t count);
+void hone_hf_append_string(HfKeys *keys, const char *value, size_t length);
+
+// A JSON file of the folder, an object, read with jansson's flags. Missing: *root NULL unless
+// `needed`.
+hone_status hone_hf_json(const char *folder, const char *name, bool needed, size_t flags,
+                         json_t **root, HoneError *err);
+
+typedef struct HfConfig {
+    const char *architecture; // GGUF's
+    int64_t layers, heads, kv_heads, head_size, vocabulary;
+    bool tied;
+    bool scaled; // Llama 3.1's positions:
+    double base, factor, low, high, original;
+} HfConfig;
+
+// hf_config.c: config.json, and its keys.
+hone_status hone_hf_config(const char *folder, const json_t *root, HfConfig *config, HfKeys *keys,
+                           HoneError *err);
+// values (head_size/2): what each frequency is divided by (Dubey et al. 2024).
+void hone_hf_rope_factors(const HfConfig *config, float *values);
+
+// hf_tokenizer.c: tokenizer.json and its neighbours, and the keys.
+hone_status hone_hf_tokenizer(const char *folder, const json_t *config, int64_t vocabulary,
+                              HfKeys *keys, HoneError *err);
+
+#endif

@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: Apache-2.0
+// The weights of a Hugging Face folder under GGUF's names, and the whole.
+#include <stdio.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/memory.h"
+#include "io/adapter.h"
+#include "io/hf_parts.h"
+#include "io/safetensors.h"
+
+enum { MOST_FILES = 4096 };
+
+bool hone_is_hf_folder(const char *path) {
+    if (!hone_is_directory(path)) return false;
+    char *config = hone_path_join(path, "config.json");
+    const bool found = config && hone_is_file(config);
+    hone_free(config);
+    return found;
+}
+
+// ---- which files -------------------------------------------------------------------------------
+
+typedef struct Shards {
+    const char *folder;
+    Arena memory;
+    const char **paths;
+    int count;
+    size_t *begin, *bytes;
+    SafeTensorsFile *files; // views of the map
+} Shards;
+
+static hone_status add_shard(Shards *shards, const char *name, HoneError *err) {
+    if (!*name || strchr(name, '/') || strcmp(name, "..") == 0)
+        return hone_fail(err, HONE_ERROR_INPUT,
+                         "%s/model.safetensors.index.json: \"%.60s\" is not the name of a file of "
+                         "the folder",
+                         shards->folder, name);
+    const size_t length = strlen(shards->folder) + strlen(name) + 2;
+    char *path = hone_arena_alloc(&shards->memory, length);
+    if (!path) return hone_fail_memory(err, length, "a path");
+    snprintf(path, length, "%s/%s", shards->folder, name);
+    for (int i = 0; i < shards->count; i++)
+        if (strcmp(shards->paths[i], path) == 0) return HONE_OK;
+    if (shards->count == MOST_FILES)
+        return hone_fail(err, HONE_ERROR_INPUT,
+                         "%s/model.safetensors.index.json: names more than %d files",
+                         shards->folder, MOST_FILES);
+    shards->paths[shards->count++] = path;
+    return HONE_OK;
+}
+
+static hone_status list_shards(Shards *shards, HoneError *err) {
+    json_t *index;
+    const char *tensor;
+    json_t *name;
+    shards->paths = hone_arena_alloc(&shards->memory, MOST_FILES * sizeof *shards->paths);
+    if (!shards->paths) return hone_fail_memory(err, MOST_FILES * sizeof *shards->paths, "paths");
+    RETURN_IF_ERROR(
+        hone_hf_json(shards->folder, "model.safetensors.index.json", false, 0, &index, err));
+    if (!index) return add_shard(shards, "model.safetensors", err);
+    hone_status status = HONE_OK;
+    json_object_foreach(json_object_get(index, "weight_map"), tensor, name) {
+        if (status != HONE_OK) break;
+        const char *text = json_string_value(name);
+        status = add_shard(shards, text ? text : "", err);
+    }
+    json_decref(index);
+    if (status == HONE_OK && shards->count == 0)
+        status = hone_fail(err, HONE_ERROR_INPUT,
+                           "%s/model.safetensors.index.json: its \"weight_map\" names no file",
+                           shards->folder);
+    return status;
+}
+
+// A folder of pickles is a common mistake.
+static hone_status check_there(const Shards *shards, HoneError *err) {
+    for (int i = 0; i < shards->count; i++) {
+        if (hone_is_file(shards->paths[i])) continue;
+        char *pickle = hone_path_join(shards->folder, "pytorch_model.bin");
+        const bool found = pickle && hone_is_file(pickle);
+        hone_free(pickle);
+        return hone_fail(err, HONE_ERROR_INPUT, "%s: is missing%s", shards->paths[i],
+                         found ? "; pytorch_model.bin can run code when it is read and is never "
+                                 "loaded: save the model again with safe_serialization=True"
+                               : "");
+    }
+    return HONE_OK;
+}
+
+static hone_status map_shards(Shards *shards, FileMap *map, HoneError *err) {
+    const size_t count = (size_t)shards->count;
+    shards->begin = hone_arena_calloc(&shards->memory, count, sizeof *shards->begin);
+    shards->bytes = hone_arena_calloc(&shards->memory, count, sizeof *shards->bytes);
+    shards->files = hone_arena_calloc(&shards->memory, count, sizeof *shards->files);
+    if (!shards->begin || !shards->bytes || !shards->files)
+        return hone_fail_memory(err, count * sizeof *shards->files, "files");
+    RETURN_IF_ERROR(hone_files_map(shards->folder, shards->paths, shards->count, map, shards->begin,
+                                   shards->bytes, err));
+    for (int i = 0; i < shards->count; i++) {
+        const unsigned char *data = shards->bytes[i] ? map->data + shards->begin[i] : NULL;
+        RETURN_IF_ERROR(hone_safetensors_parse(shards->paths[i], data, shards->bytes[i],
+                                               &shards->files[i], err));
+    }
+    return HONE_OK;
+}
+
+// ---- names -------------------------------------------------------------------------------------
+
+typedef struct FixedName {
+    const char *module, *name; // without ".weight" and ".bias"
+} FixedName;
+
+static const FixedName outer[] = {
+    {"model.embed_tokens", "token_embd"},
+    {"model.norm", "output_norm"},
+    {"lm_head", "output"},
+    {"transformer.wte", "token_embd"},
+    {"transformer.wpe", "position_embd"},
+    {"transformer.ln_f", "output_norm"},
+};
+
+static const FixedName inner[] = {
+    {"input_layernorm", "attn_norm"},
+    {"post_attention_layernorm", "ffn_norm"},
+    {"ln_1", "attn_norm"},
+    {"ln_2", "ffn_norm"},
+};
+
+static bool ends_in(const char *text, const char *end) {
+    const size_t length = strlen(text), tail = strlen(end);
+    return length >= tail && strcmp(text + length - tail, end) == 0;
+}
+
+// Constants that files of old versions hold.
+static bool is_constant(const char *name) {
+    return ends_in(name, ".rotary_emb.inv_freq") || ends_in(name, ".attn.bias") ||
+           ends_in(name, ".attn.masked_bias");
+}
+
+static bool norm_name(const char *module, const char *part, char *name) {
+    int layer, end = 0;
+    for (size_t i = 0; i < sizeof inner / sizeof *inner; i++) {
+        end = 0;
+        const bool numbered = sscanf(module, "model.layers.%6d.%n", &layer, &end) == 1 ||
+                              sscanf(module, "transformer.h.%6d.%n", &layer, &end) == 1;
+        if (!numbered || end == 0 || layer < 0 || strcmp(module + end, inner[i].module) != 0)
+            continue;
+        snprintf(name, ADAPTER_NAME, "blk.%d.%s%s", layer, inner[i].name, part);
+        return true;
+    }
+    return false;
+}
+
+// "model.layers.3.self_attn.q_proj.weight" → "blk.3.attn_q.weight". false: not of the model.
+static bool gguf_name(const HfConfig *config, const char *stored, char *name) {
+    const AdapterBase base = {.architecture = config->architecture};
+    const bool bare = strcmp(config->architecture, "gpt2") == 0 &&
+                      strncmp(stored, "transformer.", 12) != 0 &&
+                      strncmp(stored, "lm_head.", 8) != 0; // saved without the head
+    const char *part = ends_in(stored, ".weight") ? ".weight" : ".bias";
+    char module[256];
+    if (!ends_in(stored, part) || strlen(stored) + 12 >= sizeof module) return false;
+    snprintf(module, sizeof module, "%s%s", bare ? "transformer." : "", stored);
+    module[strlen(module) - strlen(part)] = '\0';
+    for (size_t i = 0; i < sizeof outer / sizeof *outer; i++)
+        if (strcmp(outer[i].module, module) == 0) {
+            snprintf(name, ADAPTER_NAME, "%s%s", outer[i].name, part);
+            return true;
+        }
+    if (norm_name(module, part, name)) return true;
+    if (!hone_adapter_name(&base, module, strlen(module), name)) return false;
+    snprintf(name + strlen(name) - strlen(".weight"), 10, "%s", part);
+    return true;
+}
+
+// ---- tensors -----------------------------------------------------------------------------------
+
+// GPT-2's matrices are (in, out): GGUF has them the other way round.
+static hone_status transpose(GgufFile *file, GgufTensor *tensor, HoneError *err) {
+    const size_t size = (size_t)hone_dtype_info(tensor->dtype)->block_bytes;
+    const size_t rows = (size_t)tensor->shape[0], columns = (size_t)tensor->shape[1];
+    const char *from = tensor->data;
+    char *to = hone_arena_alloc(file->made, tensor->bytes + 1);
+    if (!to) return hone_fail_memory(err, tensor->bytes, tensor->name);
+    enum { TILE = 32 }; // both sides stay in the cache
+    for (size_t first = 0; first < rows; first += TILE)
+        for (size_t c = 0; c < columns; c++)
+            for (size_t r = first; r < rows && r < first + TILE; r++)
+                memcpy(to + (c * rows + r) * size, from + (r * columns + c) * size, size);
+    tensor->data = to;
+    tensor->shape[0] = (int64_t)columns;
+    tensor->shape[1] = (int64_t)rows;
+    return HONE_OK;
+}
+
+static hone_status add_tensor(GgufFile *file, const HfConfig *config, const char *path,
+                              const SafeTensor *stored, HoneError *err) {
+    GgufTensor *tensor = &file->tensors[file->tensor_count];
+    *tensor = (GgufTensor){
+        .dtype = stored->dtype, .rank = stored->rank, .data = stored->data, .bytes = stored->bytes};
+    if (is_constant(stored->name)) return HONE_OK;
+    if (!gguf_name(config, stored->name, tensor->name))
+        return hone_fail(err, HONE_ERROR_UNSUPPORTED,
+                         "%s: tensor %.100s is not part of a %s model as Hone computes it", path,
+                         stored->name, config->architecture);
+    if (config->tied && strcmp(tensor->name, "output.weight") == 0) return HONE_OK;
+    if (stored->dtype != HONE_F32 && stored->dtype != HONE_F16 && stored->dtype != HONE_BF16)
+        return hone_fail(err, HONE_ERROR_UNSUPPORTED,
+                         "%s: tensor %.100s has type %s; F32, F16 and BF16 can be read", path,
+                         stored->name, stored->type_name);
+    if (stored->rank < 1 || stored->rank > 2)
+        return hone_fail(err, HONE_ERROR_INPUT, "%s: tensor %.100s has %d dimensions", path,
+                         stored->name, stored->rank);
+    for (int axis = 0; axis < 4; axis++)
+        tensor->shape[axis] = axis < stored->rank ? stored->shape[axis] : 1;
+    const AdapterBase base = {.architecture = config->architecture};
+    const bool linear = strncmp(tensor->name, "blk.", 4) == 0 && stored->rank == 2;
+    if (linear && hone_adapter_in_out(&base)) RETURN_IF_ERROR(transpose(file, tensor, err));
+    return hone_gguf_enter_tensor(file, err);
+}
+
+static hone_status add_rope_factors(GgufFile *file, const HfConfig *config, HoneError *err) {
+    if (!config->scaled) return HONE_OK;
+    const int64_t half = config->head_size / 2;
+    float *values = hone_arena_alloc(file->made, (size_t)half * sizeof *values + 1);
+    if (!values) return hone_fail_memory(err, (size_t)half * sizeof *values, "positions");
+    hone_hf_rope_factors(config, values);
+    file->tensors[file->tensor_count] = (GgufTensor){.name = "rope_freqs.weight",
+                                                     .dtype = HONE_F32,
+                                                     .rank = 1,
+                                                     .shape = {half, 1, 1, 1},
+                                                     .data = values,
+                                                     .bytes = (size_t)half * sizeof *values};
+    return hone_gguf_enter_tensor(file, err);
+}
+
+static hone_status add_tensors(GgufFile *file, const HfConfig *config, const Shards *shards,
+                               HoneError *err) {
+    for (int s = 0; s < shards->count; s++)
+        for (int64_t i = 0; i < shards->files[s].count; i++)
+            RETURN_IF_ERROR(
+                add_tensor(file, config, shards->paths[s], &shards->files[s].tensors[i], err));
+    RETURN_IF_ERROR(add_rope_factors(file, config, err));
+    if (!config->tied && !hone_gguf_tensor(file, "output.weight"))
+        return hone_fail(
+            err, HONE_ERROR_INPUT,
+            "%s: tensor lm_head.weight is missing, and tie_word_embeddings is not true",
+            shards->folder);
+    return HONE_OK;
+}
+
+// ---- the whole ---------------------------------------------------------------------------------
+
+// What else is read has as many entries as the embedding has rows, so the file bounds it.
+static hone_status check_vocabulary(const Shards *shards, const HfConfig *config, HoneError *err) {
+    char name[ADAPTER_NAME];
+    for (int s = 0; s < shards->count; s++)
+        for (int64_t i = 0; i < shards->files[s].count; i++) {
+            const SafeTensor *tensor = &shards->files[s].tensors[i];
+            if (!gguf_name(config, tensor->name, name) || strcmp(name, "token_embd.weight") != 0)
+                continue;
+            if (tensor->rank == 2 && tensor->shape[0] == config->vocabulary && tensor->bytes > 0)
+                return HONE_OK;
+            return hone_fail(err, HONE_ERROR_INPUT,
+                             "%s: tensor %s has %lld rows, config.json's vocab_size is %lld",
+                             shards->paths[s], tensor->name,
+                             (long long)(tensor->rank ? tensor->shape[0] : 0),
+                             (long long)config->vocabulary);
+        }
+    return hone_fail(err, HONE_ERROR_INPUT, "%s: no file has the embedding of a %s model",
+                     shards->folder, config->architecture);
+}
+
+static hone_status read_parts(Shards *shards, const json_t *root, HfKeys *keys, GgufFile *file,
+                              HoneError *err) {
+    HfConfig config;
+    int64_t tensors = 1; // scaled positions
+    RETURN_IF_ERROR(hone_hf_config(shards->folder, root, &config, keys, err));
+    RETURN_IF_ERROR(list_shards(shards, err));
+    RETURN_IF_ERROR(check_there(shards, err));
+    RETURN_IF_ERROR(map_shards(shards, &file->map, err));
+    RETURN_IF_ERROR(check_vocabulary(shards, &config, err));
+    RETURN_IF_ERROR(hone_hf_tokenizer(shards->folder, root, config.vocabulary, keys, err));
+    for (int i = 0; i < shards->count; i++) tensors += shards->files[i].count;
+    if (keys->bytes.failed) return hone_fail_memory(err, keys->bytes.length, "metadata");
+    const size_t bytes = keys->bytes.length;
+    file->metadata = keys->bytes.data; // from now on the file's
+    keys->bytes = (TextBuffer){0};
+    file->hugging_face = true;
+    file->made = hone_calloc(1, sizeof *file->made);
+    if (!file->made) return hone_fail_memory(err, sizeof *file->made, "tensors");
+    RETURN_IF_ERROR(hone_gguf_from_keys(file->metadata, bytes, keys->count, tensors, file, err));
+    return add_tensors(file, &config, shards, err);
+}
+
+hone_status hone_hf_open(const char *folder, GgufFile *file, HoneError *err) {
+    *file = (GgufFile){0};
+    json_t *root;
+    RETURN_IF_ERROR(hone_hf_json(folder, "config.json", true, 0, &root, err));
+    Shards shards = {.folder = folder};
+    HfKeys keys = {0};
+    hone_status status = read_parts(&shards, root, &keys, file, err);
+    json_decref(root);
+    for (int i = 0; i < shards.count && shards.files; i++) hone_safetensors_close(&shards.files[i]);
+    hone_text_free(&keys.bytes);
+    hone_arena_free(&shards.memory);
+    if (status != HONE_OK) hone_gguf_close(file);
+    return status;
+}
+
+hone_status hone_model_file_open(const char *path, GgufFile *file, HoneError *err) {
+    return hone_is_directory(path) ? hone_hf_open(path, file, err)
+                                   : hone_gguf_open(path, file, err);
+}

@@ -1,0 +1,382 @@
+// SPDX-License-Identifier: Apache-2.0
+// tokenizer.json, tokenizer_config.json and their neighbours as GGUF's tokenizer keys: byte-level
+// BPE whose pre-tokeniser GGUF has a name for, and the BPE that came from sentencepiece.
+#include <string.h>
+
+#include "base/file.h"
+#include "base/memory.h"
+#include "io/hf_parts.h"
+
+enum { NORMAL = 1, UNKNOWN = 2, CONTROL = 3, USER_DEFINED = 4, UNUSED = 5, BYTE = 6 };
+
+typedef struct Reading {
+    const char *folder;
+    const json_t *config, *root, *model; // config.json, tokenizer.json, its "model"
+    const json_t *settings;              // tokenizer_config.json; NULL: none
+    int64_t count;
+    const char **token; // by id; NULL: none has it
+    int32_t *kind;
+    float *score; // of sentencepiece's BPE
+    StringMap ids;
+    Arena memory;
+    HfKeys *keys;
+    HoneError *err;
+} Reading;
+
+static hone_status fail(const Reading *reading, hone_status status, const char *problem) {
+    return hone_fail(reading->err, status, "%s/tokenizer.json: %s", reading->folder, problem);
+}
+
+static const char *type_of(const json_t *value) {
+    const char *type = json_string_value(json_object_get(value, "type"));
+    return type ? type : "";
+}
+
+// ---- tokens ------------------------------------------------------------------------------------
+
+static hone_status set_token(Reading *reading, const char *text, const json_t *id, int32_t kind) {
+    const json_int_t number = json_integer_value(id);
+    if (!text || !json_is_integer(id) || number < 0 || number >= reading->count)
+        return hone_fail(reading->err, HONE_ERROR_INPUT,
+                         "%s/tokenizer.json: token \"%.60s\" has the id %lld, the model has %lld "
+                         "tokens",
+                         reading->folder, text ? text : "", (long long)number,
+                         (long long)reading->count);
+    const char *there = reading->token[number];
+    if (there && strcmp(there, text) != 0)
+        return hone_fail(reading->err, HONE_ERROR_INPUT,
+                         "%s/tokenizer.json: \"%.60s\" and \"%.60s\" both have the id %lld",
+                         reading->folder, there, text, (long long)number);
+    reading->token[number] = text;
+    reading->kind[number] = kind;
+    if (hone_map_put(&reading->ids, text, strlen(text), number)) return HONE_OK;
+    return hone_fail_memory(reading->err, strlen(text), "the vocabulary");
+}
+
+static hone_status read_tokens(Reading *reading) {
+    const char *text;
+    json_t *id;
+    size_t i;
+    const json_t *vocabulary = json_object_get(reading->model, "vocab"), *added;
+    const size_t room = (size_t)reading->count;
+    reading->token = hone_arena_calloc(&reading->memory, room, sizeof *reading->token);
+    reading->kind = hone_arena_calloc(&reading->memory, room, sizeof *reading->kind);
+    reading->score = hone_arena_calloc(&reading->memory, room, sizeof *reading->score);
+    if (!reading->token || !reading->kind || !reading->score)
+        return hone_fail_memory(reading->err, room * sizeof *reading->token, "the vocabulary");
+    if (!json_is_object(vocabulary))
+        return fail(reading, HONE_ERROR_INPUT, "model.vocab is no JSON object");
+    json_object_foreach((json_t *)(uintptr_t)vocabulary, text, id)
+        RETURN_IF_ERROR(set_token(reading, text, id, NORMAL));
+    json_array_foreach(json_object_get(reading->root, "added_tokens"), i, added) {
+        const bool special = json_is_true(json_object_get(added, "special"));
+        RETURN_IF_ERROR(set_token(reading, json_string_value(json_object_get(added, "content")),
+                                  json_object_get(added, "id"), special ? CONTROL : USER_DEFINED));
+    }
+    return HONE_OK;
+}
+
+// Rows of the embedding that no token has: padding up to a round number.
+static hone_status fill_gaps(Reading *reading) {
+    for (int64_t i = 0; i < reading->count; i++) {
+        if (reading->token[i]) continue;
+        char *name = hone_arena_alloc(&reading->memory, 32);
+        if (!name) return hone_fail_memory(reading->err, 32, "the vocabulary");
+        snprintf(name, 32, "[PAD%lld]", (long long)i);
+        reading->token[i] = name;
+        reading->kind[i] = UNUSED;
+    }
+    return HONE_OK;
+}
+
+// ---- merges ------------------------------------------------------------------------------------
+
+// "a b", or in newer files ["a", "b"].
+static hone_status merge_parts(const Reading *reading, size_t number, const char **left,
+                               size_t *left_length, const char **right) {
+    const json_t *merge = json_array_get(json_object_get(reading->model, "merges"), number);
+    const char *text = json_string_value(merge), *space = text ? strchr(text, ' ') : NULL;
+    if (space) {
+        *left = text;
+        *left_length = (size_t)(space - text);
+        *right = space + 1;
+        return HONE_OK;
+    }
+    *left = json_string_value(json_array_get(merge, 0));
+    *right = json_string_value(json_array_get(merge, 1));
+    if (*left && *right) {
+        *left_length = strlen(*left);
+        return HONE_OK;
+    }
+    return hone_fail(reading->err, HONE_ERROR_INPUT,
+                     "%s/tokenizer.json: merge %zu is not two texts", reading->folder, number);
+}
+
+static hone_status put_merges(Reading *reading) {
+    const json_t *merges = json_object_get(reading->model, "merges");
+    if (!json_is_array(merges))
+        return fail(reading, HONE_ERROR_INPUT, "model.merges is no JSON array");
+    const size_t count = json_array_size(merges);
+    hone_hf_begin_array(reading->keys, "tokenizer.ggml.merges", GGUF_STRING, (int64_t)count);
+    TextBuffer both = {0};
+    hone_status status = HONE_OK;
+    for (size_t i = 0; i < count && status == HONE_OK; i++) {
+        const char *left, *right;
+        size_t length;
+        status = merge_parts(reading, i, &left, &length, &right);
+        if (status != HONE_OK) break;
+        hone_text_clear(&both);
+        hone_text_append(&both, left, length);
+        hone_text_puts(&both, " ");
+        hone_text_puts(&both, right);
+        if (both.failed) status = hone_fail_memory(reading->err, both.length, "merges");
+        if (status == HONE_OK) hone_hf_append_string(reading->keys, both.data, both.length);
+    }
+    hone_text_free(&both);
+    return status;
+}
+
+// sentencepiece joins what makes the token of the best score: the earlier a merge, the better.
+static hone_status score_merges(Reading *reading) {
+    const size_t count = json_array_size(json_object_get(reading->model, "merges"));
+    TextBuffer both = {0};
+    hone_status status = HONE_OK;
+    for (size_t i = 0; i < count && status == HONE_OK; i++) {
+        const char *left, *right;
+        size_t length;
+        status = merge_parts(reading, i, &left, &length, &right);
+        if (status != HONE_OK) break;
+        hone_text_clear(&both);
+        hone_text_append(&both, left, length);
+        hone_text_puts(&both, right);
+        if (both.failed) status = hone_fail_memory(reading->err, both.length, "merges");
+        const int64_t id =
+            status == HONE_OK ? hone_map_get(&reading->ids, both.data, both.length, -1) : -1;
+        if (id >= 0 && reading->score[id] == 0) reading->score[id] = -1 - (float)i;
+    }
+    hone_text_free(&both);
+    return status;
+}
+
+// ---- which kind --------------------------------------------------------------------------------
+
+#define CONTRACTIONS "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|"
+#define REST "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+
+// Patterns as tokenizer.json files have them.
+static const struct Pattern {
+    const char *pattern, *name;
+} patterns[] = {
+    {CONTRACTIONS "\\p{N}{1,3}" REST, "llama-bpe"},
+    {CONTRACTIONS "\\p{N}" REST, "qwen2"},
+};
+
+// GGUF's name of a pre-tokeniser; NULL: it has none that is known here.
+static const char *rule_of(const json_t *value) {
+    const json_t *parts = json_object_get(value, "pretokenizers");
+    const size_t count = json_array_size(parts);
+    const json_t *last = strcmp(type_of(value), "Sequence") == 0
+                             ? (count ? json_array_get(parts, count - 1) : NULL)
+                             : value;
+    if (strcmp(type_of(last), "ByteLevel") != 0 ||
+        json_is_true(json_object_get(last, "add_prefix_space")))
+        return NULL;
+    const bool cuts = !json_is_false(json_object_get(last, "use_regex"));
+    const json_t *first = count > 1 ? json_array_get(parts, 0) : NULL;
+    if (count <= 1) return cuts ? "gpt-2" : NULL;
+    if (count == 2 && cuts && strcmp(type_of(first), "Digits") == 0 &&
+        json_is_true(json_object_get(first, "individual_digits")))
+        return "smollm";
+    const char *regex =
+        json_string_value(json_object_get(json_object_get(first, "pattern"), "Regex"));
+    const char *behaviour = json_string_value(json_object_get(first, "behavior"));
+    if (count != 2 || cuts || !regex || !behaviour || strcmp(behaviour, "Isolated") != 0)
+        return NULL;
+    for (size_t i = 0; i < sizeof patterns / sizeof *patterns; i++)
+        if (strcmp(patterns[i].pattern, regex) == 0) return patterns[i].name;
+    return NULL;
+}
+
+static bool mentions(const json_t *value, const char *text, int depth) {
+    const char *key;
+    json_t *item;
+    size_t i;
+    if (depth == 0) return false;
+    if (json_is_string(value)) return strcmp(json_string_value(value), text) == 0;
+    json_object_foreach((json_t *)(uintptr_t)value, key, item) {
+        if (mentions(item, text, depth - 1)) return true;
+    }
+    json_array_foreach(value, i, item) {
+        if (mentions(item, text, depth - 1)) return true;
+    }
+    return false;
+}
+
+static void put_text(Reading *reading, const char *key, const char *text) {
+    hone_hf_put_string(reading->keys, key, text, strlen(text));
+}
+
+static hone_status put_model(Reading *reading, bool *scored) {
+    const json_t *normalizer = json_object_get(reading->root, "normalizer");
+    const json_t *cutter = json_object_get(reading->root, "pre_tokenizer");
+    *scored = json_is_true(json_object_get(reading->model, "byte_fallback"));
+    if (strcmp(type_of(reading->model), "BPE") != 0)
+        return hone_fail(reading->err, HONE_ERROR_UNSUPPORTED,
+                         "%s/tokenizer.json: a model of type \"%.40s\" in a folder is not "
+                         "supported yet; BPE is",
+                         reading->folder, type_of(reading->model));
+    if (*scored) { // ▁ for spaces, by a normaliser or by Metaspace
+        const bool spaced =
+            mentions(normalizer, "\xe2\x96\x81", 8) || strcmp(type_of(cutter), "Metaspace") == 0;
+        if (!spaced || mentions(normalizer, "NFKC", 8))
+            return fail(reading, HONE_ERROR_UNSUPPORTED,
+                        "its normalizer is none that GGUF files can say");
+        const bool prefix = mentions(normalizer, "Prepend", 8) || mentions(cutter, "always", 4) ||
+                            mentions(cutter, "first", 4);
+        put_text(reading, "tokenizer.ggml.model", "llama");
+        put_text(reading, "tokenizer.ggml.pre", "default");
+        hone_hf_put_bool(reading->keys, "tokenizer.ggml.add_space_prefix", prefix);
+        return HONE_OK;
+    }
+    const char *rule = rule_of(cutter);
+    if (normalizer && !json_is_null(normalizer) && strcmp(type_of(normalizer), "NFC") != 0)
+        return fail(reading, HONE_ERROR_UNSUPPORTED,
+                    "its normalizer is none that GGUF files can say");
+    if (!rule)
+        return fail(reading, HONE_ERROR_UNSUPPORTED,
+                    "its pre_tokenizer is none of those that folders are read with: gpt-2, smollm, "
+                    "llama-bpe, qwen2");
+    put_text(reading, "tokenizer.ggml.model", "gpt2");
+    put_text(reading, "tokenizer.ggml.pre", rule);
+    return HONE_OK;
+}
+
+// ---- the rest ----------------------------------------------------------------------------------
+
+static void name_kinds(Reading *reading) {
+    const char *unknown = json_string_value(json_object_get(reading->model, "unk_token"));
+    for (int64_t i = 0; i < reading->count; i++) {
+        const char *text = reading->token[i];
+        unsigned byte;
+        char end;
+        if (reading->kind[i] == UNUSED) continue;
+        if (unknown && strcmp(text, unknown) == 0)
+            reading->kind[i] = UNKNOWN;
+        else if (strlen(text) == 6 && sscanf(text, "<0x%2X%c", &byte, &end) == 2 && end == '>')
+            reading->kind[i] = BYTE;
+    }
+}
+
+static void put_arrays(Reading *reading, bool scored) {
+    const int64_t count = reading->count;
+    HfKeys *keys = reading->keys;
+    hone_hf_begin_array(keys, "tokenizer.ggml.tokens", GGUF_STRING, count);
+    for (int64_t i = 0; i < count; i++)
+        hone_hf_append_string(keys, reading->token[i], strlen(reading->token[i]));
+    hone_hf_begin_array(keys, "tokenizer.ggml.token_type", GGUF_I32, count);
+    hone_text_append(&keys->bytes, reading->kind, (size_t)count * sizeof *reading->kind);
+    if (!scored) return;
+    hone_hf_begin_array(keys, "tokenizer.ggml.scores", GGUF_F32, count);
+    hone_text_append(&keys->bytes, reading->score, (size_t)count * sizeof *reading->score);
+}
+
+// The id of a role: tokenizer_config.json names the token (a text, or an object with its content),
+// config.json gives the number, or several of which the first counts. −1: none.
+static int64_t role_id(const Reading *reading, const char *token_key, const char *id_key) {
+    const json_t *named = json_object_get(reading->settings, token_key);
+    if (json_is_object(named)) named = json_object_get(named, "content");
+    const char *text = json_string_value(named);
+    if (text) return hone_map_get(&reading->ids, text, strlen(text), -1);
+    const json_t *id = json_object_get(reading->config, id_key);
+    if (json_is_array(id)) id = json_array_get(id, 0);
+    const json_int_t number = json_is_integer(id) ? json_integer_value(id) : -1;
+    return number < reading->count ? (int64_t)number : -1;
+}
+
+static void put_roles(Reading *reading) {
+    static const struct {
+        const char *token, *id, *key;
+    } roles[] = {
+        {"bos_token", "bos_token_id", "tokenizer.ggml.bos_token_id"},
+        {"eos_token", "eos_token_id", "tokenizer.ggml.eos_token_id"},
+        {"unk_token", "unk_token_id", "tokenizer.ggml.unknown_token_id"},
+        {"pad_token", "pad_token_id", "tokenizer.ggml.padding_token_id"},
+    };
+    for (size_t i = 0; i < sizeof roles / sizeof *roles; i++) {
+        const int64_t id = role_id(reading, roles[i].token, roles[i].id);
+        if (id >= 0) hone_hf_put_u32(reading->keys, roles[i].key, id);
+    }
+    // What a post-processor puts before and after a text; a flag says so in files without one.
+    const json_t *processor = json_object_get(reading->root, "post_processor");
+    const json_t *begins = json_object_get(reading->settings, "add_bos_token");
+    const json_t *ends = json_object_get(reading->settings, "add_eos_token");
+    const int64_t bos = role_id(reading, "bos_token", "bos_token_id");
+    const int64_t eos = role_id(reading, "eos_token", "eos_token_id");
+    const bool adds_bos = bos >= 0 && mentions(processor, reading->token[bos], 8);
+    const bool adds_eos = eos >= 0 && eos != bos && mentions(processor, reading->token[eos], 8);
+    hone_hf_put_bool(reading->keys, "tokenizer.ggml.add_bos_token",
+                     json_is_boolean(begins) ? json_is_true(begins) : adds_bos);
+    hone_hf_put_bool(reading->keys, "tokenizer.ggml.add_eos_token",
+                     json_is_boolean(ends) ? json_is_true(ends) : adds_eos);
+}
+
+// chat_template.jinja; else a text in tokenizer_config.json, or of several the one named default.
+static hone_status put_template(Reading *reading) {
+    static const char key[] = "tokenizer.chat_template";
+    char *path = hone_path_join(reading->folder, "chat_template.jinja"), *text = NULL;
+    if (!path) return hone_fail_memory(reading->err, 0, "a path");
+    size_t length, i;
+    hone_status status = HONE_OK;
+    if (hone_is_file(path)) status = hone_file_read(path, &text, &length, reading->err);
+    if (text) hone_hf_put_string(reading->keys, key, text, length);
+    hone_free(path);
+    if (text || status != HONE_OK) {
+        hone_free(text);
+        return status;
+    }
+    const json_t *given = json_object_get(reading->settings, "chat_template"), *one;
+    const json_t *chosen = json_is_string(given) ? given : NULL;
+    json_array_foreach(given, i, one) {
+        const char *name = json_string_value(json_object_get(one, "name"));
+        if (name && strcmp(name, "default") == 0) chosen = json_object_get(one, "template");
+    }
+    if (json_is_string(chosen))
+        hone_hf_put_string(reading->keys, key, json_string_value(chosen),
+                           json_string_length(chosen));
+    return HONE_OK;
+}
+
+static hone_status put_all(Reading *reading) {
+    bool scored;
+    reading->model = json_object_get(reading->root, "model");
+    RETURN_IF_ERROR(put_model(reading, &scored));
+    RETURN_IF_ERROR(read_tokens(reading));
+    RETURN_IF_ERROR(fill_gaps(reading));
+    name_kinds(reading);
+    RETURN_IF_ERROR(scored ? score_merges(reading) : put_merges(reading));
+    put_arrays(reading, scored);
+    put_roles(reading);
+    return put_template(reading);
+}
+
+hone_status hone_hf_tokenizer(const char *folder, const json_t *config, int64_t vocabulary,
+                              HfKeys *keys, HoneError *err) {
+    json_t *root, *settings;
+    RETURN_IF_ERROR(hone_hf_json(folder, "tokenizer.json", true, 0, &root, err));
+    // Its model_max_length is often 10^30.
+    hone_status status = hone_hf_json(folder, "tokenizer_config.json", false,
+                                      JSON_DECODE_INT_AS_REAL, &settings, err);
+    Reading reading = {.folder = folder,
+                       .config = config,
+                       .root = root,
+                       .settings = settings,
+                       .count = vocabulary,
+                       .keys = keys,
+                       .err = err};
+    if (status == HONE_OK) status = put_all(&reading);
+    hone_map_free(&reading.ids);
+    hone_arena_free(&reading.memory);
+    json_decref(root);
+    json_decref(settings);
+    return status;
+}
