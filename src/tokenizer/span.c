@@ -21,9 +21,10 @@ bool hone_mapped_reserve(MappedText *text, size_t more) {
         return false;
     }
     void *data = text->data, *begin = text->begin, *end = text->end;
-    text->failed = !grow(&data, text->length, capacity) |
-                   !grow(&begin, text->length * 4, capacity * 4) |
-                   !grow(&end, text->length * 4, capacity * 4);
+    bool ok = grow(&data, text->length, capacity);
+    ok = grow(&begin, text->length * 4, capacity * 4) && ok;
+    ok = grow(&end, text->length * 4, capacity * 4) && ok;
+    text->failed = !ok;
     text->data = data;
     text->begin = begin;
     text->end = end;
