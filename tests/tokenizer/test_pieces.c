@@ -99,6 +99,7 @@ static void check_tokens(Tokenizer *tokenizer, const char *text, const char *wan
 static void check_round_trip(Tokenizer *tokenizer, const char *text, size_t length) {
     TokenList list = {0};
     TextBuffer got = {0};
+    hone_text_puts(&got, "");
     CHECK_INT(hone_tokenize_append(tokenizer, text, length, true, &list, NULL), HONE_OK);
     hone_tokenizer_text(tokenizer, list.tokens, list.count, true, &got);
     CHECK_INT(got.length, length);
