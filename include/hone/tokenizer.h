@@ -11,9 +11,10 @@ extern "C" {
 
 typedef struct HoneTokenizer HoneTokenizer;
 
-// Read the tokeniser of a GGUF file, be it a model or a vocabulary alone. HONE_ERROR_INPUT: the
-// file is damaged; HONE_ERROR_UNSUPPORTED: a kind of tokeniser that Hone does not know, by name.
-// Caller frees *tokenizer with hone_tokenizer_close before the context.
+// Read the tokeniser of a GGUF file, be it a model or a vocabulary alone, or of Hugging Face's
+// tokenizer.json, named itself or by its folder. HONE_ERROR_INPUT: the file is damaged;
+// HONE_ERROR_UNSUPPORTED: a kind of tokeniser that Hone does not know, by name. Caller frees
+// *tokenizer with hone_tokenizer_close before the context.
 hone_status hone_tokenizer_open(HoneContext *context, const char *path, HoneTokenizer **tokenizer);
 void hone_tokenizer_close(HoneTokenizer *tokenizer); // NULL is allowed
 

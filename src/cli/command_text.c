@@ -109,7 +109,8 @@ static int encode(HoneContext *context, HoneTokenizer *tokenizer, const Tokenize
 int command_tokenize(int argc, char **argv) {
     TokenizeOptions given = {0};
     Option options[16] = {
-        {"model", OPTION_TEXT, &given.model, "FILE", "whose tokeniser is used"},
+        {"model", OPTION_TEXT, &given.model, "FILE",
+         "whose tokeniser is used: GGUF, or a tokenizer.json or its folder"},
         {"decode", OPTION_FLAG, &given.decode, NULL, "standard input holds token numbers"},
         {"special", OPTION_FLAG, &given.special, NULL,
          "spelled-out control tokens are those tokens"},

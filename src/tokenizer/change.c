@@ -15,6 +15,49 @@ static void prepend(Change *change, const Span *span) {
     hone_mapped_copy(&change->out, span, 0, span->length);
 }
 
+static void lead(Change *change, const Span *span) {
+    TokenizerText put = change->put;
+    bool there = span->length >= put.length && memcmp(span->text, put.data, put.length) == 0;
+    bool wanted = !there && (!change->only_first || hone_span_begin(span, 0) == 0);
+    if (wanted)
+        prepend(change, span);
+    else
+        hone_mapped_copy(&change->out, span, 0, span->length);
+}
+
+static void strip(Change *change, const Span *span) {
+    size_t begin = 0, end = span->length, at = 0, last = 0;
+    bool any = false;
+    while (at < span->length) {
+        uint32_t c = 0;
+        int bytes = hone_utf8_decode(span->text + at, span->length - at, &c);
+        size_t after = at + (bytes ? (size_t)bytes : 1);
+        if (!bytes || !hone_is_space(c)) {
+            if (!any) begin = at;
+            any = true;
+            last = after;
+        }
+        at = after;
+    }
+    if (!any) begin = last = span->length;
+    if (!change->left) begin = 0;
+    if (change->right) end = last;
+    if (!any && (change->left || change->right)) begin = end = 0;
+    hone_mapped_copy(&change->out, span, begin, end);
+}
+
+static hone_status regex(Change *change, const Span *span, HoneError *err) {
+    RETURN_IF_ERROR(hone_pretokenizer_start(change->pattern, span->text, span->length, err));
+    for (size_t from = 0, begin, end; from < span->length; from = end) {
+        RETURN_IF_ERROR(hone_pretokenizer_match(change->pattern, from, &begin, &end, err));
+        hone_mapped_copy(&change->out, span, from, begin);
+        if (begin == span->length) break;
+        append_text(&change->out, change->put, hone_span_begin(span, begin),
+                    hone_span_end(span, end));
+    }
+    return HONE_OK;
+}
+
 static void replace(Change *change, const Span *span) {
     TokenizerText find = change->find;
     for (size_t from = 0; from < span->length;) {
@@ -44,7 +87,7 @@ static void spaces(Change *change, const Span *span) {
     }
 }
 
-static hone_status charsmap(Change *change, const Span *span) {
+static void charsmap(Change *change, const Span *span) {
     for (size_t i = 0; i < span->length;) {
         const char *put;
         size_t put_length, used;
@@ -60,7 +103,6 @@ static hone_status charsmap(Change *change, const Span *span) {
         }
         i += used;
     }
-    return HONE_OK;
 }
 
 hone_status hone_change_apply(Change *change, Span span, Span *result, HoneError *err) {
@@ -70,6 +112,9 @@ hone_status hone_change_apply(Change *change, Span span, Span *result, HoneError
     switch (change->kind) {
     case CHANGE_PREPEND:
         prepend(change, &span);
+        break;
+    case CHANGE_LEAD:
+        lead(change, &span);
         break;
     case CHANGE_REPLACE:
         if (!memmem(span.text, span.length, change->find.data, change->find.length)) return HONE_OK;
@@ -84,10 +129,28 @@ hone_status hone_change_apply(Change *change, Span span, Span *result, HoneError
     case CHANGE_BERT:
         hone_change_bert(change, &span);
         break;
+    case CHANGE_REGEX:
+        RETURN_IF_ERROR(regex(change, &span, err));
+        break;
+    case CHANGE_STRIP:
+        strip(change, &span);
+        break;
+    case CHANGE_FORM:
+        RETURN_IF_ERROR(hone_change_form(change, &span, err));
+        break;
+    case CHANGE_ACCENTS:
+    case CHANGE_LOWER:
+    case CHANGE_NMT:
+        hone_change_characters(change, &span);
+        break;
+    case CHANGE_CLUSTERS:
+        hone_change_clusters(change, &span);
+        break;
     }
     return hone_mapped_span(&change->out, result, err);
 }
 
 void hone_change_free(Change *change) {
     hone_mapped_free(&change->out);
+    hone_pretokenizer_free(change->pattern);
 }

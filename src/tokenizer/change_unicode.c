@@ -7,11 +7,18 @@
 
 // ---- questions ---------------------------------------------------------------------------------
 
-// Unicode's White_Space.
-static bool is_space(uint32_t c) {
+bool hone_is_space(uint32_t c) {
     utf8proc_category_t category = utf8proc_category((utf8proc_int32_t)c);
     return (c >= 9 && c <= 13) || c == 0x85 ||
            (category >= UTF8PROC_CATEGORY_ZS && category <= UTF8PROC_CATEGORY_ZP);
+}
+
+bool hone_is_word_character(uint32_t c) {
+    utf8proc_category_t category = utf8proc_category((utf8proc_int32_t)c);
+    bool circled = (c >= 0x24b6 && c <= 0x24e9) || (c >= 0x1f130 && c <= 0x1f149) ||
+                   (c >= 0x1f150 && c <= 0x1f169) || (c >= 0x1f170 && c <= 0x1f189);
+    return (category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_NL) ||
+           category == UTF8PROC_CATEGORY_PC || circled || c == 0x200c || c == 0x200d;
 }
 
 static bool is_other(uint32_t c) {
@@ -62,7 +69,7 @@ static void put_bert(Writing *writing, const Change *change, uint32_t c) {
     if (change->clean) {
         bool kept = c == '\t' || c == '\n' || c == '\r';
         if (!kept && (c == 0xfffd || is_other(c))) return; // U+0085 too, though it is white space
-        if (is_space(c)) c = ' ';
+        if (hone_is_space(c)) c = ' ';
     }
     bool apart = change->apart && is_ideograph(c);
     if (apart) put(writing, ' ');
@@ -81,5 +88,92 @@ void hone_change_bert(Change *change, const Span *span) {
         Writing writing = {&change->out, hone_span_begin(span, i), hone_span_end(span, i + used)};
         put_bert(&writing, change, c);
         i += used;
+    }
+}
+
+// ---- character by character --------------------------------------------------------------------
+
+static void put_cleaned(Writing *writing, uint32_t c) {
+    bool gone = (c >= 1 && c <= 8) || c == 0xb || (c >= 0xe && c <= 0x1f) || c == 0x7f ||
+                c == 0x8f || c == 0x9f;
+    bool space = c == 9 || c == 0xa || c == 0xc || c == 0xd || c == 0x1680 ||
+                 (c >= 0x200b && c <= 0x200f) || c == 0x2028 || c == 0x2029 || c == 0x2581 ||
+                 c == 0xfeff || c == 0xfffd;
+    if (!gone) put(writing, space ? ' ' : c);
+}
+
+static bool is_mark(uint32_t c) {
+    utf8proc_category_t category = utf8proc_category((utf8proc_int32_t)c);
+    return category >= UTF8PROC_CATEGORY_MN && category <= UTF8PROC_CATEGORY_ME;
+}
+
+static void put_changed(Writing *writing, ChangeKind kind, uint32_t c) {
+    if (kind == CHANGE_NMT)
+        put_cleaned(writing, c);
+    else if (kind == CHANGE_LOWER)
+        put_lower(writing, c, true);
+    else if (!is_mark(c))
+        put(writing, c);
+}
+
+void hone_change_characters(Change *change, const Span *span) {
+    for (size_t i = 0; i < span->length;) {
+        uint32_t c;
+        int length = hone_utf8_decode(span->text + i, span->length - i, &c);
+        size_t used = length ? (size_t)length : 1;
+        Writing writing = {&change->out, hone_span_begin(span, i), hone_span_end(span, i + used)};
+        if (length)
+            put_changed(&writing, change->kind, c);
+        else
+            hone_mapped_copy(&change->out, span, i, i + 1);
+        i += used;
+    }
+}
+
+// ---- graphemes ---------------------------------------------------------------------------------
+
+enum { LONG_CLUSTER = 6 }; // bytes; longer ones are looked up character by character
+
+static size_t character_length(const Span *span, size_t at) {
+    int bytes = hone_utf8_decode(span->text + at, span->length - at, NULL);
+    return bytes ? (size_t)bytes : 1;
+}
+
+static size_t cluster_end(const Span *span, size_t at) {
+    uint32_t before, c;
+    utf8proc_int32_t state = 0;
+    size_t end = at + character_length(span, at);
+    if (!hone_utf8_decode(span->text + at, span->length - at, &before)) return end;
+    while (
+        end < span->length && hone_utf8_decode(span->text + end, span->length - end, &c) &&
+        !utf8proc_grapheme_break_stateful((utf8proc_int32_t)before, (utf8proc_int32_t)c, &state)) {
+        before = c;
+        end += character_length(span, end);
+    }
+    return end;
+}
+
+// The whole of [from, to) by what the shortest string that it begins with becomes.
+static bool put_cluster(Change *change, const Span *span, size_t from, size_t to) {
+    const char *bytes;
+    size_t length;
+    if (!hone_charsmap_shortest(&change->charsmap, span->text + from, to - from, &bytes, &length))
+        return false;
+    hone_mapped_append(&change->out, bytes, length, hone_span_begin(span, from),
+                       hone_span_end(span, to));
+    return true;
+}
+
+void hone_change_clusters(Change *change, const Span *span) {
+    for (size_t i = 0; i < span->length;) {
+        size_t end = cluster_end(span, i);
+        bool done = end - i < LONG_CLUSTER && put_cluster(change, span, i, end);
+        for (; i < end && !done;) {
+            size_t after = i + character_length(span, i);
+            if (!put_cluster(change, span, i, after))
+                hone_mapped_copy(&change->out, span, i, after);
+            i = after;
+        }
+        i = end;
     }
 }

@@ -107,41 +107,61 @@ static hone_status append_piece(Tokenizer *tokenizer, const Span *piece, TokenLi
 
 // ---- text --------------------------------------------------------------------------------------
 
-// Text without special tokens in it, before step number `step`.
-static hone_status append_span(Tokenizer *tokenizer, int step, Span span, TokenList *list,
-                               HoneError *err) {
-    if (span.length == 0) return HONE_OK;
-    if (step == tokenizer->step_count) return append_piece(tokenizer, &span, list, err);
-    PreTokenizer *cut = tokenizer->steps[step].cut;
-    if (tokenizer->steps[step].change) {
-        Span changed;
-        RETURN_IF_ERROR(hone_change_apply(tokenizer->steps[step].change, span, &changed, err));
-        return append_span(tokenizer, step + 1, changed, list, err);
-    }
-    RETURN_IF_ERROR(hone_pretokenizer_start(cut, span.text, span.length, err));
-    for (size_t begin = 0, end = 0; end < span.length;) {
-        RETURN_IF_ERROR(hone_pretokenizer_next(cut, &begin, &end, err));
-        RETURN_IF_ERROR(
-            append_span(tokenizer, step + 1, hone_span_part(span, begin, end), list, err));
+static hone_status append_steps(Tokenizer *tokenizer, int step, bool special, Span span,
+                                TokenList *list, HoneError *err);
+static hone_status append_span(Tokenizer *tokenizer, int step, bool special, Span span,
+                               TokenList *list, HoneError *err);
+
+// The special tokens of a span, and what lies between them from step number `step` on.
+static hone_status append_found(Tokenizer *tokenizer, int step, bool late, bool special, Span span,
+                                TokenList *list, HoneError *err) {
+    const SpecialSet *all = late ? &tokenizer->late_specials : &tokenizer->specials;
+    const SpecialSet *users = late ? &tokenizer->late_users : &tokenizer->users;
+    for (size_t from = 0; from < span.length;) {
+        size_t begin, end;
+        const SpecialToken *token =
+            hone_special_find(special ? all : users, span.text, span.length, from, &begin, &end);
+        Span plain = hone_span_part(span, from, begin);
+        RETURN_IF_ERROR(late ? append_steps(tokenizer, step, special, plain, list, err)
+                             : append_span(tokenizer, step, special, plain, list, err));
+        from = end;
+        if (!token) continue;
+        RETURN_IF_ERROR(reserve(list, 1, err));
+        append(list, token->id, hone_span_begin(&span, begin), hone_span_end(&span, end));
     }
     return HONE_OK;
 }
 
-static hone_status append_text(Tokenizer *tokenizer, const char *text, size_t length, bool special,
-                               TokenList *list, HoneError *err) {
-    const SpecialSet *set = special ? &tokenizer->specials : &tokenizer->users;
-    for (size_t from = 0; from < length;) {
-        size_t begin;
-        const SpecialToken *token = hone_special_find(set, text, length, from, &begin);
-        Span plain = {.text = text + from, .length = begin - from, .place = from};
-        RETURN_IF_ERROR(append_span(tokenizer, 0, plain, list, err));
-        from = begin;
-        if (!token) continue;
-        RETURN_IF_ERROR(reserve(list, 1, err));
-        append(list, token->id, begin, begin + token->length);
-        from += token->length;
+static hone_status append_pieces(Tokenizer *tokenizer, int step, bool special, Span span,
+                                 TokenList *list, HoneError *err) {
+    PreTokenizer *cut = tokenizer->steps[step].cut;
+    RETURN_IF_ERROR(hone_pretokenizer_start(cut, span.text, span.length, err));
+    for (size_t begin = 0, end = 0; end < span.length;) {
+        RETURN_IF_ERROR(hone_pretokenizer_next(cut, &begin, &end, err));
+        RETURN_IF_ERROR(
+            append_span(tokenizer, step + 1, special, hone_span_part(span, begin, end), list, err));
     }
     return HONE_OK;
+}
+
+// Step number `step` and those behind it.
+static hone_status append_steps(Tokenizer *tokenizer, int step, bool special, Span span,
+                                TokenList *list, HoneError *err) {
+    if (span.length == 0) return HONE_OK;
+    if (step == tokenizer->step_count) return append_piece(tokenizer, &span, list, err);
+    if (!tokenizer->steps[step].change)
+        return append_pieces(tokenizer, step, special, span, list, err);
+    Span changed;
+    RETURN_IF_ERROR(hone_change_apply(tokenizer->steps[step].change, span, &changed, err));
+    return append_span(tokenizer, step + 1, special, changed, list, err);
+}
+
+// The like, after what is to be found before that step.
+static hone_status append_span(Tokenizer *tokenizer, int step, bool special, Span span,
+                               TokenList *list, HoneError *err) {
+    return step == tokenizer->late_step
+               ? append_found(tokenizer, step, true, special, span, list, err)
+               : append_steps(tokenizer, step, special, span, list, err);
 }
 
 hone_status hone_tokenize_append(Tokenizer *tokenizer, const char *text, size_t length,
@@ -151,7 +171,8 @@ hone_status hone_tokenize_append(Tokenizer *tokenizer, const char *text, size_t 
                          "a text of %zu bytes: one text may have %u, cut it first", length,
                          UINT32_MAX);
     int64_t before = list->count;
-    hone_status status = append_text(tokenizer, text, length, special, list, err);
+    Span span = {.text = text, .length = length};
+    hone_status status = append_found(tokenizer, 0, false, special, span, list, err);
     if (status != HONE_OK) list->count = before;
     return status;
 }

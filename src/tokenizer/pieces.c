@@ -94,9 +94,19 @@ static size_t longest_part(const Trie *trie, const char *word, size_t length, si
     return best;
 }
 
+static size_t characters_of(const char *word, size_t length) {
+    size_t count = 0;
+    for (size_t i = 0; i < length; i += character_at(word, length, i)) count++;
+    return count;
+}
+
 static void word_tokens(const Tokenizer *tokenizer, const char *word, size_t length, int32_t *ids,
                         uint32_t *ends, size_t *count) {
     *count = 0;
+    if (tokenizer->longest_word && characters_of(word, length) > tokenizer->longest_word) {
+        hone_append_unknown(tokenizer, word, 0, length, ids, ends, count);
+        return;
+    }
     for (size_t from = 0; from < length;) {
         const Trie *trie = from == 0 ? &tokenizer->words : &tokenizer->parts;
         size_t end = longest_part(trie, word, length, from, &ids[*count]);

@@ -213,3 +213,11 @@ hone_status hone_pretokenizer_next(PreTokenizer *pre, size_t *begin, size_t *end
     *end = stretch.end;
     return HONE_OK;
 }
+
+hone_status hone_pretokenizer_match(PreTokenizer *pre, size_t from, size_t *begin, size_t *end,
+                                    HoneError *err) {
+    RETURN_IF_ERROR(find_match(pre, from, err));
+    *begin = pre->match_begin;
+    *end = pre->match_end;
+    return HONE_OK;
+}

@@ -30,4 +30,9 @@ hone_status hone_pretokenizer_start(PreTokenizer *pre, const char *text, size_t 
 // end of a text there may be none, an empty piece then.
 hone_status hone_pretokenizer_next(PreTokenizer *pre, size_t *begin, size_t *end, HoneError *err);
 
+// The first match at or after `from` in the text begun with; *begin is its length when there is
+// none.
+hone_status hone_pretokenizer_match(PreTokenizer *pre, size_t from, size_t *begin, size_t *end,
+                                    HoneError *err);
+
 #endif

@@ -14,12 +14,10 @@ enum { MARK_BYTES = 3, LONGEST_TOKEN = 1000 };
 static const TokenizerText mark = {MARK, MARK_BYTES}, one_space = {" ", 1};
 
 // What text may become: tokens that are not written as something else.
-static bool is_word(int kind) {
-    return kind == TOKEN_NORMAL || kind == TOKEN_USER || kind == TOKEN_UNUSED;
-}
-
-static int kind_of(const Tokenizer *tokenizer, int64_t id) {
-    return tokenizer->tokens[id].kind;
+static bool is_word(const Tokenizer *tokenizer, int64_t id) {
+    int kind = tokenizer->tokens[id].kind;
+    return !tokenizer->tokens[id].added &&
+           (kind == TOKEN_NORMAL || kind == TOKEN_USER || kind == TOKEN_UNUSED);
 }
 
 static TokenizerText spelling_of(const Tokenizer *tokenizer, int64_t id) {
@@ -27,9 +25,9 @@ static TokenizerText spelling_of(const Tokenizer *tokenizer, int64_t id) {
 }
 
 // The time that a text takes grows with the longest token.
-static hone_status check_lengths(const Tokenizer *tokenizer, HoneError *err) {
+hone_status hone_check_lengths(const Tokenizer *tokenizer, HoneError *err) {
     for (int64_t id = 0; id < tokenizer->token_count; id++)
-        if (is_word(kind_of(tokenizer, id)) && spelling_of(tokenizer, id).length > LONGEST_TOKEN)
+        if (is_word(tokenizer, id) && spelling_of(tokenizer, id).length > LONGEST_TOKEN)
             return hone_fail(err, HONE_ERROR_UNSUPPORTED,
                              "token %lld has %zu bytes, at most %d are supported", (long long)id,
                              spelling_of(tokenizer, id).length, (int)LONGEST_TOKEN);
@@ -48,7 +46,7 @@ static hone_status check_scores(const TokenizerSource *source, HoneError *err) {
 
 // ---- bytes -------------------------------------------------------------------------------------
 
-static void find_byte_tokens(Tokenizer *tokenizer) {
+void hone_find_byte_spellings(Tokenizer *tokenizer) {
     for (int byte = 0; byte < 256; byte++) {
         char spelling[8];
         snprintf(spelling, sizeof spelling, "<0x%02X>", (unsigned)byte);
@@ -69,10 +67,9 @@ static bool spans_words(TokenizerText text) {
 }
 
 // Words may be treated one by one, and remembered, when no token spans two.
-static hone_status cut_words(Tokenizer *tokenizer, HoneError *err) {
+hone_status hone_cut_words(Tokenizer *tokenizer, HoneError *err) {
     for (int64_t id = 0; id < tokenizer->token_count; id++)
-        if (is_word(kind_of(tokenizer, id)) && spans_words(spelling_of(tokenizer, id)))
-            return HONE_OK;
+        if (is_word(tokenizer, id) && spans_words(spelling_of(tokenizer, id))) return HONE_OK;
     return hone_add_cut(tokenizer, "words", "\\x{2581}*[^\\x{2581}]+|\\x{2581}+", CUT_BOTH, err);
 }
 
@@ -181,16 +178,16 @@ static hone_status collect_merges(Tokenizer *tokenizer, const uint32_t *ranks, M
                                   HoneError *err) {
     for (int64_t id = 0; id < tokenizer->token_count; id++) {
         TokenizerText text = spelling_of(tokenizer, id);
-        if (is_word(kind_of(tokenizer, id)) && text.length > 0 &&
+        if (is_word(tokenizer, id) && text.length > 0 &&
             !hone_map_put(&tokenizer->by_bytes, text.data, text.length, id))
             return hone_fail_memory(err, text.length, "the vocabulary");
     }
     for (int64_t id = 0; id < tokenizer->token_count; id++)
-        if (is_word(kind_of(tokenizer, id)))
+        if (is_word(tokenizer, id))
             RETURN_IF_ERROR(add_characters(tokenizer, spelling_of(tokenizer, id), err));
     for (int64_t id = 0; id < tokenizer->token_count; id++) {
         TokenizerText text = spelling_of(tokenizer, id);
-        bool known = is_word(kind_of(tokenizer, id)) && text.length > 0;
+        bool known = is_word(tokenizer, id) && text.length > 0;
         if (known && hone_map_get(&tokenizer->by_bytes, text.data, text.length, -1) == id)
             RETURN_IF_ERROR(split_token(tokenizer, text, (int32_t)id, ranks[id], list, err));
     }
@@ -218,28 +215,29 @@ hone_status hone_fill_sentencepiece(Tokenizer *tokenizer, const TokenizerSource 
     tokenizer->fuses_unknown = true;
     tokenizer->strips_space = source->add_space_prefix;
     RETURN_IF_ERROR(check_scores(source, err));
-    RETURN_IF_ERROR(check_lengths(tokenizer, err));
-    find_byte_tokens(tokenizer);
+    RETURN_IF_ERROR(hone_check_lengths(tokenizer, err));
+    hone_find_byte_spellings(tokenizer);
     RETURN_IF_ERROR(make_merges(tokenizer, source, err));
     if (source->add_space_prefix && !add_text_change(tokenizer, CHANGE_PREPEND, mark, mark, err))
         return HONE_ERROR_MEMORY;
     if (!add_text_change(tokenizer, CHANGE_REPLACE, one_space, mark, err)) return HONE_ERROR_MEMORY;
-    return cut_words(tokenizer, err);
+    return hone_cut_words(tokenizer, err);
 }
 
 // ---- unigram -----------------------------------------------------------------------------------
 
 enum { UNKNOWN_PENALTY = 10 }; // below the worst token's score
 
-static hone_status make_trie(const Tokenizer *tokenizer, TokenizerText (*part)(TokenizerText),
-                             Trie *trie, HoneError *err) {
+hone_status hone_fill_trie(const Tokenizer *tokenizer,
+                           TokenizerText (*part)(const Tokenizer *tokenizer, TokenizerText text),
+                           Trie *trie, HoneError *err) {
     size_t count = 0, most = (size_t)tokenizer->token_count;
     TrieItem *items = hone_calloc(most, sizeof *items);
     if (!items) return hone_fail_memory(err, most * sizeof *items, "the vocabulary");
     for (int64_t id = 0; id < tokenizer->token_count; id++) {
-        if (!is_word(kind_of(tokenizer, id))) continue;
+        if (!is_word(tokenizer, id)) continue;
         TokenizerText text = spelling_of(tokenizer, id);
-        items[count++] = (TrieItem){part ? part(text) : text, (int32_t)id};
+        items[count++] = (TrieItem){part ? part(tokenizer, text) : text, (int32_t)id};
     }
     hone_status status = hone_trie_create(trie, items, count, err);
     hone_free(items);
@@ -250,12 +248,12 @@ static hone_status keep_scores(Tokenizer *tokenizer, const TokenizerSource *sour
                                HoneError *err) {
     size_t count = (size_t)source->token_count;
     tokenizer->scores = hone_arena_calloc(&tokenizer->arena, count, sizeof *tokenizer->scores);
-    if (!tokenizer->scores) return hone_fail_memory(err, count * 4, "the scores");
+    if (!tokenizer->scores) return hone_fail_memory(err, count * 8, "the scores");
     float worst = 0;
     bool any = false;
     for (size_t i = 0; i < count; i++) {
-        int kind = kind_of(tokenizer, (int64_t)i);
-        tokenizer->scores[i] = kind == TOKEN_USER ? 0 : source->scores[i];
+        int kind = tokenizer->tokens[i].kind;
+        tokenizer->scores[i] = kind == TOKEN_USER ? 0 : (double)source->scores[i];
         if (kind != TOKEN_NORMAL) continue;
         if (!any || source->scores[i] < worst) worst = source->scores[i];
         any = true;
@@ -279,16 +277,16 @@ hone_status hone_fill_unigram(Tokenizer *tokenizer, const TokenizerSource *sourc
     tokenizer->fuses_unknown = true;
     tokenizer->strips_space = source->add_space_prefix;
     RETURN_IF_ERROR(check_scores(source, err));
-    RETURN_IF_ERROR(check_lengths(tokenizer, err));
-    find_byte_tokens(tokenizer);
-    RETURN_IF_ERROR(make_trie(tokenizer, NULL, &tokenizer->words, err));
+    RETURN_IF_ERROR(hone_check_lengths(tokenizer, err));
+    hone_find_byte_spellings(tokenizer);
+    RETURN_IF_ERROR(hone_fill_trie(tokenizer, NULL, &tokenizer->words, err));
     RETURN_IF_ERROR(keep_scores(tokenizer, source, err));
     RETURN_IF_ERROR(add_charsmap(tokenizer, source, err));
     Change *spaces = add_text_change(tokenizer, CHANGE_SPACES, one_space, mark, err);
     if (!spaces) return HONE_ERROR_MEMORY;
     spaces->prefix = source->add_space_prefix;
     spaces->merge = source->merge_spaces;
-    return cut_words(tokenizer, err);
+    return hone_cut_words(tokenizer, err);
 }
 
 // ---- words -------------------------------------------------------------------------------------
@@ -297,12 +295,14 @@ static bool begins_word(TokenizerText text) {
     return text.length >= MARK_BYTES && memcmp(text.data, MARK, MARK_BYTES) == 0;
 }
 
-static TokenizerText word_of(TokenizerText text) {
+static TokenizerText word_of(const Tokenizer *tokenizer, TokenizerText text) {
+    (void)tokenizer;
     if (!begins_word(text)) return (TokenizerText){"", 0};
     return (TokenizerText){text.data + MARK_BYTES, text.length - MARK_BYTES};
 }
 
-static TokenizerText part_of(TokenizerText text) {
+static TokenizerText part_of(const Tokenizer *tokenizer, TokenizerText text) {
+    (void)tokenizer;
     return begins_word(text) ? (TokenizerText){"", 0} : text;
 }
 
@@ -310,9 +310,9 @@ hone_status hone_fill_wordpiece(Tokenizer *tokenizer, const TokenizerSource *sou
                                 HoneError *err) {
     tokenizer->model = PIECES_WORDPIECE;
     tokenizer->strips_space = true;
-    RETURN_IF_ERROR(check_lengths(tokenizer, err));
-    RETURN_IF_ERROR(make_trie(tokenizer, word_of, &tokenizer->words, err));
-    RETURN_IF_ERROR(make_trie(tokenizer, part_of, &tokenizer->parts, err));
+    RETURN_IF_ERROR(hone_check_lengths(tokenizer, err));
+    RETURN_IF_ERROR(hone_fill_trie(tokenizer, word_of, &tokenizer->words, err));
+    RETURN_IF_ERROR(hone_fill_trie(tokenizer, part_of, &tokenizer->parts, err));
     Change *change = hone_add_change(tokenizer, CHANGE_BERT, err);
     if (!change) return HONE_ERROR_MEMORY;
     change->clean = change->apart = true;

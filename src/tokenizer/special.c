@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/text.h"
+#include "tokenizer/vocabulary.h"
 
 static int compare(const void *left, const void *right) {
     const SpecialToken *a = left, *b = right;
@@ -60,10 +62,9 @@ static const SpecialToken *longest_at(const SpecialSet *set, const char *text, s
     return best;
 }
 
-const SpecialToken *hone_special_find(const SpecialSet *set, const char *text, size_t length,
-                                      size_t from, size_t *begin) {
-    *begin = length;
-    if (set->first[256] == 0) return NULL;
+// The leftmost, longest one as it is spelled.
+static const SpecialToken *find_text(const SpecialSet *set, const char *text, size_t length,
+                                     size_t from, size_t *begin) {
     for (size_t i = from; i < length; i++) {
         int byte = (unsigned char)text[i];
         if (set->first[byte] == set->first[byte + 1]) continue;
@@ -74,4 +75,97 @@ const SpecialToken *hone_special_find(const SpecialSet *set, const char *text, s
         }
     }
     return NULL;
+}
+
+// ---- what is around it -------------------------------------------------------------------------
+
+// The beginning of the character that ends before `at`.
+static size_t character_before(const char *text, size_t at) {
+    size_t begin = at - 1;
+    while (begin > 0 && at - begin < 4 && ((unsigned char)text[begin] & 0xc0) == 0x80) begin--;
+    return begin;
+}
+
+static bool is_before(const char *text, size_t at, bool (*is)(uint32_t c)) {
+    if (at == 0) return false;
+    size_t begin = character_before(text, at);
+    uint32_t c;
+    return hone_utf8_decode(text + begin, at - begin, &c) == (int)(at - begin) && is(c);
+}
+
+static bool is_behind(const char *text, size_t length, size_t at, bool (*is)(uint32_t c)) {
+    uint32_t c;
+    return at < length && hone_utf8_decode(text + at, length - at, &c) > 0 && is(c);
+}
+
+const SpecialToken *hone_special_find(const SpecialSet *set, const char *text, size_t length,
+                                      size_t from, size_t *begin, size_t *end) {
+    size_t least = from;
+    *begin = *end = length;
+    if (set->first[256] == 0) return NULL;
+    const SpecialToken *token;
+    size_t at = length;
+    while ((token = find_text(set, text, length, from, &at))) {
+        size_t behind = at + token->length;
+        bool inside = is_before(text, at, hone_is_word_character) ||
+                      is_behind(text, length, behind, hone_is_word_character);
+        from = behind;
+        if ((token->rules & FIND_WHOLE_WORD) && inside) continue;
+        if (token->rules & FIND_EATS_LEFT)
+            while (at > least && is_before(text, at, hone_is_space))
+                at = character_before(text, at);
+        if (token->rules & FIND_EATS_RIGHT)
+            while (is_behind(text, length, behind, hone_is_space))
+                behind += (size_t)hone_utf8_decode(text + behind, length - behind, NULL);
+        *begin = at > least ? at : least;
+        *end = behind;
+        return token;
+    }
+    return NULL;
+}
+
+// ---- those of a vocabulary ---------------------------------------------------------------------
+
+// A token as it is spelled when it is looked for.
+static hone_status spelled(Tokenizer *tokenizer, int64_t id, SpecialToken *special,
+                           HoneError *err) {
+    const VocabularyToken *token = &tokenizer->tokens[id];
+    *special =
+        (SpecialToken){token->spelling.data, token->spelling.length, (int32_t)id, token->finding};
+    if (!(token->finding & FIND_LATE)) return HONE_OK;
+    Span span = {.text = special->text, .length = special->length};
+    for (int step = 0; step < tokenizer->late_step; step++)
+        RETURN_IF_ERROR(hone_change_apply(tokenizer->steps[step].change, span, &span, err));
+    special->text = hone_arena_strndup(&tokenizer->arena, span.text, span.length);
+    special->length = span.length;
+    return special->text ? HONE_OK : hone_fail_memory(err, span.length, "special tokens");
+}
+
+static hone_status collect(Tokenizer *tokenizer, bool only_users, bool late, SpecialSet *set,
+                           HoneError *err) {
+    size_t count = 0, capacity = 0;
+    for (int64_t id = 0; id < tokenizer->token_count; id++)
+        capacity += tokenizer->tokens[id].kind != TOKEN_NORMAL;
+    SpecialToken *found = hone_calloc(capacity, sizeof *found);
+    if (!found) return hone_fail_memory(err, capacity * sizeof *found, "special tokens");
+    hone_status status = HONE_OK;
+    for (int64_t id = 0; status == HONE_OK && id < tokenizer->token_count; id++) {
+        const VocabularyToken *token = &tokenizer->tokens[id];
+        bool wanted =
+            token->kind == TOKEN_USER ||
+            (!only_users && (token->kind == TOKEN_CONTROL || token->kind == TOKEN_UNKNOWN));
+        if (wanted && !(token->finding & FIND_LATE) == !late)
+            status = spelled(tokenizer, id, &found[count++], err);
+    }
+    if (status == HONE_OK) status = hone_special_create(set, found, count, err);
+    hone_free(found);
+    return status;
+}
+
+hone_status hone_fill_specials(Tokenizer *tokenizer, HoneError *err) {
+    RETURN_IF_ERROR(collect(tokenizer, false, false, &tokenizer->specials, err));
+    RETURN_IF_ERROR(collect(tokenizer, true, false, &tokenizer->users, err));
+    if (tokenizer->late_step < 0) return HONE_OK;
+    RETURN_IF_ERROR(collect(tokenizer, false, true, &tokenizer->late_specials, err));
+    return collect(tokenizer, true, true, &tokenizer->late_users, err);
 }

@@ -5,10 +5,19 @@
 
 #include "base/error.h"
 
+// Bits.
+typedef enum FindRule {
+    FIND_WHOLE_WORD = 1, // not inside a word
+    FIND_EATS_LEFT = 2,  // white space before it belongs to it
+    FIND_EATS_RIGHT = 4, // and white space behind it
+    FIND_LATE = 8,       // in the text as it is after normalisation
+} FindRule;
+
 typedef struct SpecialToken {
     const char *text; // borrowed
     size_t length;
     int32_t id;
+    int rules;
 } SpecialToken;
 
 typedef struct SpecialSet {
@@ -22,8 +31,8 @@ hone_status hone_special_create(SpecialSet *set, const SpecialToken *items, size
 void hone_special_free(SpecialSet *set);
 
 // The leftmost special token at or after `from`, the longest of those there; NULL: none.
-// *begin: where it is (`length` when none).
+// [*begin, *end): the text that is its (both `length` when none).
 const SpecialToken *hone_special_find(const SpecialSet *set, const char *text, size_t length,
-                                      size_t from, size_t *begin);
+                                      size_t from, size_t *begin, size_t *end);
 
 #endif

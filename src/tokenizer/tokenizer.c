@@ -78,9 +78,8 @@ enum { CONTROL_COUNT = sizeof controls / sizeof *controls };
 
 // ---- reading the source ------------------------------------------------------------------------
 
-// "merge 12, "a b": problem", the text quoted and cut to a readable length.
-static hone_status fail_with_text(HoneError *err, const char *what, int64_t index, const char *text,
-                                  size_t length, const char *problem) {
+hone_status hone_fail_with_text(HoneError *err, const char *what, int64_t index, const char *text,
+                                size_t length, const char *problem) {
     TextBuffer quoted = {0};
     hone_text_json(&quoted, text, length < 80 ? length : 80);
     hone_fail(err, HONE_ERROR_INPUT, "%s %lld, %s%s: %s", what, (long long)index,
@@ -106,30 +105,48 @@ static int byte_of(TokenizerText spelling) {
     return (int)byte;
 }
 
-// In vocabularies that spell a space as ▁. In BERT's a word has one before it, and marks and
-// suffixes stand without a space in decoded text.
-static int64_t marked_bytes(const Tokenizer *tokenizer, TokenizerText spelling, char *bytes) {
+// Marks and suffixes stand without a space in decoded text.
+static int64_t without_space(char *bytes, size_t length) {
     static const char *const close[] = {" .",  " ?",   " !",   " ,",  " 'm",
                                         " 's", " 've", " 're", " n't"};
-    size_t length = 0;
-    for (size_t i = 0; i < spelling.length;) {
-        bool mark = hone_has_mark(spelling.data + i, spelling.length - i);
-        bytes[length++] = mark ? ' ' : spelling.data[i];
-        i += mark ? 3 : 1;
-    }
-    if (tokenizer->model != PIECES_WORDPIECE) return (int64_t)length;
     for (size_t i = 0; i < sizeof close / sizeof *close; i++)
         if (length == strlen(close[i]) && memcmp(bytes, close[i], length) == 0)
             memmove(bytes, bytes + 1, --length);
     return (int64_t)length;
 }
 
-// What a token stands for, written to `bytes` (room for its spelling); -1: its spelling.
+// In vocabularies that spell a space as ▁; in BERT's a word has one before it.
+static int64_t marked_bytes(const Tokenizer *tokenizer, TokenizerText spelling, char *bytes) {
+    size_t length = 0;
+    for (size_t i = 0; i < spelling.length;) {
+        bool mark =
+            !tokenizer->spells_mark && hone_has_mark(spelling.data + i, spelling.length - i);
+        bytes[length++] = mark ? ' ' : spelling.data[i];
+        i += mark ? 3 : 1;
+    }
+    if (tokenizer->model != PIECES_WORDPIECE) return (int64_t)length;
+    return without_space(bytes, length);
+}
+
+// In BERT's own vocabularies: "##" before the parts that do not begin a word.
+static int64_t part_bytes(const Tokenizer *tokenizer, TokenizerText spelling, char *bytes) {
+    size_t skipped = strlen(tokenizer->part_prefix);
+    if (spelling.length > skipped && memcmp(spelling.data, tokenizer->part_prefix, skipped) == 0) {
+        memcpy(bytes, spelling.data + skipped, spelling.length - skipped);
+        return (int64_t)(spelling.length - skipped);
+    }
+    bytes[0] = ' ';
+    memcpy(bytes + 1, spelling.data, spelling.length);
+    return without_space(bytes, spelling.length + 1);
+}
+
+// What a token stands for, written to `bytes` (room for its spelling and one); -1: its spelling.
 static int64_t read_bytes(const Tokenizer *tokenizer, const Alphabet *alphabet, int kind,
                           TokenizerText spelling, char *bytes) {
     if (is_spelled_out(kind)) return -1;
     if (tokenizer->model == PIECES_BYTES)
         return hone_alphabet_decode(alphabet, spelling.data, spelling.length, bytes);
+    if (tokenizer->part_prefix) return part_bytes(tokenizer, spelling, bytes);
     if (kind != TOKEN_BYTE) return marked_bytes(tokenizer, spelling, bytes);
     int byte = byte_of(spelling);
     if (byte < 0) return -1;
@@ -145,12 +162,13 @@ static bool is_control(TokenizerText text) {
     return false;
 }
 
-static hone_status read_token(Tokenizer *tokenizer, const TokenizerSource *source,
+static hone_status read_token(Tokenizer *tokenizer, const TokenizerSource *source, bool trusted,
                               const Alphabet *alphabet, int64_t id, HoneError *err) {
     TokenizerText text = source->tokens[id];
     if (text.length == 0) text.data = ""; // an empty text may have no address
     int kind = source->kinds && source->kinds[id] ? source->kinds[id] : TOKEN_NORMAL;
-    if ((kind == TOKEN_NORMAL || kind == TOKEN_USER) && is_control(text)) kind = TOKEN_CONTROL;
+    if (!trusted && (kind == TOKEN_NORMAL || kind == TOKEN_USER) && is_control(text))
+        kind = TOKEN_CONTROL;
     if (kind < TOKEN_NORMAL || kind > TOKEN_BYTE)
         return hone_fail(err, HONE_ERROR_INPUT, "token %lld has type %d; there are 1 to 6",
                          (long long)id, kind);
@@ -169,13 +187,15 @@ static hone_status read_token(Tokenizer *tokenizer, const TokenizerSource *sourc
                                .spelling = spelling,
                                .length = length < 0 ? (uint32_t)text.length : (uint32_t)length,
                                .kind = (uint8_t)kind};
+    TokenizerText piece =
+        tokenizer->model == PIECES_BYTES ? (TokenizerText){token->bytes, token->length} : spelling;
     if (kind == TOKEN_NORMAL && tokenizer->whole_pieces &&
-        !hone_map_put(&tokenizer->by_bytes, token->bytes, token->length, id))
+        !hone_map_put(&tokenizer->by_bytes, piece.data, piece.length, id))
         return hone_fail_memory(err, text.length, "the vocabulary");
     return HONE_OK;
 }
 
-static hone_status read_tokens(Tokenizer *tokenizer, const TokenizerSource *source,
+static hone_status read_tokens(Tokenizer *tokenizer, const TokenizerSource *source, bool trusted,
                                HoneError *err) {
     int64_t count = source->token_count;
     if (count <= 0 || count > INT32_MAX)
@@ -187,11 +207,11 @@ static hone_status read_tokens(Tokenizer *tokenizer, const TokenizerSource *sour
     Alphabet alphabet;
     hone_alphabet_fill(&alphabet);
     for (int64_t id = 0; id < count; id++)
-        RETURN_IF_ERROR(read_token(tokenizer, source, &alphabet, id, err));
+        RETURN_IF_ERROR(read_token(tokenizer, source, trusted, &alphabet, id, err));
     return HONE_OK;
 }
 
-static void find_bytes(Tokenizer *tokenizer) {
+void hone_fill_byte_tokens(Tokenizer *tokenizer) {
     Alphabet alphabet;
     hone_alphabet_fill(&alphabet);
     for (int byte = 0; byte < 256; byte++) {
@@ -202,31 +222,47 @@ static void find_bytes(Tokenizer *tokenizer) {
     }
 }
 
+hone_status hone_add_merge(Tokenizer *tokenizer, int64_t rank, TokenizerText left,
+                           TokenizerText right, HoneError *err) {
+    TextBuffer joined = {0};
+    hone_text_append(&joined, left.data, left.length);
+    hone_text_append(&joined, right.data, right.length);
+    if (joined.failed) {
+        hone_text_free(&joined);
+        return hone_fail_memory(err, left.length + right.length, "the merges");
+    }
+    const StringMap *map = &tokenizer->by_spelling;
+    MergeSlot merge = {.left = (int32_t)hone_map_get(map, left.data, left.length, -1),
+                       .right = (int32_t)hone_map_get(map, right.data, right.length, -1),
+                       .result = (int32_t)hone_map_get(map, joined.data, joined.length, -1),
+                       .rank = (uint32_t)rank};
+    const char *problem = merge.left < 0     ? "the left part is not in the vocabulary"
+                          : merge.right < 0  ? "the right part is not in the vocabulary"
+                          : merge.result < 0 ? "the two parts joined are not in the vocabulary"
+                                             : NULL;
+    if (!problem) hone_merge_table_put(&tokenizer->merges, merge);
+    hone_text_free(&joined);
+    if (!problem) return HONE_OK;
+    TextBuffer shown = {0};
+    hone_text_append(&shown, left.data, left.length);
+    hone_text_puts(&shown, " ");
+    hone_text_append(&shown, right.data, right.length);
+    hone_fail_with_text(err, "merge", rank, shown.data ? shown.data : "", shown.length, problem);
+    hone_text_free(&shown);
+    return HONE_ERROR_INPUT;
+}
+
 static hone_status read_merge(Tokenizer *tokenizer, int64_t rank, TokenizerText text,
                               HoneError *err) {
     // A part is never empty, so a space at the very front belongs to the left one.
     const char *space = text.length > 1 ? memchr(text.data + 1, ' ', text.length - 1) : NULL;
     size_t left_length = space ? (size_t)(space - text.data) : 0;
     if (!space || left_length + 1 == text.length)
-        return fail_with_text(err, "merge", rank, text.data, text.length,
-                              "not two parts with a space between them");
-    char *joined = hone_arena_alloc(&tokenizer->arena, text.length);
-    if (!joined) return hone_fail_memory(err, text.length, "the merges");
-    size_t right_length = text.length - left_length - 1;
-    memcpy(joined, text.data, left_length);
-    memcpy(joined + left_length, space + 1, right_length);
-    const StringMap *map = &tokenizer->by_spelling;
-    MergeSlot merge = {.left = (int32_t)hone_map_get(map, joined, left_length, -1),
-                       .right = (int32_t)hone_map_get(map, space + 1, right_length, -1),
-                       .result = (int32_t)hone_map_get(map, joined, text.length - 1, -1),
-                       .rank = (uint32_t)rank};
-    const char *problem = merge.left < 0     ? "the left part is not in the vocabulary"
-                          : merge.right < 0  ? "the right part is not in the vocabulary"
-                          : merge.result < 0 ? "the two parts joined are not in the vocabulary"
-                                             : NULL;
-    if (problem) return fail_with_text(err, "merge", rank, text.data, text.length, problem);
-    hone_merge_table_put(&tokenizer->merges, merge);
-    return HONE_OK;
+        return hone_fail_with_text(err, "merge", rank, text.data, text.length,
+                                   "not two parts with a space between them");
+    TokenizerText left = {text.data, left_length};
+    TokenizerText right = {space + 1, text.length - left_length - 1};
+    return hone_add_merge(tokenizer, rank, left, right, err);
 }
 
 static hone_status read_merges(Tokenizer *tokenizer, const TokenizerSource *source,
@@ -238,25 +274,6 @@ static hone_status read_merges(Tokenizer *tokenizer, const TokenizerSource *sour
     for (int64_t rank = 0; rank < source->merge_count; rank++)
         RETURN_IF_ERROR(read_merge(tokenizer, rank, source->merges[rank], err));
     return HONE_OK;
-}
-
-static hone_status collect_specials(Tokenizer *tokenizer, bool only_users, SpecialSet *set,
-                                    HoneError *err) {
-    size_t count = 0, capacity = 0;
-    for (int64_t id = 0; id < tokenizer->token_count; id++)
-        capacity += is_spelled_out(tokenizer->tokens[id].kind);
-    SpecialToken *found = hone_calloc(capacity, sizeof *found);
-    if (!found) return hone_fail_memory(err, capacity * sizeof *found, "special tokens");
-    for (int64_t id = 0; id < tokenizer->token_count; id++) {
-        const VocabularyToken *token = &tokenizer->tokens[id];
-        bool wanted =
-            token->kind == TOKEN_USER ||
-            (!only_users && (token->kind == TOKEN_CONTROL || token->kind == TOKEN_UNKNOWN));
-        if (wanted) found[count++] = (SpecialToken){token->bytes, token->length, (int32_t)id};
-    }
-    hone_status status = hone_special_create(set, found, count, err);
-    hone_free(found);
-    return status;
 }
 
 static hone_status read_roles(Tokenizer *tokenizer, const TokenizerSource *source, HoneError *err) {
@@ -289,7 +306,7 @@ static hone_status read_roles(Tokenizer *tokenizer, const TokenizerSource *sourc
 // ---- making and freeing ------------------------------------------------------------------------
 
 static hone_status fill_bytes(Tokenizer *tokenizer, const TokenizerSource *source, HoneError *err) {
-    find_bytes(tokenizer);
+    hone_fill_byte_tokens(tokenizer);
     return read_merges(tokenizer, source, err);
 }
 
@@ -334,11 +351,16 @@ static hone_status fill(Tokenizer *tokenizer, const TokenizerSource *source, Hon
     tokenizer->unknown = source->unknown;
     if (tokenizer->model == PIECES_BYTES)
         RETURN_IF_ERROR(add_rule(tokenizer, source->pre ? source->pre : "default", err));
-    RETURN_IF_ERROR(read_tokens(tokenizer, source, err));
-    RETURN_IF_ERROR(read_roles(tokenizer, source, err));
+    RETURN_IF_ERROR(hone_fill_tokens(tokenizer, source, false, err));
     RETURN_IF_ERROR(models[model].fill(tokenizer, source, err));
-    RETURN_IF_ERROR(collect_specials(tokenizer, false, &tokenizer->specials, err));
-    RETURN_IF_ERROR(collect_specials(tokenizer, true, &tokenizer->users, err));
+    return hone_fill_specials(tokenizer, err);
+}
+
+hone_status hone_fill_tokens(Tokenizer *tokenizer, const TokenizerSource *source, bool trusted,
+                             HoneError *err) {
+    tokenizer->late_step = -1;
+    RETURN_IF_ERROR(read_tokens(tokenizer, source, trusted, err));
+    RETURN_IF_ERROR(read_roles(tokenizer, source, err));
     tokenizer->cache = hone_calloc(CACHE_SIZE, sizeof *tokenizer->cache);
     if (!tokenizer->cache)
         return hone_fail_memory(err, CACHE_SIZE * sizeof *tokenizer->cache, "the tokeniser");
@@ -366,6 +388,8 @@ void hone_tokenizer_free(Tokenizer *tokenizer) {
     hone_merge_table_free(&tokenizer->merges);
     hone_special_free(&tokenizer->specials);
     hone_special_free(&tokenizer->users);
+    hone_special_free(&tokenizer->late_specials);
+    hone_special_free(&tokenizer->late_users);
     hone_free_steps(tokenizer);
     hone_map_free(&tokenizer->characters);
     hone_trie_free(&tokenizer->words);

@@ -44,6 +44,9 @@ typedef struct Tokenizer Tokenizer;
 // HONE_ERROR_INPUT for what contradicts itself, naming token or merge.
 hone_status hone_tokenizer_create(const TokenizerSource *source, Tokenizer **tokenizer,
                                   HoneError *err);
+// From Hugging Face's tokenizer.json, or a folder with one: then its tokenizer_config.json names
+// bos and eos, if it is there. The errors as above, naming the file and the place in it.
+hone_status hone_tokenizer_read_json(const char *path, Tokenizer **tokenizer, HoneError *err);
 void hone_tokenizer_free(Tokenizer *tokenizer);
 
 // A growing list of tokens with the byte range of the text that each came from.

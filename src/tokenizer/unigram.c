@@ -34,7 +34,7 @@ static void fill(const Tokenizer *tokenizer, const char *piece, size_t length, A
             int32_t token = trie->nodes[node].token;
             if (token < 0) continue;
             known |= i + 1 == after;
-            arrive(&arrivals[i + 1], score + (double)tokenizer->scores[token], token, from);
+            arrive(&arrivals[i + 1], score + tokenizer->scores[token], token, from);
         }
         if (!known) arrive(&arrivals[after], score + tokenizer->unknown_score, -1, from);
         from = after;

@@ -18,6 +18,8 @@ typedef struct VocabularyToken {
     uint32_t length;
     uint8_t kind; // TokenKind
     bool ends;
+    bool added;      // not the model's: found in the text as it is spelled, never made of pieces
+    uint8_t finding; // FindRule: how it is found in the text
 } VocabularyToken;
 
 // How a piece becomes tokens.
@@ -56,22 +58,38 @@ struct Tokenizer {
     MergeTable merges;
     StringMap characters;   // to token ids; from token_count on, characters that are none
     Trie words, parts;      // unigram: words; wordpiece: what words begin with and go on with
-    float *scores;          // unigram
+    double *scores;         // unigram
     double unknown_score;   //
     int32_t unknown;        // -1: what the vocabulary lacks gives no token
     bool byte_fallback;     // what the vocabulary lacks is spelled in byte_tokens
     bool fuses_unknown;     // several unknown characters in a row are one token
+    size_t longest_word;    // wordpiece: characters, more are unknown; 0: any number
     SpecialSet specials;    // control, unknown and user-defined tokens
     SpecialSet users;       // user-defined tokens alone
     Step steps[STEP_LIMIT]; // from text to pieces
     int step_count;
+    SpecialSet late_specials, late_users; // the like, which are found before step late_step
+    int late_step;
     CachedPiece *cache;
     int32_t bos, eos;
     bool adds_bos, adds_eos;
-    bool strips_space; // decoding takes back the space that was put before the text
+    bool strips_space;       // decoding takes back the space that was put before the text
+    bool spells_mark;        // decoding leaves ▁ as it is
+    const char *part_prefix; // wordpiece: what word parts are spelled with; NULL: words have a ▁
 };
 
 // tokenizer.c
+// The making of a tokeniser, in order: tokens and roles from a source, its model's own part, what
+// is found in text. `trusted`: control tokens are those that the source says.
+hone_status hone_fill_tokens(Tokenizer *tokenizer, const TokenizerSource *source, bool trusted,
+                             HoneError *err);
+void hone_fill_byte_tokens(Tokenizer *tokenizer);
+hone_status hone_add_merge(Tokenizer *tokenizer, int64_t rank, TokenizerText left,
+                           TokenizerText right, HoneError *err);
+hone_status hone_fill_specials(Tokenizer *tokenizer, HoneError *err);
+// Of the file's specials: "merge 12, "a b": problem", the text quoted and cut to a readable length.
+hone_status hone_fail_with_text(HoneError *err, const char *what, int64_t index, const char *text,
+                                size_t length, const char *problem);
 // Whether text begins with ▁, which is how most vocabularies spell a space.
 bool hone_has_mark(const char *text, size_t length);
 // pieces.c
@@ -93,6 +111,15 @@ hone_status hone_add_cut(Tokenizer *tokenizer, const char *name, const char *pat
                          CutBehaviour behaviour, HoneError *err);
 void hone_free_steps(Tokenizer *tokenizer);
 // sentencepiece.c
+void hone_find_byte_spellings(Tokenizer *tokenizer); // <0x0A>
+hone_status hone_check_lengths(const Tokenizer *tokenizer, HoneError *err);
+// A cut into words that begin with ▁, unless a token spans two.
+hone_status hone_cut_words(Tokenizer *tokenizer, HoneError *err);
+// The tokens that pieces are made of, by what they are spelled with; `part`: which part of a
+// spelling counts, empty to leave the token out.
+hone_status hone_fill_trie(const Tokenizer *tokenizer,
+                           TokenizerText (*part)(const Tokenizer *tokenizer, TokenizerText text),
+                           Trie *trie, HoneError *err);
 hone_status hone_fill_sentencepiece(Tokenizer *tokenizer, const TokenizerSource *source,
                                     HoneError *err);
 hone_status hone_fill_unigram(Tokenizer *tokenizer, const TokenizerSource *source, HoneError *err);

@@ -238,9 +238,9 @@ struct HoneTokenizer {
 };
 
 static hone_status open_file(const char *path, Tokenizer **tokenizer, HoneError *err) {
-    if (hone_is_directory(path))
-        return hone_fail(err, HONE_ERROR_UNSUPPORTED,
-                         "%s: is a folder; only GGUF files are supported so far", path);
+    size_t length = strlen(path);
+    if (hone_is_directory(path) || (length > 5 && strcmp(path + length - 5, ".json") == 0))
+        return hone_tokenizer_read_json(path, tokenizer, err);
     GgufFile file;
     RETURN_IF_ERROR(hone_gguf_open(path, &file, err));
     hone_status status = hone_read_tokenizer(&file, tokenizer, err);

@@ -146,7 +146,7 @@ class Vocabulary:
     """A GGUF file's vocabulary with the peers that tokenise by it."""
 
     def __init__(self, path):
-        fields = gguf.GGUFReader(path).fields
+        self.fields = fields = gguf.GGUFReader(path).fields
         key = lambda name: fields.get("tokenizer.ggml." + name)
         read = lambda name: key(name).contents() if key(name) else None
         self.path, self.rule, self.model = path, read("pre"), read("model")
@@ -435,7 +435,7 @@ def bert_agrees(text):
 def has_overlap(text, specials):
     """Whether two special tokens overlap, as in "<a><b>" with "<a>" and "><b": then Hone, like
     tokenizers, takes the leftmost, and llama.cpp the longest."""
-    spans = sorted((m.start(), m.start() + len(token)) for token in specials
+    spans = sorted((m.start(), m.start() + len(token)) for token in specials if token in text
                    for m in re.finditer(f"(?={re.escape(token)})", text))
     return any(a[0] < b[0] < a[1] < b[1] for a in spans for b in spans)
 
