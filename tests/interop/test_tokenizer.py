@@ -36,7 +36,7 @@ LLAMA_RULES = ["glm4", "dbrx", "minicpm5", "qwen35", "laguna", "ufakzeka", "seed
                "exaone-moe", "jais-2", "deepseek-llm", "deepseek-coder", "deepseek-v3", "spark2_5",
                "afmoe", "falcon", "default", "bloom", "viking", "tekken", "gpt-4o",
                "granite-embed-multi-97m", "tiny_aya", "youtu", "superbpe", "chameleon"]
-STRINGS_EACH = 320
+STRINGS_EACH = int(os.environ.get("HONE_TOKENIZER_STRINGS", 120))  # of each kind of text
 NORMAL, UNKNOWN, CONTROL, USER, BYTE = 1, 2, 3, 4, 6
 LLAMA_FILES = pathlib.Path(sys.prefix) / "llama.cpp" / "models"
 # The vocabularies in llama.cpp's source package that Hone reads.

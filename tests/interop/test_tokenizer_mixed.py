@@ -2,7 +2,7 @@
 """Published vocabularies on long mixed text, id for id: languages, code, emoji, digits, white space,
 control characters, bytes that are not UTF-8, and every added token.
 
-HONE_TOKENIZER_BYTES says how much text for each vocabulary (1,000,000 unless it is set).
+HONE_TOKENIZER_BYTES says how much text for each vocabulary (200,000 unless it is set).
 """
 import os
 import pathlib
@@ -14,7 +14,7 @@ import pytest
 from test_tokenizer import (GENERATORS, LLAMA_FILES, PACKAGED, Vocabulary, bert_peer, has_overlap, hone_many,
                             invalid_strings)
 
-BYTES = int(os.environ.get("HONE_TOKENIZER_BYTES", 1_000_000))
+BYTES = int(os.environ.get("HONE_TOKENIZER_BYTES", 200_000))
 
 SENTENCES = [
     "The adapter is small, but what it learnt isn't: we've measured it twice.",
