@@ -43,14 +43,15 @@ hone_status hone_json_copy(JsonReading *reading, TokenizerText text, TokenizerTe
     return copy->data ? HONE_OK : hone_fail_memory(err, text.length, "a tokeniser");
 }
 
-// The JSON object in a file. Caller frees with json_decref.
-static hone_status load(const char *path, json_t **root, HoneError *err) {
+// The JSON object in a file, read with jansson's flags. Caller frees with json_decref.
+static hone_status load(const char *path, size_t flags, json_t **root, HoneError *err) {
     char *text = NULL;
     size_t bytes = 0;
     json_error_t fault;
     *root = NULL;
     RETURN_IF_ERROR(hone_file_read(path, &text, &bytes, err));
-    json_t *value = json_loadb(text, bytes, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &fault);
+    json_t *value =
+        json_loadb(text, bytes, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | flags, &fault);
     hone_free(text);
     if (json_is_object(value)) {
         *root = value;
@@ -92,7 +93,7 @@ static hone_status read_root(JsonReading *reading, const json_t *root, HoneError
 static hone_status read_file(const char *path, Tokenizer *tokenizer, HoneError *err) {
     JsonReading reading = {.tokenizer = tokenizer};
     json_t *root;
-    RETURN_IF_ERROR(load(path, &root, err));
+    RETURN_IF_ERROR(load(path, 0, &root, err));
     hone_status status = read_root(&reading, root, err);
     if (status != HONE_OK) hone_fail_in(err, "%s", path);
     json_decref(root);
@@ -109,9 +110,10 @@ static int32_t role(const Tokenizer *tokenizer, const json_t *root, const char *
     return json_is_string(value) ? hone_tokenizer_find(tokenizer, json_string_value(value)) : -1;
 }
 
+// Its model_max_length is often 10^30, which is no integer that jansson reads.
 static hone_status read_config(const char *path, Tokenizer *tokenizer, HoneError *err) {
     json_t *root;
-    RETURN_IF_ERROR(load(path, &root, err));
+    RETURN_IF_ERROR(load(path, JSON_DECODE_INT_AS_REAL, &root, err));
     int32_t eos = role(tokenizer, root, "eos_token");
     if (tokenizer->bos < 0) tokenizer->bos = role(tokenizer, root, "bos_token");
     if (tokenizer->eos < 0) tokenizer->eos = eos;

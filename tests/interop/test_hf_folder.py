@@ -119,6 +119,17 @@ def test_same_as_the_gguf_file(hone, tmp_path, name):
     assert peers.largest_difference(ours, peers.torch_logprobs(reference, examples)) <= 1e-4
 
 
+@pytest.mark.parametrize("name", ["grouped", "gpt2-odd"])
+def test_full_fine_tuning(hone, tmp_path, name):
+    """model.gguf of a full run is that of the same run from the GGUF file."""
+    _, folder, path = pair_of(name, tmp_path)
+    data = peers.write_texts(tmp_path / "texts.jsonl", LINES)
+    for model, run in ((folder, "run-hf"), (path, "run-gguf")):
+        peers.finetune(hone, model, data, tmp_path / run, "--method", "full", "--type", "f32",
+                       "--steps", 6, "--lr", 1e-3, "--batch", 8)
+    check_same_gguf(tmp_path / "run-hf" / "model.gguf", tmp_path / "run-gguf" / "model.gguf", 5e-3)
+
+
 @pytest.mark.parametrize("name", ["plain", "gpt2"])
 def test_shards(hone, tmp_path, name):
     """Several files and their index."""
@@ -154,6 +165,21 @@ def test_the_converters_metadata(hone, tmp_path):
     tensors = {t.name: t.data for t in gguf.GGUFReader(out).tensors}
     for tensor in gguf.GGUFReader(tmp_path / "tiny.gguf").tensors:
         assert np.array_equal(tensors[tensor.name], tensor.data), tensor.name
+
+
+def tokens_of(hone, model, text):
+    done = subprocess.run([str(hone), "tokenize", "--model", str(model)], input=text.encode(),
+                          capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_tokenize_reads_the_folder(hone, model, tmp_path):
+    """By tokenizer.json itself, where training goes by the keys that are made of it."""
+    import gguf_to_hf
+    folder = gguf_to_hf.converted(model)
+    text = "\n".join(PROBES + LINES) + " 12 345  x\t\u00e9\u4f60\U0001f600"
+    assert tokens_of(hone, folder, text) == tokens_of(hone, model, text)
 
 
 def test_the_real_model(hone, model, tmp_path):

@@ -114,8 +114,9 @@ static void added_tokens_are_found(void) {
 }
 
 static void ends_and_roles_are_read(void) {
-    char *config =
-        file_with("tokenizer_config.json", "{'bos_token':{'content':'a'},'eos_token':'b'}");
+    char *config = file_with("tokenizer_config.json",
+                             "{'bos_token':{'content':'a'},'eos_token':'b','model_max_length':"
+                             "1000000000000000019884624838656}");
     char *file =
         file_with("tokenizer.json",
                   "{'post_processor':{'type':'TemplateProcessing','single':[{'SpecialToken':"
