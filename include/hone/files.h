@@ -39,6 +39,13 @@ typedef struct HoneMerged {
 typedef bool (*HoneMergeSink)(void *user, int64_t done, int64_t tensors);
 hone_status hone_merge(HoneModel *model, const char *type, const char *out, HoneMergeSink sink,
                        void *user, HoneMerged *merged);
+// The same, but every tensor takes the type: quantised ones are quantised again. "same" and a GGUF
+// file: all tensors are copied.
+hone_status hone_convert(HoneModel *model, const char *type, const char *out, HoneMergeSink sink,
+                         void *user, HoneMerged *merged);
+// Write an adapter of the model (a PEFT or MLX-LM folder, a GGUF adapter) as PEFT folder or as GGUF
+// file `out`, in f32. HONE_ERROR_INPUT: it is not an adapter, or not of this model.
+hone_status hone_convert_adapter(HoneModel *model, const char *adapter, bool peft, const char *out);
 
 #ifdef __cplusplus
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// hone inspect, hone merge
+// hone inspect, hone merge, hone convert
 #include <string.h>
 
 #include <sys/stat.h>
@@ -92,16 +92,16 @@ static hone_status check_eval_data(HoneModel *model, const MergeOptions *options
     return status;
 }
 
-static void print_merged(const MergeOptions *options, const HoneMerged *merged) {
+static void print_merged(const char *out, bool json, const HoneMerged *merged) {
     if (merged->narrow > 0)
         fprintf(
             stderr,
             "hone merge: note: %lld merged tensors are stored as they were, in less than 8 bits "
             "a value, which rounds small changes away; --type q8_0 keeps them\n",
             (long long)merged->narrow);
-    if (options->common.json) {
+    if (json) {
         printf("{\"out\":");
-        json_text(stdout, options->out);
+        json_text(stdout, out);
         printf(",\"type\":\"%s\",\"types\":\"%s\",\"tensors\":%lld,\"merged\":%lld,"
                "\"copied\":%lld,\"fallbacks\":%lld,\"bytes\":%lld}\n",
                merged->type, merged->types, (long long)merged->tensors, (long long)merged->merged,
@@ -109,9 +109,10 @@ static void print_merged(const MergeOptions *options, const HoneMerged *merged) 
         return;
     }
     char size[32];
-    printf("%s: %s, %lld tensors, %lld of them with the adapter merged in, %lld copied, %s\n",
-           options->out, merged->type, (long long)merged->tensors, (long long)merged->merged,
-           (long long)merged->copied, size_text(merged->bytes, size));
+    printf("%s: %s, %lld tensors, ", out, merged->type, (long long)merged->tensors);
+    if (merged->merged > 0)
+        printf("%lld of them with the adapter merged in, ", (long long)merged->merged);
+    printf("%lld copied, %s\n", (long long)merged->copied, size_text(merged->bytes, size));
     printf("types: %s\n", merged->types);
     if (merged->fallbacks > 0)
         printf(
@@ -130,7 +131,7 @@ static int merge(HoneContext *context, const MergeOptions *options) {
         result = hone_merge(model, options->type, options->out, go_on, NULL, &merged);
     int status = EXIT_DONE;
     if (result == HONE_OK)
-        print_merged(options, &merged);
+        print_merged(options->out, options->common.json, &merged);
     else
         status = report_failure("merge", context, result);
     if (status == EXIT_DONE && options->eval_data) status = compare_losses(context, model, options);
@@ -173,6 +174,100 @@ int command_merge(int argc, char **argv) {
     if (!context) return status;
     watch_signals();
     status = merge(context, &given);
+    hone_context_free(context);
+    return status;
+}
+
+// ---- convert -----------------------------------------------------------------------------------
+
+typedef struct ConvertOptions {
+    Common common;
+    const char *in, *model, *out, *to, *type;
+} ConvertOptions;
+
+static int convert_adapter(HoneContext *context, HoneModel *model, const ConvertOptions *options) {
+    const bool peft = strcmp(options->to, "peft") == 0;
+    hone_status result = hone_convert_adapter(model, options->in, peft, options->out);
+    if (result != HONE_OK) return report_failure("convert", context, result);
+    if (options->common.json) {
+        printf("{\"out\":");
+        json_text(stdout, options->out);
+        printf(",\"format\":\"%s\"}\n", options->to);
+    } else {
+        printf("%s: %s\n", options->out, peft ? "a PEFT adapter" : "a GGUF adapter");
+    }
+    return EXIT_DONE;
+}
+
+static int convert(HoneContext *context, const ConvertOptions *options) {
+    HoneModel *model = NULL;
+    HoneMerged merged;
+    hone_status result =
+        hone_model_load(context, options->model ? options->model : options->in, &model);
+    int status = EXIT_DONE;
+    if (result == HONE_OK && options->model) {
+        status = convert_adapter(context, model, options);
+    } else {
+        if (result == HONE_OK)
+            result = hone_convert(model, options->type ? options->type : "same", options->out,
+                                  go_on, NULL, &merged);
+        if (result == HONE_OK)
+            print_merged(options->out, options->common.json, &merged);
+        else
+            status = report_failure("convert", context, result);
+    }
+    hone_model_free(model);
+    return status;
+}
+
+static bool is_adapter_folder(const char *path) {
+    char config[4096];
+    struct stat info;
+    snprintf(config, sizeof config, "%s/adapter_config.json", path);
+    return stat(config, &info) == 0;
+}
+
+// NULL: the options go together.
+static const char *convert_problem(const ConvertOptions *given) {
+    if (!given->in) return "which file or folder?";
+    if (!given->out || !given->to) return "--out and --to are needed";
+    const bool peft = strcmp(given->to, "peft") == 0;
+    if (strcmp(given->to, "hf") == 0) return "--to hf is not there yet; gguf and peft are";
+    if (!peft && strcmp(given->to, "gguf") != 0) return "--to is gguf or peft";
+    if (peft && !given->model) return "--to peft wants the adapter's base as --model";
+    if (!given->model && is_adapter_folder(given->in))
+        return "this is an adapter: its base is wanted as --model";
+    if (given->type && given->model) return "--type is of models; an adapter is written in f32";
+    return NULL;
+}
+
+int command_convert(int argc, char **argv) {
+    ConvertOptions given = {0};
+    Option options[16] = {
+        {"out", OPTION_TEXT, &given.out, "PATH", "the GGUF file, or the PEFT folder, to write"},
+        {"to", OPTION_TEXT, &given.to, "FORMAT", "gguf (models and adapters) or peft (adapters)"},
+        {"type", OPTION_TEXT, &given.type, "TYPE",
+         "of a model's matrices: same (default), f32, f16, bf16, q8_0, q6_k, q4_k_m …"},
+        {"model", OPTION_TEXT, &given.model, "FILE", "the base, where IN is an adapter"},
+    };
+    Command command = {.name = "convert",
+                       .summary = "Write a model as GGUF, of any type, or an adapter as GGUF or "
+                                  "for PEFT.",
+                       .usage = "hone convert IN --to gguf --out F [--type q4_k_m] [--model BASE]",
+                       .options = options,
+                       .option_count = 4 + common_options(&given.common, options + 4),
+                       .position = &given.in};
+    int status = parse_options(&command, argc, argv);
+    if (status >= 0) return status;
+    const char *problem = convert_problem(&given);
+    if (problem) {
+        fprintf(stderr, "hone convert: %s (usage: %s)\n", problem, command.usage);
+        return EXIT_USAGE;
+    }
+    HoneContext *context = open_context("convert", &given.common, &status);
+    if (!context) return status;
+    watch_signals();
+    status = convert(context, &given);
     hone_context_free(context);
     return status;
 }

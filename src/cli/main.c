@@ -20,6 +20,7 @@ static const Entry entries[] = {
     {"template", command_template, "examples as the model will see them, with the loss mask"},
     {"inspect", command_inspect, "what is in a model or adapter file"},
     {"merge", command_merge, "write model and adapter as one file"},
+    {"convert", command_convert, "write a model or an adapter in another format or type"},
     {"bench", command_bench, "speeds beside the processor's own peak"},
 };
 enum { ENTRY_COUNT = sizeof entries / sizeof *entries };

@@ -67,8 +67,11 @@ static hone_status read_config(HoneModel *model, HoneError *err) {
     if (hone_gguf_key(file, "general.type") &&
         hone_gguf_string(file, "general.type", &kind, NULL) == HONE_OK && kind.length == 7 &&
         memcmp(kind.data, "adapter", 7) == 0)
-        return hone_fail(err, HONE_ERROR_INPUT,
-                         "%s: is an adapter, not a model: give it as --adapter", file->map.path);
+        return hone_fail(
+            err, HONE_ERROR_INPUT,
+            "%s: is an adapter, not a model: give it as --adapter, and to hone convert "
+            "its base as --model",
+            file->map.path);
     const bool gpt2 = strcmp(architecture, "gpt2") == 0;
     if (!gpt2 && strcmp(architecture, "llama") != 0)
         return hone_fail(err, HONE_ERROR_UNSUPPORTED,

@@ -13,6 +13,13 @@ static bool key_is(const GgufKey *key, const char *name) {
     return key->name.length == strlen(name) && memcmp(key->name.data, name, key->name.length) == 0;
 }
 
+// What is written, and how.
+typedef struct Output {
+    HoneModel *model;
+    const Recipe *recipe;
+    bool whole; // what nothing has changed takes the recipe's types too
+} Output;
+
 // Heads whose rows the model's file has in another order than a GGUF file.
 static int moved_heads(const HoneModel *model, const GgufTensor *stored) {
     const AdapterBase base = hone_model_adapter_base(model);
@@ -27,9 +34,10 @@ static bool is_touched(HoneModel *model, const GgufTensor *stored) {
     return (slot->weight && slot->weight->adapter_count > 0) || slot->tensor->data != stored->data;
 }
 
-static int type_of(const Recipe *recipe, HoneModel *model, const GgufTensor *stored,
-                   bool *falls_back) {
-    return is_touched(model, stored)
+static int type_of(const Output *output, const GgufTensor *stored, bool *falls_back) {
+    const Recipe *recipe = output->recipe;
+    HoneModel *model = output->model;
+    return output->whole || is_touched(model, stored)
                ? hone_recipe_type(recipe, model, stored, falls_back)
                : hone_recipe_type_untouched(recipe, model, stored, falls_back);
 }
@@ -148,10 +156,11 @@ static bool is_narrow(int type) {
     return info->is_quantised && info->block_bytes < info->block;
 }
 
-static hone_status write_tensor(HoneModel *model, GgufWriter *writer, const GgufTensor *stored,
-                                const Recipe *recipe, HoneMerged *merged, HoneError *err) {
+static hone_status write_tensor(const Output *output, GgufWriter *writer, const GgufTensor *stored,
+                                HoneMerged *merged, HoneError *err) {
     bool falls_back, changed = false;
-    const int type = type_of(recipe, model, stored, &falls_back);
+    HoneModel *model = output->model;
+    const int type = type_of(output, stored, &falls_back);
     const bool copied = type == stored->dtype && !is_touched(model, stored);
     if (copied)
         RETURN_IF_ERROR(hone_gguf_write_tensor(writer, stored->data, stored->bytes, err));
@@ -167,12 +176,13 @@ static hone_status write_tensor(HoneModel *model, GgufWriter *writer, const Gguf
 }
 
 // "Q6_K 12, Q4_K 78, F32 61": the types of those written, most values first.
-static void name_types(HoneModel *model, const Recipe *recipe, HoneMerged *merged) {
+static void name_types(const Output *output, HoneMerged *merged) {
+    const HoneModel *model = output->model;
     int64_t values[HONE_DTYPE_LIMIT] = {0}, tensors[HONE_DTYPE_LIMIT] = {0};
     for (int64_t i = 0; i < model->file.tensor_count; i++) {
         bool falls_back;
         const GgufTensor *stored = &model->file.tensors[i];
-        const int type = type_of(recipe, model, stored, &falls_back);
+        const int type = type_of(output, stored, &falls_back);
         values[type] += hone_gguf_tensor_values(stored);
         tensors[type]++;
     }
@@ -190,11 +200,10 @@ static void name_types(HoneModel *model, const Recipe *recipe, HoneMerged *merge
     }
 }
 
-static hone_status write_all(HoneModel *model, GgufWriter *writer, const Recipe *recipe,
-                             const char *path, HoneMergeSink sink, void *user, HoneMerged *merged,
-                             HoneError *err) {
-    const GgufFile *file = &model->file;
-    const int file_type = hone_recipe_file_type(recipe);
+static hone_status write_all(const Output *output, GgufWriter *writer, const char *path,
+                             HoneMergeSink sink, void *user, HoneMerged *merged, HoneError *err) {
+    const GgufFile *file = &output->model->file;
+    const int file_type = hone_recipe_file_type(output->recipe, output->model);
     for (int64_t i = 0; i < file->key_count; i++) {
         const GgufKey *key = &file->keys[i];
         if ((key_is(key, "general.file_type") && file_type >= 0) ||
@@ -206,31 +215,31 @@ static hone_status write_all(HoneModel *model, GgufWriter *writer, const Recipe 
     bool quantised = false, falls_back;
     for (int64_t i = 0; i < file->tensor_count; i++) {
         const GgufTensor *stored = &file->tensors[i];
-        const int type = type_of(recipe, model, stored, &falls_back);
+        const int type = type_of(output, stored, &falls_back);
         quantised = quantised || hone_dtype_info(type)->is_quantised;
         hone_gguf_add_tensor(writer, stored->name, type, stored->rank, stored->shape);
     }
     if (quantised) hone_gguf_put_u32(writer, "general.quantization_version", 2);
-    name_types(model, recipe, merged);
+    name_types(output, merged);
     RETURN_IF_ERROR(hone_gguf_writer_begin(writer, path, err));
     for (int64_t i = 0; i < file->tensor_count; i++) {
-        RETURN_IF_ERROR(write_tensor(model, writer, &file->tensors[i], recipe, merged, err));
+        RETURN_IF_ERROR(write_tensor(output, writer, &file->tensors[i], merged, err));
         if (sink && !sink(user, i + 1, file->tensor_count))
             return hone_fail(err, HONE_INTERRUPTED, "stopped; %s was not written", path);
     }
     return hone_gguf_writer_commit(writer, err);
 }
 
-hone_status hone_model_write(HoneModel *model, const char *type, const char *path,
+hone_status hone_model_write(HoneModel *model, const char *type, bool whole, const char *path,
                              HoneMergeSink sink, void *user, HoneMerged *merged) {
     HoneError *err = &model->context->error;
     *merged = (HoneMerged){0};
     GgufWriter *writer = NULL;
-    const Recipe *recipe;
-    RETURN_IF_ERROR(hone_recipe_find(type, model, "--type", &recipe, err));
-    snprintf(merged->type, sizeof merged->type, "%s", hone_recipe_name(recipe));
+    Output output = {.model = model, .whole = whole};
+    RETURN_IF_ERROR(hone_recipe_find(type, model, "--type", &output.recipe, err));
+    snprintf(merged->type, sizeof merged->type, "%s", hone_recipe_name(output.recipe));
     RETURN_IF_ERROR(hone_gguf_writer_create(&writer, err));
-    hone_status status = write_all(model, writer, recipe, path, sink, user, merged, err);
+    hone_status status = write_all(&output, writer, path, sink, user, merged, err);
     hone_gguf_writer_free(writer);
     return status;
 }
@@ -251,8 +260,8 @@ static bool is_an_input(const HoneModel *model, const char *out) {
     return found;
 }
 
-hone_status hone_merge(HoneModel *model, const char *type, const char *out, HoneMergeSink sink,
-                       void *user, HoneMerged *merged) {
+static hone_status write_checked(HoneModel *model, const char *type, bool whole, const char *out,
+                                 HoneMergeSink sink, void *user, HoneMerged *merged) {
     HoneError *err = hone_begin(model->context);
     const Recipe *recipe;
     RETURN_IF_ERROR(hone_recipe_find(type, model, "--type", &recipe, err));
@@ -261,9 +270,44 @@ hone_status hone_merge(HoneModel *model, const char *type, const char *out, Hone
                          out);
     if (is_an_input(model, out))
         return hone_fail(err, HONE_ERROR_ARGUMENT,
-                         "%s: is one of the files that would be merged; give --out another name",
+                         "%s: is one of the files that would be read; give --out another name",
                          out);
     if (!*out)
         return hone_fail(err, HONE_ERROR_ARGUMENT, "--out is empty: name the GGUF file to write");
-    return hone_model_write(model, type, out, sink, user, merged);
+    return hone_model_write(model, type, whole, out, sink, user, merged);
+}
+
+hone_status hone_merge(HoneModel *model, const char *type, const char *out, HoneMergeSink sink,
+                       void *user, HoneMerged *merged) {
+    return write_checked(model, type, false, out, sink, user, merged);
+}
+
+hone_status hone_convert(HoneModel *model, const char *type, const char *out, HoneMergeSink sink,
+                         void *user, HoneMerged *merged) {
+    return write_checked(model, type, true, out, sink, user, merged);
+}
+
+hone_status hone_convert_adapter(HoneModel *model, const char *adapter, bool peft,
+                                 const char *out) {
+    HoneError *err = hone_begin(model->context);
+    const AdapterBase base = hone_model_adapter_base(model);
+    AdapterFile file;
+    if (!*out || hone_same_file(adapter, out))
+        return hone_fail(err, HONE_ERROR_ARGUMENT, "--out \"%s\": name another %s than the input",
+                         out, peft ? "folder" : "file");
+    if (!peft && hone_is_directory(out))
+        return hone_fail(err, HONE_ERROR_ARGUMENT, "%s: is a folder; --out names the GGUF file",
+                         out);
+    RETURN_IF_ERROR(hone_adapter_read(adapter, &base, &file, err));
+    hone_status status = HONE_OK;
+    for (int64_t i = 0; i < file.count && status == HONE_OK; i++)
+        status = hone_check_pair(model, adapter, &file.pairs[i]);
+    const AdapterPair *first = file.pairs;
+    const AdapterSettings settings = {.rank = first->rank,
+                                      .alpha = first->scale * (float)first->rank};
+    if (status == HONE_OK)
+        status = peft ? hone_peft_write(out, &base, &settings, file.pairs, file.count, err)
+                      : hone_adapter_gguf_write(out, &base, &settings, file.pairs, file.count, err);
+    hone_adapter_close(&file);
+    return status;
 }

@@ -127,11 +127,9 @@ static Tensor borrowed_matrix(const float *values, int64_t rows, int64_t columns
         .dtype = HONE_F32, .rank = 2, .shape = {rows, columns}, .data = (void *)(uintptr_t)values};
 }
 
-// The pair's values are copied into the model's memory: the file is closed afterwards.
-static hone_status attach_pair(HoneModel *model, const char *path, const AdapterPair *pair,
-                               float weight) {
+hone_status hone_check_pair(HoneModel *model, const char *path, const AdapterPair *pair) {
     HoneError *err = &model->context->error;
-    ParameterSlot *slot = hone_model_slot(model, pair->name);
+    const ParameterSlot *slot = hone_model_slot(model, pair->name);
     if (!slot || !slot->weight || !slot->target)
         return hone_fail(err, HONE_ERROR_INPUT,
                          "%s: adapts %s, which is not a matrix of the model %s", path, pair->name,
@@ -142,6 +140,15 @@ static hone_status attach_pair(HoneModel *model, const char *path, const Adapter
                          "%s: adapts %s of shape (%lld, %lld), the model's is (%lld, %lld)", path,
                          pair->name, (long long)pair->out, (long long)pair->in, (long long)shape[0],
                          (long long)shape[1]);
+    return HONE_OK;
+}
+
+// The pair's values are copied into the model's memory: the file is closed afterwards.
+static hone_status attach_pair(HoneModel *model, const char *path, const AdapterPair *pair,
+                               float weight) {
+    HoneError *err = &model->context->error;
+    RETURN_IF_ERROR(hone_check_pair(model, path, pair));
+    ParameterSlot *slot = hone_model_slot(model, pair->name);
     size_t a_bytes = (size_t)(pair->rank * pair->in) * sizeof(float);
     size_t b_bytes = (size_t)(pair->out * pair->rank) * sizeof(float);
     float *values = hone_arena_alloc(&model->memory, a_bytes + b_bytes);

@@ -66,7 +66,8 @@ hone_status hone_outputs_write(Run *run) {
     char *path = hone_path_join(run->options.out, "model.gguf");
     if (!path) return hone_fail_memory(run->err, 0, "a path");
     HoneMerged merged;
-    hone_status status = hone_model_write(run->model, run->options.type, path, NULL, NULL, &merged);
+    hone_status status =
+        hone_model_write(run->model, run->options.type, false, path, NULL, NULL, &merged);
     hone_free(path);
     RETURN_IF_ERROR(status);
     return hone_run_add_file(run, "model.gguf");

@@ -83,8 +83,11 @@ bool hone_recipe_is_quantised(const Recipe *recipe) {
     return recipe->base != AS_STORED && hone_dtype_info(recipe->base)->is_quantised;
 }
 
-int hone_recipe_file_type(const Recipe *recipe) {
-    return recipe->file_type;
+int hone_recipe_file_type(const Recipe *recipe, const HoneModel *model) {
+    if (recipe->base != AS_STORED) return recipe->file_type;
+    if (hone_gguf_key(&model->file, "general.file_type")) return -1;
+    const Recipe *usual = recipe_named(hone_dtype_name(usual_type(model)));
+    return usual ? usual->file_type : -1;
 }
 
 // ---- llama.cpp's mixtures ----------------------------------------------------------------------

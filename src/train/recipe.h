@@ -16,8 +16,8 @@ hone_status hone_recipe_find(const char *name, const HoneModel *model, const cha
                              const Recipe **recipe, HoneError *err);
 const char *hone_recipe_name(const Recipe *recipe);
 bool hone_recipe_is_quantised(const Recipe *recipe);
-// GGUF's general.file_type; −1: as it was.
-int hone_recipe_file_type(const Recipe *recipe);
+// GGUF's general.file_type; −1: as the model's file has it.
+int hone_recipe_file_type(const Recipe *recipe, const HoneModel *model);
 
 // The type of a tensor whose values have changed. Vectors and positions are f32. *falls_back: the
 // recipe's type has blocks that the rows are no multiple of, and another stands in.

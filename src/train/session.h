@@ -62,6 +62,9 @@ hone_status hone_slot_add_adapter(HoneModel *model, ParameterSlot *slot, Adapter
 ParameterSlot *hone_model_slot(HoneModel *model, const char *name);
 hone_status hone_model_add_slot(HoneModel *model, const ParameterVisit *visit, HoneError *err);
 
+// model.c: fail unless the pair adapts a matrix of the model, of its shape.
+hone_status hone_check_pair(HoneModel *model, const char *path, const AdapterPair *pair);
+
 // random_model.c
 // A Llama with random weights and no tokeniser: matrices of a type for weights, their rows in whole
 // blocks; norms of ones. HONE_ERROR_ARGUMENT: sizes that cannot be; HONE_ERROR_MEMORY: more than

@@ -6,6 +6,8 @@ import subprocess
 
 from support import CHAT, HONE, TEXTS, TINY, Case, main
 
+WORK, USAGE = 1, 2
+
 ADAPTER = ["adapter_model.safetensors", "adapter_config.json", "adapter.gguf"]
 INTERRUPTED = 130
 # More events than a pipe holds: a run that nobody reads stands still, so a signal finds it there.
@@ -102,6 +104,43 @@ class Finetune(Case):
         self.assertIn("F16", told["types"])
         text = self.hone(*merge, self.folder / "q6.gguf", "--type", "q6_k").stdout
         self.assertIn(f"{told['fallbacks']} tensors have rows that are no whole blocks", text)
+
+    def test_convert(self):
+        out, _, _ = self.run_to("run", "--steps", 2, "--eval-split", "0")
+        copy, half = self.folder / "copy.gguf", self.folder / "half.gguf"
+        [told], _ = self.events("convert", TINY, "--to", "gguf", "--out", copy)
+        self.assertEqual((told["type"], told["merged"]), ("same", 0))
+        self.assertEqual(told["copied"], told["tensors"])
+        self.assertEqual(copy.read_bytes(), TINY.read_bytes())
+        [told], _ = self.events("convert", TINY, "--to", "gguf", "--out", half, "--type", "f16")
+        self.assertEqual(told["type"], "f16")
+        self.assertLess(half.stat().st_size, copy.stat().st_size)
+        for source in (out, out / "adapter.gguf"):
+            again, folder = self.folder / "again.gguf", self.folder / f"peft-{source.name}"
+            self.events("convert", source, "--model", TINY, "--to", "gguf", "--out", again)
+            self.assertEqual(again.read_bytes(), (out / "adapter.gguf").read_bytes())
+            self.events("convert", source, "--model", TINY, "--to", "peft", "--out", folder)
+            for name in ("adapter_model.safetensors", "adapter_config.json"):
+                self.assertEqual((folder / name).read_bytes(), (out / name).read_bytes())
+
+    def test_bad_conversions(self):
+        out, _, _ = self.run_to("run", "--steps", 1, "--eval-split", "0")
+        to = ["--to", "gguf", "--out", self.folder / "x.gguf"]
+        self.refused(USAGE, ["which"], "convert", *to)
+        self.refused(USAGE, ["--to"], "convert", TINY, "--out", self.folder / "x.gguf")
+        self.refused(USAGE, ["hf"], "convert", TINY, "--out", self.folder / "x", "--to", "hf")
+        self.refused(USAGE, ["gguf or peft"], "convert", TINY, "--out", self.folder / "x", "--to", "x")
+        self.refused(USAGE, ["adapter", "--model"], "convert", out, *to)
+        self.refused(USAGE, ["adapter", "--model"], "convert", out / "adapter.gguf", *to)
+        self.refused(USAGE, ["--model"], "convert", out, "--to", "peft", "--out", self.folder / "p")
+        self.refused(USAGE, ["--type"], "convert", out, "--model", TINY, "--type", "f16", *to)
+        self.refused(USAGE, ["q9"], "convert", TINY, "--type", "q9", *to)
+        self.refused(USAGE, [TINY], "convert", TINY, "--model", TINY, *to)
+        self.refused(USAGE, ["another"], "convert", TINY, "--to", "gguf", "--out", TINY)
+        self.refused(USAGE, ["another"], "convert", out, "--model", TINY, "--to", "peft", "--out", out)
+        self.refused(WORK, ["no/x.gguf"], "convert", TINY, "--to", "gguf", "--out",
+                     self.folder / "no" / "x.gguf")
+        self.assertFalse((self.folder / "x.gguf").exists())
 
     def test_full(self):
         out, events, _ = self.run_to("run", "--method", "full", "--steps", 40)

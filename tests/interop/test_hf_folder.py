@@ -143,13 +143,11 @@ def test_shards(hone, tmp_path, name):
                    tmp_path / "run", "--steps", 2, "--batch", 4, "--memory", "64M")
 
 
-def test_the_converters_metadata(hone, tmp_path):
-    """A merged file has the keys and values that llama.cpp's own converter gives the folder."""
-    shape, folder, _ = pair_of("plain", tmp_path)
-    adapter = peers.make_adapter(shape.transformers_model(), tmp_path / "adapter")
-    out = tmp_path / "merged.gguf"
-    peers.run_hone(hone, "merge", "--model", folder, "--adapter", f"{adapter}:0", "--out", out,
-                   "--type", "f32")
+def test_a_converted_folder(hone, tmp_path):
+    """It has the keys, values and tensors of the GGUF file of the same model."""
+    _, folder, _ = pair_of("plain", tmp_path)
+    out = tmp_path / "converted.gguf"
+    peers.run_hone(hone, "convert", folder, "--to", "gguf", "--out", out)
     keys = gguf.GGUFReader(out).fields
     assert keys["general.name"].contents() == "hf"
     wanted = gguf.GGUFReader(tmp_path / "tiny.gguf").fields
