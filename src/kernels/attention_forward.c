@@ -13,9 +13,9 @@ enum {
     PART_KEYS = 1024,  // keys of one part where few queries meet many keys (decoding)
     MOST_PARTS = 32,
     WINDOW_KEYS = 512,   // keys and values of a window stay in L2 for all panels of a block
-    STEP_KEYS = 132,     // scores of a step stay in L1; whole register tiles of six keys
+    STEP_KEYS = 132,     // at most: scores of a step stay in L1
     PREPARED_KEYS = 128, // keys of one task of preparation
-    VALUES_PAD = 16,     // floats: keeps rows of a power-of-two length out of each other's way
+    CACHE_LINE = 64,     // bytes
 };
 
 // Where the left sides of both products lie from key `origin` on, packed or not: K (keys, D) and
@@ -42,6 +42,7 @@ typedef struct Forward {
     uint8_t *infinite_values; // (stacks, strips): some value is NaN or infinite
     bool bf16;                // the products' operands, and so what is packed; else they are f32
     int64_t element;          // bytes of what is packed
+    int64_t tile, step;       // keys of a register tile, and the most of a step, whole tiles
     char *K;                  // (stacks, keys, keys_ld) when packed
     char *Vt;                 // (stacks, value_size, values_ld) when packed
     int64_t keys_ld;          // head_size, or the even number from there on in bf16
@@ -65,6 +66,13 @@ static int64_t scores_floats(const AttentionArgs *args, bool bf16) {
     return floats > turned ? floats : turned;
 }
 
+// The length of rows of `columns` elements, whole panels, that stay out of each other's way: an odd
+// number of cache lines, so that 64 rows' lines of one column lie in 64 sets.
+static int64_t odd_lines(int64_t columns, int64_t element) {
+    int64_t lines = attention_ceiling(columns * element, CACHE_LINE);
+    return (lines + 1 - lines % 2) * (CACHE_LINE / element);
+}
+
 static size_t lay_out(Forward *f, const KernelContext *kc, const AttentionArgs *args,
                       char *scratch) {
     *f = (Forward){.shape = hone_attention_shape(args), .table = &kc->table->attention};
@@ -79,12 +87,15 @@ static size_t lay_out(Forward *f, const KernelContext *kc, const AttentionArgs *
     if (f->parts < 1) f->parts = 1;
     int64_t window = args->keys < WINDOW_KEYS ? args->keys : WINDOW_KEYS;
     int64_t columns = f->packs_windows ? window : args->keys;
-    f->values_ld = attention_ceiling(columns, HONE_PANEL) * HONE_PANEL + VALUES_PAD;
     f->state = (2 + E) * HONE_PANEL;
     f->extra = hone_attention_modify_floats(args, STEP_KEYS);
     f->bf16 = hone_attention_in_bf16(f->table, shape);
+    // Steps of an even number of keys: whole pairs in bf16.
+    f->tile = f->table->product_rows + f->table->product_rows % 2;
+    f->step = STEP_KEYS / f->tile * f->tile;
     f->element = f->bf16 ? sizeof(uint16_t) : sizeof(float);
     f->keys_ld = f->bf16 ? attention_even(D) : D;
+    f->values_ld = odd_lines(columns + f->bf16, f->element); // a column after the last key's
     f->scores = scores_floats(args, f->bf16);
     // One step's scores, what modifies them, and twice a bit a score of what dropout keeps.
     f->worker = BLOCK_PANELS * (D * HONE_PANEL + f->state) + f->scores + f->extra +
@@ -361,8 +372,9 @@ static void panel_window(const Forward *f, const KeySource *source, int64_t stac
                          PanelState state, float *S) {
     for (int64_t stop; hone_attention_next_keys(&f->shape, range, end, &start, &stop);
          start = stop) {
-        int64_t steps = attention_ceiling(stop - start, STEP_KEYS);
-        int64_t step = attention_ceiling(attention_ceiling(stop - start, steps), 12) * 12;
+        int64_t steps = attention_ceiling(stop - start, f->step);
+        int64_t step = attention_ceiling(stop - start, steps);
+        step = attention_ceiling(step, f->tile) * f->tile;
         for (int64_t next; start < stop; start = next) {
             next = start + step < stop ? start + step : stop;
             panel_step(f, source, stack, panel, range, start, next, Q, state, S);

@@ -48,6 +48,7 @@ typedef struct DropoutCounter {
 } DropoutCounter;
 
 typedef struct AttentionTable {
+    int64_t product_rows; // of one register tile of `product`: other numbers of rows cost more each
     // C (M, HONE_PANEL) = [C +] A (M,K) · B (K, HONE_PANEL); rows of B and C are ldb and ldc apart.
     // highest (HONE_PANEL) or NULL: highest ← max(highest, C), in which NaN is no maximum.
     void (*product)(int64_t M, int64_t K, PanelOperand A, const float *B, int64_t ldb, float *C,

@@ -151,6 +151,7 @@ static void select_kept(int64_t keys, float *X, int64_t ld, const uint16_t *bits
 }
 
 void hone_avx512_attention(AttentionTable *table) {
+    table->product_rows = MOST_ROWS;
     table->product = product;
     table->maximum = maximum;
     table->exponent = exponent;
