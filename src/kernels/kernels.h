@@ -53,6 +53,8 @@ bool hone_can_quantise(int dtype);
 
 // ---- matrix product ----------------------------------------------------------------------------
 
+enum { MATMUL_BF16_ROWS = 48, MATMUL_BF16_COLUMNS = 96 };
+
 // C (M,N) = [C +] alpha · (op(A) (M,K) · op(B) (K,N) + alpha2 · A2 (M,K2) · op(B2) (K2,N))
 //   op(A): A as it lies (M,K), leading dimension lda; a_transposed: stored (K,M), lda ≥ M.
 //   op(B): stored (K,N), ldb elements a stored row; b_transposed: stored (N,K) as Linear weights
@@ -62,7 +64,8 @@ bool hone_can_quantise(int dtype);
 //   it is how an adapter is added to its weight. K2 = 0: there is none.
 // Products y = x·Wᵀ are b_transposed with W (N,K); dX = dY·W is plain with W (K = out, N = in);
 // dW = dYᵀ·X is a_transposed. M, N or K may be 0. Sums in f32. With KernelContext.bf16 the elements
-// of A, B, alpha2·A2 and B2 are rounded to bf16 first, but for a few rows of A (up to 8) times Bᵀ.
+// of A, B, alpha2·A2 and B2 are rounded to bf16 first where C has at least MATMUL_BF16_ROWS rows
+// and MATMUL_BF16_COLUMNS columns: narrower products, an adapter's own, cost less as they are.
 typedef struct MatmulArgs {
     int64_t M, N, K;
     const float *A;

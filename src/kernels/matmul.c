@@ -6,8 +6,8 @@
 #include <string.h>
 
 enum {
-    PANEL_FLOATS = 4608, // 18 KiB: a panel stays in the first-level cache while A streams by;
-    PANEL_SLACK = 8,     // an eighth more rather than one more pass over C
+    PANEL_STEPS = 576,   // of K: fewer make more passes over C, more fill the second-level cache;
+    PANEL_SLACK = 8,     // an eighth more rather than one more pass
     CACHED_ROWS = 192,   // of A that meet all panels of a task while they are in the second level
     PACKED_ROWS = 1024,  // of A at once
     PACKED_FLOATS = 1 << 20, // and no more than this, which the third level of caches holds
@@ -78,9 +78,9 @@ static MatmulPlan make_plan(const KernelContext *kc, const MatmulArgs *args) {
     plan.B = stored_rows(args->B, args->b_type, args->ldb, args->b_transposed ? args->N : args->K);
     plan.B2 = stored_rows(args->B2, HONE_F32, args->ldb2, args->b_transposed ? args->N : args->K2);
     int64_t unit = args->b_transposed && plan.B.block > 32 ? plan.B.block : 32;
-    plan.bf16 = kc->bf16 && plan.table->tile_bf16;
-    int64_t most = PANEL_FLOATS / columns / unit * unit * (plan.bf16 ? 2 : 1);
-    if (most < unit) most = unit;
+    plan.bf16 = kc->bf16 && plan.table->tile_bf16 && args->M >= MATMUL_BF16_ROWS &&
+                args->N >= MATMUL_BF16_COLUMNS;
+    int64_t most = PANEL_STEPS / unit * unit * (plan.bf16 ? 2 : 1);
     int64_t passes = divide_up(K > most ? K - most / PANEL_SLACK : K, most);
     plan.depth = smaller(K, round_up(divide_up(K, passes), unit));
     plan.packs_a = plan.bf16 || args->N >= LEAST_COLUMNS || args->K2 > 0;
@@ -130,7 +130,6 @@ static void pack_task(void *argument, int64_t task, int worker) {
         int64_t K = smaller(plan->depth, product->to - k);
         float *slab = packed_slab(product, first, k, K);
         hone_pack_slab(plan, first, k, K, slab);
-        if (plan->bf16) plan->table->pair_rows(slab, K, plan->table->rows);
     }
 }
 
@@ -216,8 +215,6 @@ static void multiply_task(void *argument, int64_t task, int worker) {
         tile.accumulate = args->accumulate || k > 0;
         bool packs = plan->packs_b || columns % width;
         if (packs) hone_pack_panels(plan, column, columns, k, tile.K, &scratch);
-        for (int64_t n = 0; n < columns && plan->bf16; n += width)
-            plan->table->pair_rows(scratch.panels + n * tile.K, tile.K, width);
         tile.b_step = packs ? width : args->ldb;
         for (int64_t i = row; i < end; i += cached) {
             for (int64_t n = 0; n < columns; n += width) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Packing: A into slabs of table->rows, B into panels of table->columns, de-quantised on the way.
+// Packing: A into slabs of table->rows, B into panels of table->columns, de-quantised on the way
+// and, in bf16, rounded to pairs of neighbours along K.
 #include "kernels/matmul_plan.h"
 
 #include <string.h>
@@ -25,6 +26,11 @@ static void fetch_piece(const char *piece, size_t bytes) {
     for (size_t i = 0; i < bytes; i += LINE) __builtin_prefetch(piece + i);
 }
 
+// Do the K terms of the first product make pairs of their own, so that they can be packed as such?
+static bool pairs_apart(const MatmulPlan *plan, int64_t K) {
+    return plan->bf16 && K % 2 == 0;
+}
+
 static void pack_first_slab(const MatmulPlan *plan, int64_t first, int64_t valid, int64_t k,
                             int64_t K, float *slab) {
     const MatmulArgs *args = plan->args;
@@ -45,7 +51,10 @@ static void pack_first_slab(const MatmulPlan *plan, int64_t first, int64_t valid
     }
     const float *a = args->A + first * lda + k;
     if (valid == rows) {
-        plan->table->pack_rows(a, lda, K, slab);
+        if (pairs_apart(plan, K))
+            plan->table->pack_pairs(a, lda, K, rows, slab);
+        else
+            plan->table->pack_rows(a, lda, K, slab);
         return;
     }
     for (int64_t r = 0; r < rows; r++)
@@ -54,30 +63,42 @@ static void pack_first_slab(const MatmulPlan *plan, int64_t first, int64_t valid
 
 void hone_pack_slab(const MatmulPlan *plan, int64_t first, int64_t k, int64_t K, float *slab) {
     const MatmulArgs *args = plan->args;
-    int64_t rows = plan->table->rows, valid = smaller(rows, args->M - first);
+    const MatmulTable *table = plan->table;
+    int64_t rows = table->rows, valid = smaller(rows, args->M - first);
     int64_t whole = smaller(K, args->K > k ? args->K - k : 0);
     if (whole > 0) pack_first_slab(plan, first, valid, k, whole, slab);
-    if (whole == K) return;
-    const float *a = args->A2 + first * args->lda2 + (k - args->K);
-    for (int64_t i = whole; i < K; i++)
+    bool apart = pairs_apart(plan, whole), packed = valid == rows && !args->a_transposed;
+    if (apart && !packed) table->pair_rows(slab, whole, rows);
+    float *rest = slab + (apart ? whole / 2 : whole) * rows;
+    const float *a = args->A2 + first * args->lda2 + (k + whole - args->K);
+    for (int64_t i = 0; i < K - whole; i++)
         for (int64_t r = 0; r < rows; r++)
-            slab[i * rows + r] = r < valid ? args->alpha2 * a[r * args->lda2 + i] : 0;
+            rest[i * rows + r] = r < valid ? args->alpha2 * a[r * args->lda2 + i] : 0;
+    if (apart)
+        table->pair_rows(rest, K - whole, rows);
+    else if (plan->bf16)
+        table->pair_rows(slab, K, rows);
 }
 
 int64_t hone_pack_rows_size(const MatmulPlan *plan) {
     int64_t chunk = plan->B.block > CHUNK ? plan->B.block : CHUNK;
-    return plan->args->b_transposed ? chunk * plan->table->columns
-                                    : whole_blocks(plan->task_columns, plan->B.block);
+    if (plan->args->b_transposed) return chunk * plan->table->columns;
+    return whole_blocks(plan->task_columns, plan->B.block) * (plan->bf16 ? 2 : 1);
 }
 
 // Stored rows run along K: one panel's rows are unpacked a chunk at a time and transposed.
 static void pack_transposed(const MatmulTable *table, const StoredRows *B, int64_t first,
-                            int64_t valid, int64_t k, int64_t K, float *rows, float *panel) {
+                            int64_t valid, int64_t k, int64_t K, bool pairs, float *rows,
+                            float *panel) {
     int64_t columns = table->columns, block = B->block;
     const char *stored = B->data + (size_t)first * B->row_bytes + hone_dtype_bytes(B->type, k);
     if (B->type == HONE_F32 && valid == columns) {
-        table->pack_columns((const float *)(const void *)stored,
-                            (int64_t)(B->row_bytes / sizeof(float)), K, panel);
+        const float *x = (const float *)(const void *)stored;
+        int64_t stride = (int64_t)(B->row_bytes / sizeof(float));
+        if (pairs)
+            table->pack_pairs(x, stride, K, columns, panel);
+        else
+            table->pack_columns(x, stride, K, panel);
         return;
     }
     UnpackRow unpack = table->unpack[B->type];
@@ -93,45 +114,59 @@ static void pack_transposed(const MatmulTable *table, const StoredRows *B, int64
                 fetch_piece(row + (size_t)columns * B->row_bytes, piece);
             unpack(row, rows + j * chunk, whole);
         }
-        table->pack_columns(rows, chunk, count, panel + done * columns);
+        if (pairs)
+            table->pack_pairs(rows, chunk, count, columns, panel + done / 2 * columns);
+        else
+            table->pack_columns(rows, chunk, count, panel + done * columns);
     }
 }
 
-// Stored rows run along N: each is unpacked across all panels, `panel` apart, and spread over them.
+// A row of `valid` elements spread over panels that begin `panel` apart, zeros beyond.
+static void spread_row(const float *x, int64_t valid, int64_t columns, float *panels,
+                       int64_t panel) {
+    for (int64_t n = 0; n < valid; n += columns) {
+        float *out = panels + n / columns * panel;
+        if (n + columns <= valid) {
+            for (int64_t j = 0; j < columns; j += 8) memcpy(out + j, x + n + j, EIGHT);
+            continue;
+        }
+        for (int64_t j = 0; j < columns; j++) out[j] = n + j < valid ? x[n + j] : 0;
+    }
+}
+
+// Stored rows run along N: each, or each pair of them, is unpacked across all panels.
 static void pack_plain(const MatmulTable *table, const StoredRows *B, int64_t first, int64_t valid,
-                       int64_t k, int64_t K, float *row, float *panels, int64_t panel) {
+                       int64_t k, int64_t K, bool pairs, float *rows, float *panels,
+                       int64_t panel) {
     UnpackRow unpack = table->unpack[B->type];
-    int64_t columns = table->columns, count = whole_blocks(valid, B->block);
+    int64_t columns = table->columns, count = whole_blocks(valid, B->block), step = pairs ? 2 : 1;
     const char *stored = B->data + (size_t)k * B->row_bytes + hone_dtype_bytes(B->type, first);
     size_t piece = hone_dtype_bytes(B->type, count);
-    for (int64_t i = 0; i < K; i++, stored += B->row_bytes) {
-        const float *x = row;
-        if (k + i + AHEAD < B->count) fetch_piece(stored + AHEAD * B->row_bytes, piece);
-        if (B->type == HONE_F32)
-            x = (const float *)(const void *)stored;
-        else
-            unpack(stored, row, count);
-        for (int64_t n = 0; n < valid; n += columns) {
-            float *out = panels + n / columns * panel + i * columns;
-            if (n + columns <= valid) {
-                for (int64_t j = 0; j < columns; j += 8) memcpy(out + j, x + n + j, EIGHT);
-                continue;
-            }
-            for (int64_t j = 0; j < columns; j++) out[j] = n + j < valid ? x[n + j] : 0;
+    for (int64_t i = 0; i < K; i += step, panels += columns) {
+        const float *x = rows;
+        int64_t together = smaller(step, K - i);
+        for (int64_t j = 0; j < together; j++, stored += B->row_bytes) {
+            if (k + i + j + AHEAD < B->count) fetch_piece(stored + AHEAD * B->row_bytes, piece);
+            if (B->type == HONE_F32 && !pairs)
+                x = (const float *)(const void *)stored;
+            else
+                unpack(stored, rows + j * count, count);
         }
+        if (pairs) table->pair_rows(rows, together, count);
+        spread_row(x, valid, columns, panels, panel);
     }
 }
 
 // K of one stored matrix's part of the sums.
 static void pack_part(const MatmulPlan *plan, const StoredRows *B, int64_t first, int64_t columns,
-                      int64_t k, int64_t K, float *rows, float *panels, int64_t panel) {
+                      int64_t k, int64_t K, bool pairs, float *rows, float *panels, int64_t panel) {
     if (!plan->args->b_transposed) {
-        pack_plain(plan->table, B, first, columns, k, K, rows, panels, panel);
+        pack_plain(plan->table, B, first, columns, k, K, pairs, rows, panels, panel);
         return;
     }
     int64_t width = plan->table->columns;
     for (int64_t n = 0; n < columns; n += width)
-        pack_transposed(plan->table, B, first + n, smaller(width, columns - n), k, K, rows,
+        pack_transposed(plan->table, B, first + n, smaller(width, columns - n), k, K, pairs, rows,
                         panels + n / width * panel);
 }
 
@@ -139,10 +174,15 @@ void hone_pack_panels(const MatmulPlan *plan, int64_t first, int64_t columns, in
                       const MatmulScratch *scratch) {
     int64_t width = plan->table->columns, whole = plan->args->K > k ? plan->args->K - k : 0;
     whole = smaller(K, whole);
+    bool pairs = pairs_apart(plan, whole);
+    float *rest = scratch->panels + (pairs ? whole / 2 : whole) * width;
     if (whole > 0)
-        pack_part(plan, &plan->B, first, columns, k, whole, scratch->rows, scratch->panels,
+        pack_part(plan, &plan->B, first, columns, k, whole, pairs, scratch->rows, scratch->panels,
                   width * K);
     if (whole < K)
-        pack_part(plan, &plan->B2, first, columns, k + whole - plan->args->K, K - whole,
-                  scratch->rows, scratch->panels + whole * width, width * K);
+        pack_part(plan, &plan->B2, first, columns, k + whole - plan->args->K, K - whole, pairs,
+                  scratch->rows, rest, width * K);
+    if (!plan->bf16 || pairs) return;
+    for (int64_t n = 0; n < columns; n += width)
+        plan->table->pair_rows(scratch->panels + n * K, K, width);
 }

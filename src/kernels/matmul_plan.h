@@ -25,7 +25,7 @@ typedef struct MatmulPlan {
     StoredRows B, B2;
     int64_t K;             // K + K2: the second product continues the first one's sums
     bool packs_a, packs_b; // else the tile reads the matrix where it lies
-    bool bf16;             // what is packed becomes pairs of bf16
+    bool bf16;             // what is packed is pairs of bf16
     int64_t depth;         // of K
     int64_t task_rows, task_columns;
     int64_t packed_rows; // rows of A in scratch at once, as slabs (span, table->rows)
@@ -43,9 +43,10 @@ typedef struct MatmulScratch {
 
 // Floats that hone_pack_panels needs in MatmulScratch.rows.
 int64_t hone_pack_rows_size(const MatmulPlan *plan);
-// Slab (K, rows) ← rows first … of op(A), zeros below the last row.
+// Slab (K, rows) ← rows first … of op(A), zeros below the last row. In bf16: ⌈K/2⌉ rows of pairs.
 void hone_pack_slab(const MatmulPlan *plan, int64_t first, int64_t k, int64_t K, float *slab);
-// Panels ← op(B)[k … k+K, first … first+columns], zeros right of the last column.
+// Panels ← op(B)[k … k+K, first … first+columns], zeros right of the last column; as far apart in
+// bf16, where each is ⌈K/2⌉ rows of pairs.
 void hone_pack_panels(const MatmulPlan *plan, int64_t first, int64_t columns, int64_t k, int64_t K,
                       const MatmulScratch *scratch);
 

@@ -39,9 +39,12 @@ typedef struct MatmulTable {
     // panel (K,columns) = x (columns,K), `stride` floats apart, transposed.
     void (*pack_columns)(const float *x, int64_t stride, int64_t K, float *panel);
     // On pairs of bf16 values, which take a float's place each: x (K,width) becomes ⌈K/2⌉ rows of
-    // pairs, in place, rounded to the nearest, ties to even, the partner of an odd last row 0; and
-    // the tile of two such operands, whose K counts pairs. NULL: the level has no such arithmetic.
+    // pairs, in place, rounded to the nearest, ties to even, the partner of an odd last row 0;
+    // pairs (⌈K/2⌉,width) = x (width,K), `stride` floats apart, likewise, transposed, width as
+    // pack_rows and pack_columns have it; and the tile of two such operands, whose K counts pairs.
+    // NULL: the level has no such arithmetic.
     void (*pair_rows)(float *x, int64_t K, int64_t width);
+    void (*pack_pairs)(const float *x, int64_t stride, int64_t K, int64_t width, float *pairs);
     void (*tile_bf16)(const MatmulTile *tile);
     UnpackRow unpack[HONE_DTYPE_LIMIT]; // NULL for types that are no weights
     DotRows dot[HONE_DTYPE_LIMIT];      // F32 always; NULL elsewhere: unpack, then F32's

@@ -115,6 +115,7 @@ void hone_avx2_matmul(MatmulTable *table) {
     table->pack_rows = pack_6_rows;
     table->pack_columns = pack_16_columns;
     table->pair_rows = NULL; // no such instructions
+    table->pack_pairs = NULL;
     table->tile_bf16 = NULL;
     hone_avx2_matmul_unpack(table);
     hone_avx2_matmul_dot(table);

@@ -2,8 +2,9 @@
 // AVX-512: a register tile of 12 rows by 32 columns; unpackers and dot products are AVX2's.
 #include <immintrin.h>
 
-#include "kernels/table.h"
+#include "kernels/isa/avx512/transpose.h"
 #include "kernels/peak_work.h"
+#include "kernels/table.h"
 
 enum { ROWS = 12, COLUMNS = 32 };
 
@@ -46,31 +47,14 @@ static void tile_12x32(const MatmulTile *tile) {
     }
 }
 
-// y[i] (4 rows of 4 floats, one in each quarter) ← x[0…3], transposed within each quarter.
-static inline void transpose_quarters(const __m512 x[4], __m512 y[4]) {
-    __m512 a = _mm512_unpacklo_ps(x[0], x[1]), b = _mm512_unpackhi_ps(x[0], x[1]);
-    __m512 c = _mm512_unpacklo_ps(x[2], x[3]), d = _mm512_unpackhi_ps(x[2], x[3]);
-    y[0] = _mm512_shuffle_ps(a, c, 0x44);
-    y[1] = _mm512_shuffle_ps(a, c, 0xee);
-    y[2] = _mm512_shuffle_ps(b, d, 0x44);
-    y[3] = _mm512_shuffle_ps(b, d, 0xee);
-}
-
 // out (K,width) ← x (width,K) `stride` floats apart, four rows of x and sixteen of K at a time.
 static inline void transpose(const float *x, int64_t stride, int64_t K, int width, float *out) {
     int64_t k = 0;
     for (; k + 16 <= K; k += 16) {
         for (int j = 0; j < width; j += 4) {
-            __m512 rows[4], columns[4];
+            __m512 rows[4];
             for (int i = 0; i < 4; i++) rows[i] = _mm512_loadu_ps(x + (j + i) * stride + k);
-            transpose_quarters(rows, columns);
-            for (int i = 0; i < 4; i++) {
-                float *to = out + (k + i) * width + j;
-                _mm_storeu_ps(to, _mm512_castps512_ps128(columns[i]));
-                _mm_storeu_ps(to + 4 * width, _mm512_extractf32x4_ps(columns[i], 1));
-                _mm_storeu_ps(to + 8 * width, _mm512_extractf32x4_ps(columns[i], 2));
-                _mm_storeu_ps(to + 12 * width, _mm512_extractf32x4_ps(columns[i], 3));
-            }
+            store_transposed(rows, width, out + k * width + j);
         }
     }
     for (; k < K; k++)

@@ -3,7 +3,9 @@
 // multiplies sixteen pairs and adds both products to sixteen f32 sums; it reads subnormal numbers
 // as 0. Everything else is AVX-512's.
 #include <immintrin.h>
+#include <string.h>
 
+#include "kernels/isa/avx512/transpose.h"
 #include "kernels/peak_work.h"
 #include "kernels/table.h"
 
@@ -73,10 +75,32 @@ static void pair_rows(float *x, int64_t K, int64_t width) {
         }
 }
 
+// Sixteen pairs of a row: of elements beyond `left`, zeros.
+static inline __m512 load_pairs(const float *x, int64_t left) {
+    const uint32_t mask = left < 2 * LANES ? (1u << left) - 1 : 0xffffffff;
+    const __m512 low = _mm512_maskz_loadu_ps((__mmask16)mask, x);
+    const __m512 high = _mm512_maskz_loadu_ps((__mmask16)(mask >> LANES), x + LANES);
+    return _mm512_castsi512_ps((__m512i)_mm512_cvtne2ps_pbh(high, low)); // the first goes high
+}
+
+static void pack_pairs(const float *x, int64_t stride, int64_t K, int64_t width, float *pairs) {
+    float last[LANES * COLUMNS]; // of fewer than sixteen pairs
+    for (int64_t k = 0; k < K; k += 2 * LANES, pairs += LANES * width) {
+        float *to = k + 2 * LANES <= K ? pairs : last;
+        for (int64_t j = 0; j < width; j += 4) {
+            __m512 rows[4];
+            for (int64_t i = 0; i < 4; i++) rows[i] = load_pairs(x + (j + i) * stride + k, K - k);
+            store_transposed(rows, width, to + j);
+        }
+        if (to == last) memcpy(pairs, last, (size_t)((K - k + 1) / 2 * width) * sizeof *pairs);
+    }
+}
+
 HONE_PEAK_WORK(peak_work, "vdpbf16ps", "zmm", 32)
 
 void hone_avx512bf16_matmul(MatmulTable *table) {
     table->peak_work_bf16 = peak_work;
     table->pair_rows = pair_rows;
+    table->pack_pairs = pack_pairs;
     table->tile_bf16 = tile_12x32_bf16;
 }

@@ -59,6 +59,15 @@ static void pair_rows(float *x, int64_t K, int64_t width) {
         }
 }
 
+static void pack_pairs(const float *x, int64_t stride, int64_t K, int64_t width, float *pairs) {
+    for (int64_t k = 0; k < K; k += 2, pairs += width)
+        for (int64_t j = 0; j < width; j++) {
+            const uint32_t first = hone_f32_to_bf16(x[j * stride + k]);
+            const uint32_t second = k + 1 < K ? hone_f32_to_bf16(x[j * stride + k + 1]) : 0;
+            pairs[j] = float_of(second << 16 | first);
+        }
+}
+
 // Products and sums in f32, of values that bf16 holds: what the instructions of other levels do,
 // not as fast.
 static void tile_4x8_bf16(const MatmulTile *tile) {
@@ -127,6 +136,7 @@ void hone_generic_matmul(MatmulTable *table) {
     table->pack_rows = pack_4_rows;
     table->pack_columns = pack_8_columns;
     table->pair_rows = pair_rows;
+    table->pack_pairs = pack_pairs;
     table->tile_bf16 = tile_4x8_bf16;
     for (int dtype = 0; dtype < HONE_DTYPE_LIMIT; dtype++) {
         table->unpack[dtype] = hone_unpack_generic(dtype);

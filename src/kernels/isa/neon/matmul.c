@@ -100,6 +100,7 @@ void hone_neon_matmul(MatmulTable *table) {
     table->pack_rows = pack_6_rows;
     table->pack_columns = pack_16_columns;
     table->pair_rows = NULL; // no such instructions
+    table->pack_pairs = NULL;
     table->tile_bf16 = NULL;
     table->dot[HONE_F32] = dot_f32;
 }
