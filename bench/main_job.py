@@ -5,12 +5,13 @@ bench/torch_train.py by turns (A B A B), the same model, tokens, order, rank, op
 
     HONE_BINARY=build/release/hone HONE_MODEL=SmolLM2.gguf bench/run main_job \\
         [--steps 8] [--rounds 2] [--batch 4] [--length 256] [--rank 16] [--method lora|full]
-        [--data EXAMPLES.jsonl] [--alone]
+        [--precision f32|bf16] [--data EXAMPLES.jsonl] [--alone]
 
 The text is this project's own sources, all of it learnt; or --data's first examples, whatever they
 teach, of at most --length tokens: then PyTorch pads every batch to its longest, as trainers do, and
 examples/s are what counts. --method full trains every weight, beside transformers with
-torch.optim.AdamW. --alone leaves the peer out, where it would not fit or takes too long.
+torch.optim.AdamW. --precision bf16 is Hone's alone, where the processor has it: its peak is then that
+of bf16 operands. --alone leaves the peer out, where it would not fit or takes too long.
 
 Tokens/s, of tokens read, are of all steps but the first, each at its median over the runs. The share
 of the peak is useful work beside multiply-adds on registers, the most of these that was measured
@@ -29,8 +30,6 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests" / "interop"))
-import gguf_to_hf
 
 
 def arguments():
@@ -38,6 +37,7 @@ def arguments():
     for name, value in (("steps", 8), ("rounds", 2), ("batch", 4), ("length", 256), ("rank", 16)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--method", choices=("lora", "full"), default="lora")
+    parser.add_argument("--precision", choices=("f32", "bf16"), default="f32")
     parser.add_argument("--data", help="examples of any kind that hone finetune reads")
     parser.add_argument("--alone", action="store_true", help="Hone without its peer")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
@@ -50,11 +50,12 @@ def arguments():
     return options
 
 
-def measured(command):
+def measured(command, path=""):
     """Run a command; (its standard output, seconds, highest resident set in MiB)."""
     start = time.perf_counter()
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as messages:
-        process = subprocess.Popen([str(part) for part in command], stdout=output, stderr=messages)
+        process = subprocess.Popen([str(part) for part in command], stdout=output, stderr=messages,
+                                   env={**os.environ, "PYTHONPATH": str(path)})
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         seconds = time.perf_counter() - start
@@ -124,7 +125,8 @@ def finetune(options, model, folder, data, more):
 def run_hone(options, folder, data):
     plain = [] if options.data else ["--no-eos", "--loss-on", "all"]
     return finetune(options, os.environ["HONE_MODEL"], folder, data,
-                    [*method(options), "--max-length", options.length, *plain])
+                    [*method(options), "--max-length", options.length, "--precision",
+                     options.precision, *plain])
 
 
 def run_torch(options, hf, tokens):
@@ -136,8 +138,9 @@ def run_torch(options, hf, tokens):
 
 def peak(options):
     """GF/s of multiply-adds on registers, on as many threads."""
-    out, _, _ = measured([os.environ["HONE_BINARY"], "bench", "matmul", "--threads",
-                          options.threads, "--seconds", 0.3, "--json"])
+    out, _, _ = measured([os.environ["HONE_BINARY"], "bench", "attention", "--dtype",
+                          options.precision, "--threads", options.threads, "--seconds", 0.3,
+                          "--json"])
     return json.loads(out.splitlines()[0])["peak_gflops"]
 
 
@@ -167,10 +170,19 @@ def processor():
     return "unknown processor"
 
 
+def converted(model):
+    """The model as a folder for the peer, made in a process of its own: the kernel counts what this
+    one has held as its children's."""
+    out, _, _ = measured([sys.executable, "-c", "import gguf_to_hf, sys; "
+                          "print(gguf_to_hf.converted(sys.argv[1]))", model],
+                         path=ROOT / "tests" / "interop")
+    return out.splitlines()[-1]
+
+
 def compare(options, peer):
     """Runs by turns; (the runs of each, tokens that each step reads)."""
     runs = {"hone": []} if options.alone else {"hone": [], peer: []}
-    hf = None if options.alone else gguf_to_hf.converted(os.environ["HONE_MODEL"])
+    hf = None if options.alone else converted(os.environ["HONE_MODEL"])
     with tempfile.TemporaryDirectory(prefix="hone-bench-") as name:
         folder = pathlib.Path(name)
         data, examples = (first_examples if options.data else write_examples)(options, folder)
