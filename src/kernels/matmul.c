@@ -6,10 +6,10 @@
 #include <string.h>
 
 enum {
-    PANEL_STEPS = 576,   // of K: fewer make more passes over C, more fill the second-level cache;
-    PANEL_SLACK = 8,     // an eighth more rather than one more pass
-    CACHED_ROWS = 192,   // of A that meet all panels of a task while they are in the second level
-    PACKED_ROWS = 1024,  // of A at once
+    PANEL_STEPS = 576,  // of K: fewer make more passes over C, more fill the second-level cache;
+    PANEL_SLACK = 8,    // an eighth more rather than one more pass
+    CACHED_ROWS = 192,  // of A that meet all panels of a task while they are in the second level
+    PACKED_ROWS = 1024, // of A at once
     PACKED_FLOATS = 1 << 20, // and no more than this, which the third level of caches holds
     TASK_ROWS = 1024,        // unpacking a panel costs about a hundredth of so many rows' work
     LEAST_TASK_ROWS = 96,    // below, unpacking would cost more than idle threads
