@@ -39,9 +39,9 @@ static void print_json(const HoneContext *context, const BenchOptions *given, co
     const bool lora = strcmp(given->method, "lora") == 0;
     const double flops = speed->operations / speed->step_seconds;
     printf("{\"bench\":\"train\",\"model\":");
-    json_text(stdout, model);
+    print_json_text(stdout, model);
     printf(",\"type\":");
-    json_text(stdout, given->model ? NULL : given->type);
+    print_json_text(stdout, given->model ? NULL : given->type);
     printf(",\"method\":\"%s\",\"optimizer\":\"%s\",\"rank\":%lld,\"batch\":%lld,\"length\":%lld,"
            "\"accumulate\":%lld,"
            "\"parameters\":%lld,\"trainable\":%lld,\"tokens\":%lld,\"targets\":%lld,",

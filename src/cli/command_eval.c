@@ -108,18 +108,18 @@ static void json_example(const Reporting *reporting, const HoneEvaluated *exampl
     }
     if (example->prompt) {
         printf(",\"prompt\":");
-        json_text(stdout, example->prompt);
+        print_json_text(stdout, example->prompt);
         printf(",\"answer\":");
-        json_text(stdout, example->answer);
+        print_json_text(stdout, example->answer);
     }
     if (example->generated) {
         printf(",\"generated\":");
-        json_text(stdout, example->generated);
+        print_json_text(stdout, example->generated);
         printf(",\"exact\":%s", example->exact ? "true" : "false");
     }
     if (example->choice >= 0) {
         printf(",\"choice\":");
-        json_text(stdout, reporting->choices[example->choice]);
+        print_json_text(stdout, reporting->choices[example->choice]);
         printf(",\"choice_right\":%s", example->choice_right ? "true" : "false");
     }
     printf("}\n");

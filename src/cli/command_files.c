@@ -101,7 +101,7 @@ static void print_merged(const char *out, bool json, const HoneMerged *merged) {
             (long long)merged->narrow);
     if (json) {
         printf("{\"out\":");
-        json_text(stdout, out);
+        print_json_text(stdout, out);
         printf(",\"type\":\"%s\",\"types\":\"%s\",\"tensors\":%lld,\"merged\":%lld,"
                "\"copied\":%lld,\"fallbacks\":%lld,\"bytes\":%lld}\n",
                merged->type, merged->types, (long long)merged->tensors, (long long)merged->merged,
@@ -191,7 +191,7 @@ static int convert_adapter(HoneContext *context, HoneModel *model, const Convert
     if (result != HONE_OK) return report_failure("convert", context, result);
     if (options->common.json) {
         printf("{\"out\":");
-        json_text(stdout, options->out);
+        print_json_text(stdout, options->out);
         printf(",\"format\":\"%s\"}\n", options->to);
     } else {
         printf("%s: %s\n", options->out, peft ? "a PEFT adapter" : "a GGUF adapter");

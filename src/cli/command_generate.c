@@ -87,7 +87,7 @@ static int generate(HoneContext *context, const GenerateOptions *given) {
         status = report_failure("generate", context, done);
     } else if (given->common.json) {
         printf("{\"text\":");
-        json_text(stdout, result.text);
+        print_json_text(stdout, result.text);
         printf(",\"tokens\":[");
         for (int64_t i = 0; i < result.count; i++) printf("%s%d", i ? "," : "", result.tokens[i]);
         printf("],\"ended\":%s,\"prompt_tokens\":%lld,\"prompt_seconds\":%.4f,\"seconds\":%.4f}\n",
@@ -176,7 +176,7 @@ static int turn(HoneContext *context, const GenerateOptions *given, HoneGenerato
     }
     if (given->common.json) {
         printf("{\"text\":");
-        json_text(stdout, result.text);
+        print_json_text(stdout, result.text);
         printf("}\n");
     } else {
         printf("\n");

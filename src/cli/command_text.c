@@ -82,7 +82,7 @@ static int decode(HoneContext *context, HoneTokenizer *tokenizer, const Tokenize
     if (result != HONE_OK) return report_failure("tokenize", context, result);
     if (options->common.json) {
         printf("{\"text\":");
-        json_string(stdout, text, bytes);
+        print_json_string(stdout, text, bytes);
         printf("}\n");
     } else {
         fwrite(text, 1, bytes, stdout);
@@ -156,7 +156,7 @@ typedef struct TemplateOptions {
 
 static void print_json(const HoneExample *example) {
     printf("{\"text\":");
-    json_text(stdout, example->text);
+    print_json_text(stdout, example->text);
     printf(",\"tokens\":[");
     for (int64_t i = 0; i < example->count; i++) printf("%s%d", i ? "," : "", example->tokens[i]);
     printf("],\"mask\":[");

@@ -95,7 +95,7 @@ static void show_plan(const Display *display, const HonePlan *plan) {
 
 static void json_plan(const HonePlan *plan) {
     printf("{\"event\":\"plan\",\"model\":");
-    json_text(stdout, plan->model_name);
+    print_json_text(stdout, plan->model_name);
     printf(
         ",\"method\":\"%s\",\"trainable\":%lld,\"examples\":%lld,\"eval_examples\":%lld,"
         "\"skipped\":%lld,\"cut\":%lld,\"unended\":%lld,\"tokens\":%lld,\"tokens_computed\":%lld,"
@@ -113,7 +113,7 @@ static void json_plan(const HonePlan *plan) {
         plan->operations, plan->minutes, plan->threads, plan->isa);
     const HoneExample *example = plan->example;
     printf(",\"first_example\":{\"line\":%d,\"text\":", example->line);
-    json_text(stdout, example->text);
+    print_json_text(stdout, example->text);
     printf(",\"tokens\":[");
     for (int64_t i = 0; i < example->count; i++) printf("%s%d", i ? "," : "", example->tokens[i]);
     printf("],\"mask\":[");
@@ -184,14 +184,14 @@ static void show_done(Display *display, const HoneDone *done) {
 
 static void json_done(const HoneDone *done) {
     printf("{\"event\":\"done\",\"steps\":%lld,\"loss_before\":", (long long)done->steps);
-    json_number(stdout, done->loss_first);
+    print_json_number(stdout, done->loss_first);
     printf(",\"loss_after\":");
-    json_number(stdout, done->loss_last);
+    print_json_number(stdout, done->loss_last);
     printf(",\"seconds\":%.3f,\"rss_peak_bytes\":%lld,\"interrupted\":%s,\"files\":[",
            done->seconds, (long long)done->rss_peak_bytes, done->interrupted ? "true" : "false");
     for (int64_t i = 0; i < done->file_count; i++) {
         if (i) fputc(',', stdout);
-        json_text(stdout, done->files[i]);
+        print_json_text(stdout, done->files[i]);
     }
     printf("]}\n");
 }
@@ -217,7 +217,7 @@ static void json_event(const HoneEvent *event) {
     case HONE_EVENT_NOTE:
         printf("{\"event\":\"%s\",\"text\":",
                event->kind == HONE_EVENT_NOTE ? "note" : "checkpoint");
-        json_text(stdout, event->as.text);
+        print_json_text(stdout, event->as.text);
         printf("}\n");
         break;
     case HONE_EVENT_DONE:

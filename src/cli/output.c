@@ -56,7 +56,7 @@ static size_t sequence(const char *text, size_t length) {
     return overlong || outside ? 0 : bytes;
 }
 
-void json_string(FILE *out, const char *text, size_t length) {
+void print_json_string(FILE *out, const char *text, size_t length) {
     fputc('"', out);
     for (size_t i = 0; i < length;) {
         unsigned char c = (unsigned char)text[i];
@@ -76,14 +76,14 @@ void json_string(FILE *out, const char *text, size_t length) {
     fputc('"', out);
 }
 
-void json_text(FILE *out, const char *text) {
+void print_json_text(FILE *out, const char *text) {
     if (text)
-        json_string(out, text, strlen(text));
+        print_json_string(out, text, strlen(text));
     else
         fputs("null", out);
 }
 
-void json_number(FILE *out, double value) {
+void print_json_number(FILE *out, double value) {
     if (isfinite(value))
         fprintf(out, "%.9g", value);
     else

@@ -14,9 +14,9 @@ int report_failure(const char *command, const HoneContext *context, hone_status 
 HoneContext *open_context(const char *command, const Common *common, int *status);
 
 // A JSON string literal; invalid UTF-8 becomes U+FFFD.
-void json_string(FILE *out, const char *text, size_t length);
-void json_text(FILE *out, const char *text); // NUL-terminated; NULL gives null
-void json_number(FILE *out, double value);   // null when not finite
+void print_json_string(FILE *out, const char *text, size_t length);
+void print_json_text(FILE *out, const char *text); // NUL-terminated; NULL gives null
+void print_json_number(FILE *out, double value);   // null when not finite
 
 // Text for a terminal line: control characters become spaces.
 void plain_text(FILE *out, const char *text, size_t length);
