@@ -43,6 +43,14 @@ hone_status hone_merge(HoneModel *model, const char *type, const char *out, Hone
 // file: all tensors are copied.
 hone_status hone_convert(HoneModel *model, const char *type, const char *out, HoneMergeSink sink,
                          void *user, HoneMerged *merged);
+// Write the model with its added adapters merged as a Hugging Face folder `out`, which must be new
+// or empty: model.safetensors, config.json, generation_config.json, tokenizer.json,
+// tokenizer_config.json and chat_template.jinja; from a folder all but the weights are copies.
+// type: "f32", "f16" or "bf16"; "same" and "auto": floats as they are stored, quantised weights as
+// f16. Vectors that the type would round stay f32. In *merged, `copied` counts untouched tensors in
+// the type that they had. What transformers has no words for is HONE_ERROR_UNSUPPORTED.
+hone_status hone_merge_hf(HoneModel *model, const char *type, const char *out, HoneMergeSink sink,
+                          void *user, HoneMerged *merged);
 // Write an adapter of the model (a PEFT or MLX-LM folder, a GGUF adapter) as PEFT folder or as GGUF
 // file `out`, in f32. HONE_ERROR_INPUT: it is not an adapter, or not of this model.
 hone_status hone_convert_adapter(HoneModel *model, const char *adapter, bool peft, const char *out);

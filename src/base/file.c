@@ -375,6 +375,10 @@ void hone_file_remove(const char *path) {
     unlink(path);
 }
 
+void hone_directory_remove(const char *path) {
+    rmdir(path);
+}
+
 bool hone_is_directory(const char *path) {
     struct stat info;
     return stat(path, &info) == 0 && S_ISDIR(info.st_mode);

@@ -61,7 +61,8 @@ hone_status hone_directory_make(const char *path, HoneError *err); // with paren
 hone_status hone_directory_check(const char *path, HoneError *err);
 // Call visit with the name of every entry but "." and ".."; a folder that cannot be read has none.
 void hone_directory_each(const char *path, void (*visit)(void *user, const char *name), void *user);
-void hone_file_remove(const char *path); // no word if it is not there
+void hone_file_remove(const char *path);      // no word if it is not there
+void hone_directory_remove(const char *path); // of an empty one; no word otherwise
 bool hone_is_directory(const char *path);
 bool hone_is_file(const char *path);
 bool hone_same_file(const char *a, const char *b); // both exist and are one file

@@ -39,7 +39,7 @@ int command_inspect(int argc, char **argv) {
 
 typedef struct MergeOptions {
     Common common;
-    const char *model, *out, *type, *eval_data;
+    const char *model, *out, *to, *type, *eval_data;
     TextList adapters;
 } MergeOptions;
 
@@ -92,13 +92,13 @@ static hone_status check_eval_data(HoneModel *model, const MergeOptions *options
     return status;
 }
 
-static void print_merged(const char *out, bool json, const HoneMerged *merged) {
+static void print_merged(const char *command, const char *out, bool json,
+                         const HoneMerged *merged) {
     if (merged->narrow > 0)
-        fprintf(
-            stderr,
-            "hone merge: note: %lld merged tensors are stored as they were, in less than 8 bits "
-            "a value, which rounds small changes away; --type q8_0 keeps them\n",
-            (long long)merged->narrow);
+        fprintf(stderr,
+                "hone %s: note: %lld merged tensors are stored as they were, in less than 8 bits "
+                "a value, which rounds small changes away; --type q8_0 keeps them\n",
+                command, (long long)merged->narrow);
     if (json) {
         printf("{\"out\":");
         print_json_text(stdout, out);
@@ -127,11 +127,13 @@ static int merge(HoneContext *context, const MergeOptions *options) {
     hone_status result = hone_model_load(context, options->model, &model);
     if (result == HONE_OK) result = add_adapters(model, &options->adapters);
     if (result == HONE_OK) result = check_eval_data(model, options);
+    const bool folder = strcmp(options->to, "hf") == 0;
     if (result == HONE_OK)
-        result = hone_merge(model, options->type, options->out, go_on, NULL, &merged);
+        result = folder ? hone_merge_hf(model, options->type, options->out, go_on, NULL, &merged)
+                        : hone_merge(model, options->type, options->out, go_on, NULL, &merged);
     int status = EXIT_DONE;
     if (result == HONE_OK)
-        print_merged(options->out, options->common.json, &merged);
+        print_merged("merge", options->out, options->common.json, &merged);
     else
         status = report_failure("merge", context, result);
     if (status == EXIT_DONE && options->eval_data) status = compare_losses(context, model, options);
@@ -140,28 +142,35 @@ static int merge(HoneContext *context, const MergeOptions *options) {
 }
 
 int command_merge(int argc, char **argv) {
-    MergeOptions given = {.type = "auto"};
+    MergeOptions given = {.to = "gguf", .type = "auto"};
     Option options[16] = {
         {"model", OPTION_TEXT, &given.model, "FILE",
          "the base model, a GGUF file or a Hugging Face folder"},
         {"adapter", OPTION_LIST, &given.adapters, "A[:WEIGHT]",
          "PEFT or MLX-LM folder or GGUF adapter; may be repeated"},
-        {"out", OPTION_TEXT, &given.out, "FILE", "the GGUF file to write"},
+        {"out", OPTION_TEXT, &given.out, "PATH", "the GGUF file, or the folder, to write"},
+        {"to", OPTION_TEXT, &given.to, "FORMAT", "gguf (default), or hf: a Hugging Face folder"},
         {"type", OPTION_TEXT, &given.type, "TYPE",
          "of the matrices: auto, f32, f16, bf16, q8_0, q6_k, q5_k_m, q4_k_m, q4_0 …, same"},
         {"eval-data", OPTION_TEXT, &given.eval_data, "FILE",
          "print held-out loss of base, adapter and merged file"},
     };
     Command command = {.name = "merge",
-                       .summary = "Write model and adapter as one GGUF file.",
-                       .usage = "hone merge --model M --adapter A --out F [--type q8_0]",
+                       .summary = "Write model and adapter as one GGUF file or Hugging Face "
+                                  "folder.",
+                       .usage = "hone merge --model M --adapter A --out F [--type q8_0] "
+                                "[--to hf]",
                        .options = options,
-                       .option_count = 5 + common_options(&given.common, options + 5)};
+                       .option_count = 6 + common_options(&given.common, options + 6)};
     int status = parse_options(&command, argc, argv);
     if (status >= 0) return status;
     if (!given.model || !given.out || given.adapters.count == 0) {
         fprintf(stderr, "hone merge: --model, --adapter and --out are needed (usage: %s)\n",
                 command.usage);
+        return EXIT_USAGE;
+    }
+    if (strcmp(given.to, "gguf") != 0 && strcmp(given.to, "hf") != 0) {
+        fprintf(stderr, "hone merge: --to \"%s\" is not gguf or hf\n", given.to);
         return EXIT_USAGE;
     }
     struct stat out, data;
@@ -208,11 +217,13 @@ static int convert(HoneContext *context, const ConvertOptions *options) {
     if (result == HONE_OK && options->model) {
         status = convert_adapter(context, model, options);
     } else {
+        const char *type = options->type ? options->type : "same";
         if (result == HONE_OK)
-            result = hone_convert(model, options->type ? options->type : "same", options->out,
-                                  go_on, NULL, &merged);
+            result = strcmp(options->to, "hf") == 0
+                         ? hone_merge_hf(model, type, options->out, go_on, NULL, &merged)
+                         : hone_convert(model, type, options->out, go_on, NULL, &merged);
         if (result == HONE_OK)
-            print_merged(options->out, options->common.json, &merged);
+            print_merged("convert", options->out, options->common.json, &merged);
         else
             status = report_failure("convert", context, result);
     }
@@ -232,9 +243,12 @@ static const char *convert_problem(const ConvertOptions *given) {
     if (!given->in) return "which file or folder?";
     if (!given->out || !given->to) return "--out and --to are needed";
     const bool peft = strcmp(given->to, "peft") == 0;
-    if (strcmp(given->to, "hf") == 0) return "--to hf is not there yet; gguf and peft are";
-    if (!peft && strcmp(given->to, "gguf") != 0) return "--to is gguf or peft";
+    const bool folder = strcmp(given->to, "hf") == 0;
+    if (!peft && !folder && strcmp(given->to, "gguf") != 0) return "--to is gguf, hf or peft";
     if (peft && !given->model) return "--to peft wants the adapter's base as --model";
+    if (folder && given->model)
+        return "--to hf writes models: hone merge --to hf puts an adapter into one, --to peft "
+               "converts it";
     if (!given->model && is_adapter_folder(given->in))
         return "this is an adapter: its base is wanted as --model";
     if (given->type && given->model) return "--type is of models; an adapter is written in f32";
@@ -244,16 +258,18 @@ static const char *convert_problem(const ConvertOptions *given) {
 int command_convert(int argc, char **argv) {
     ConvertOptions given = {0};
     Option options[16] = {
-        {"out", OPTION_TEXT, &given.out, "PATH", "the GGUF file, or the PEFT folder, to write"},
-        {"to", OPTION_TEXT, &given.to, "FORMAT", "gguf (models and adapters) or peft (adapters)"},
+        {"out", OPTION_TEXT, &given.out, "PATH", "the GGUF file, or the folder, to write"},
+        {"to", OPTION_TEXT, &given.to, "FORMAT",
+         "gguf (models and adapters), hf (models, a Hugging Face folder) or peft (adapters)"},
         {"type", OPTION_TEXT, &given.type, "TYPE",
          "of a model's matrices: same (default), f32, f16, bf16, q8_0, q6_k, q4_k_m …"},
         {"model", OPTION_TEXT, &given.model, "FILE", "the base, where IN is an adapter"},
     };
     Command command = {.name = "convert",
-                       .summary = "Write a model as GGUF, of any type, or an adapter as GGUF or "
-                                  "for PEFT.",
-                       .usage = "hone convert IN --to gguf --out F [--type q4_k_m] [--model BASE]",
+                       .summary = "Write a model as GGUF, of any type, or as a Hugging Face "
+                                  "folder; an adapter as GGUF or for PEFT.",
+                       .usage = "hone convert IN --to gguf|hf|peft --out F [--type q4_k_m] "
+                                "[--model BASE]",
                        .options = options,
                        .option_count = 4 + common_options(&given.common, options + 4),
                        .position = &given.in};

@@ -41,7 +41,15 @@ hone_status hone_hf_config(const char *folder, const json_t *root, HfConfig *con
 // values (head_size/2): what each frequency is divided by (Dubey et al. 2024).
 void hone_hf_rope_factors(const HfConfig *config, float *values);
 
+// hf_names.c: "model.layers.3.self_attn.q_proj.weight" is "blk.3.attn_q.weight" in GGUF, and back.
+// false: not of the model.
+enum { HF_NAME = sizeof((GgufTensor *)0)->name, HF_STORED_NAME = 128 };
+bool hone_hf_gguf_name(const char *architecture, const char *stored, char name[HF_NAME]);
+bool hone_hf_name(const char *architecture, const char *name, char stored[HF_STORED_NAME]);
+bool hone_hf_is_constant(const char *name); // that files of old versions hold
+
 // hf_tokenizer.c: tokenizer.json and its neighbours, and the keys.
+const char *hone_hf_pattern(const char *rule, size_t length); // NULL: that rule has no expression
 hone_status hone_hf_tokenizer(const char *folder, const json_t *config, int64_t vocabulary,
                               HfKeys *keys, HoneError *err);
 

@@ -105,75 +105,6 @@ static hone_status map_shards(Shards *shards, FileMap *map, HoneError *err) {
     return HONE_OK;
 }
 
-// ---- names -------------------------------------------------------------------------------------
-
-typedef struct FixedName {
-    const char *module, *name; // without ".weight" and ".bias"
-} FixedName;
-
-static const FixedName outer[] = {
-    {"model.embed_tokens", "token_embd"},
-    {"model.norm", "output_norm"},
-    {"lm_head", "output"},
-    {"transformer.wte", "token_embd"},
-    {"transformer.wpe", "position_embd"},
-    {"transformer.ln_f", "output_norm"},
-};
-
-static const FixedName inner[] = {
-    {"input_layernorm", "attn_norm"},
-    {"post_attention_layernorm", "ffn_norm"},
-    {"ln_1", "attn_norm"},
-    {"ln_2", "ffn_norm"},
-};
-
-static bool ends_in(const char *text, const char *end) {
-    const size_t length = strlen(text), tail = strlen(end);
-    return length >= tail && strcmp(text + length - tail, end) == 0;
-}
-
-// Constants that files of old versions hold.
-static bool is_constant(const char *name) {
-    return ends_in(name, ".rotary_emb.inv_freq") || ends_in(name, ".attn.bias") ||
-           ends_in(name, ".attn.masked_bias");
-}
-
-static bool norm_name(const char *module, const char *part, char *name) {
-    int layer, end = 0;
-    for (size_t i = 0; i < sizeof inner / sizeof *inner; i++) {
-        end = 0;
-        const bool numbered = sscanf(module, "model.layers.%6d.%n", &layer, &end) == 1 ||
-                              sscanf(module, "transformer.h.%6d.%n", &layer, &end) == 1;
-        if (!numbered || end == 0 || layer < 0 || strcmp(module + end, inner[i].module) != 0)
-            continue;
-        snprintf(name, ADAPTER_NAME, "blk.%d.%s%s", layer, inner[i].name, part);
-        return true;
-    }
-    return false;
-}
-
-// "model.layers.3.self_attn.q_proj.weight" → "blk.3.attn_q.weight". false: not of the model.
-static bool gguf_name(const HfConfig *config, const char *stored, char *name) {
-    const AdapterBase base = {.architecture = config->architecture};
-    const bool bare = strcmp(config->architecture, "gpt2") == 0 &&
-                      strncmp(stored, "transformer.", 12) != 0 &&
-                      strncmp(stored, "lm_head.", 8) != 0; // saved without the head
-    const char *part = ends_in(stored, ".weight") ? ".weight" : ".bias";
-    char module[256];
-    if (!ends_in(stored, part) || strlen(stored) + 12 >= sizeof module) return false;
-    snprintf(module, sizeof module, "%s%s", bare ? "transformer." : "", stored);
-    module[strlen(module) - strlen(part)] = '\0';
-    for (size_t i = 0; i < sizeof outer / sizeof *outer; i++)
-        if (strcmp(outer[i].module, module) == 0) {
-            snprintf(name, ADAPTER_NAME, "%s%s", outer[i].name, part);
-            return true;
-        }
-    if (norm_name(module, part, name)) return true;
-    if (!hone_adapter_name(&base, module, strlen(module), name)) return false;
-    snprintf(name + strlen(name) - strlen(".weight"), 10, "%s", part);
-    return true;
-}
-
 // ---- tensors -----------------------------------------------------------------------------------
 
 // GPT-2's matrices are (in, out): GGUF has them the other way round.
@@ -199,8 +130,8 @@ static hone_status add_tensor(GgufFile *file, const HfConfig *config, const char
     GgufTensor *tensor = &file->tensors[file->tensor_count];
     *tensor = (GgufTensor){
         .dtype = stored->dtype, .rank = stored->rank, .data = stored->data, .bytes = stored->bytes};
-    if (is_constant(stored->name)) return HONE_OK;
-    if (!gguf_name(config, stored->name, tensor->name))
+    if (hone_hf_is_constant(stored->name)) return HONE_OK;
+    if (!hone_hf_gguf_name(config->architecture, stored->name, tensor->name))
         return hone_fail(err, HONE_ERROR_UNSUPPORTED,
                          "%s: tensor %.100s is not part of a %s model as Hone computes it", path,
                          stored->name, config->architecture);
@@ -254,11 +185,12 @@ static hone_status add_tensors(GgufFile *file, const HfConfig *config, const Sha
 
 // What else is read has as many entries as the embedding has rows, so the file bounds it.
 static hone_status check_vocabulary(const Shards *shards, const HfConfig *config, HoneError *err) {
-    char name[ADAPTER_NAME];
+    char name[HF_NAME];
     for (int s = 0; s < shards->count; s++)
         for (int64_t i = 0; i < shards->files[s].count; i++) {
             const SafeTensor *tensor = &shards->files[s].tensors[i];
-            if (!gguf_name(config, tensor->name, name) || strcmp(name, "token_embd.weight") != 0)
+            if (!hone_hf_gguf_name(config->architecture, tensor->name, name) ||
+                strcmp(name, "token_embd.weight") != 0)
                 continue;
             if (tensor->rank == 2 && tensor->shape[0] == config->vocabulary && tensor->bytes > 0)
                 return HONE_OK;

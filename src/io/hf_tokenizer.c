@@ -171,6 +171,13 @@ static const struct Pattern {
     {CONTRACTIONS "\\p{N}" REST, "qwen2"},
 };
 
+const char *hone_hf_pattern(const char *rule, size_t length) {
+    for (size_t i = 0; i < sizeof patterns / sizeof *patterns; i++)
+        if (strlen(patterns[i].name) == length && memcmp(patterns[i].name, rule, length) == 0)
+            return patterns[i].pattern;
+    return NULL;
+}
+
 // GGUF's name of a pre-tokeniser; NULL: it has none that is known here.
 static const char *rule_of(const json_t *value) {
     const json_t *parts = json_object_get(value, "pretokenizers");

@@ -44,5 +44,11 @@ typedef struct SafeTensorEntry {
 // Written with {"format":"pt"}, header padded with spaces to 8 bytes.
 hone_status hone_safetensors_write(const char *path, const SafeTensorEntry *entries, int64_t count,
                                    HoneError *err);
+// The same of tensors that are not all in memory: before each is written, in the file's order,
+// `source` may set its entry's data, valid until the next call. A failure of its own leaves no
+// file.
+typedef hone_status (*SafeTensorSource)(void *user, SafeTensorEntry *entry, HoneError *err);
+hone_status hone_safetensors_stream(const char *path, SafeTensorEntry *entries, int64_t count,
+                                    SafeTensorSource source, void *user, HoneError *err);
 
 #endif

@@ -46,7 +46,7 @@ static hone_status entry_bytes(const char *path, const SafeTensorEntry *entry, s
                      entry->name, hone_dtype_name(entry->dtype), entry->rank);
 }
 
-static hone_status make_header(const char *path, const SafeTensorEntry *const *order, int64_t count,
+static hone_status make_header(const char *path, SafeTensorEntry *const *order, int64_t count,
                                TextBuffer *header, HoneError *err) {
     size_t offset = 0, bytes = 0;
     hone_text_puts(header, "{\"__metadata__\":{\"format\":\"pt\"}");
@@ -67,8 +67,19 @@ static hone_status make_header(const char *path, const SafeTensorEntry *const *o
     return HONE_OK;
 }
 
-static hone_status write_sorted(const char *path, const SafeTensorEntry *const *order,
-                                int64_t count, HoneError *err) {
+static hone_status write_data(FileWriter *writer, SafeTensorEntry *const *order, int64_t count,
+                              SafeTensorSource source, void *user, HoneError *err) {
+    for (int64_t i = 0; i < count; i++) {
+        size_t bytes = 0;
+        entry_bytes(writer->path, order[i], &bytes, err);
+        if (source) RETURN_IF_ERROR(source(user, order[i], err));
+        hone_writer_put(writer, order[i]->data, bytes);
+    }
+    return HONE_OK;
+}
+
+static hone_status write_sorted(const char *path, SafeTensorEntry *const *order, int64_t count,
+                                SafeTensorSource source, void *user, HoneError *err) {
     TextBuffer header = {0};
     FileWriter writer;
     hone_status status = make_header(path, order, count, &header, err);
@@ -77,12 +88,11 @@ static hone_status write_sorted(const char *path, const SafeTensorEntry *const *
         uint64_t length = header.length;
         hone_writer_put(&writer, &length, sizeof length);
         hone_writer_put(&writer, header.data, header.length);
-        for (int64_t i = 0; i < count; i++) {
-            size_t bytes = 0;
-            entry_bytes(path, order[i], &bytes, err);
-            hone_writer_put(&writer, order[i]->data, bytes);
-        }
-        status = hone_writer_commit(&writer, err);
+        status = write_data(&writer, order, count, source, user, err);
+        if (status == HONE_OK)
+            status = hone_writer_commit(&writer, err);
+        else
+            hone_writer_abort(&writer);
     }
     hone_text_free(&header);
     return status;
@@ -104,14 +114,24 @@ static hone_status check_names(const char *path, const SafeTensorEntry *entries,
     return status;
 }
 
-hone_status hone_safetensors_write(const char *path, const SafeTensorEntry *entries, int64_t count,
-                                   HoneError *err) {
-    const SafeTensorEntry **order = hone_calloc((size_t)count, sizeof(SafeTensorEntry *));
+hone_status hone_safetensors_stream(const char *path, SafeTensorEntry *entries, int64_t count,
+                                    SafeTensorSource source, void *user, HoneError *err) {
+    SafeTensorEntry **order = hone_calloc((size_t)count, sizeof *order);
     if (!order) return hone_fail_memory(err, (size_t)count * sizeof *order, "a list of tensors");
     for (int64_t i = 0; i < count; i++) order[i] = &entries[i];
     hone_status status = check_names(path, entries, count, err);
-    if (count > 0) qsort(order, (size_t)count, sizeof(SafeTensorEntry *), compare_entries);
-    if (status == HONE_OK) status = write_sorted(path, order, count, err);
+    if (count > 0) qsort(order, (size_t)count, sizeof *order, compare_entries);
+    if (status == HONE_OK) status = write_sorted(path, order, count, source, user, err);
     hone_free(order);
+    return status;
+}
+
+hone_status hone_safetensors_write(const char *path, const SafeTensorEntry *entries, int64_t count,
+                                   HoneError *err) {
+    SafeTensorEntry *copy = hone_calloc((size_t)count, sizeof *copy);
+    if (!copy) return hone_fail_memory(err, (size_t)count * sizeof *copy, "a list of tensors");
+    if (count > 0) memcpy(copy, entries, (size_t)count * sizeof *copy);
+    hone_status status = hone_safetensors_stream(path, copy, count, NULL, NULL, err);
+    hone_free(copy);
     return status;
 }

@@ -166,7 +166,7 @@ hone_status hone_config_write(Run *run);
 hone_status hone_metrics_open(Run *run, int64_t steps_done);
 hone_status hone_run_add_file(Run *run, const char *name);
 
-// merge.c: the model as one GGUF file of a recipe's types; whole: see hone_convert.
+// merge_gguf.c: the model as one GGUF file of a recipe's types; whole: see hone_convert.
 hone_status hone_model_write(HoneModel *model, const char *type, bool whole, const char *path,
                              HoneMergeSink sink, void *user, HoneMerged *merged);
 

@@ -517,6 +517,25 @@ class Places(Case):
                      "--out", out, "--type", "f32", preexec_fn=limit)
         self.assertFalse(out.exists())
 
+    def test_a_folder_that_does_not_fit(self):
+        """Whichever file fails, nothing stays behind, and a folder that was there does."""
+        def limited(size):
+            def limit():
+                signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+                resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+            return limit
+
+        source, new, empty = (self.folder / name for name in ("source", "new", "empty"))
+        self.hone("convert", TINY, "--to", "hf", "--out", source)
+        (source / "special_tokens_map.json").write_text("{}" + " " * 100000)  # beyond the weights
+        empty.mkdir()
+        for size in (1000, 80000):
+            for out in (new, empty):
+                self.refused(WORK, [out, "File too large"], "convert", source, "--to", "hf",
+                             "--out", out, preexec_fn=limited(size))
+            self.assertFalse(new.exists())
+            self.assertEqual(list(empty.iterdir()), [])
+
     def test_full_standard_output(self):
         if not os.path.exists("/dev/full"):
             self.skipTest("no /dev/full here")

@@ -123,13 +123,47 @@ class Finetune(Case):
             for name in ("adapter_model.safetensors", "adapter_config.json"):
                 self.assertEqual((folder / name).read_bytes(), (out / name).read_bytes())
 
+    def test_folders(self):
+        """A GGUF file as a Hugging Face folder, with and without an adapter, and back."""
+        out, _, _ = self.run_to("run", "--steps", 10, "--eval-split", "0")
+        folder, merged = self.folder / "hf", self.folder / "merged"
+        [told], _ = self.events("convert", TINY, "--to", "hf", "--out", folder)
+        self.assertEqual((told["type"], told["merged"]), ("f32", 0))
+        self.assertEqual(told["copied"], told["tensors"])
+        evaluate = ["eval", "--data", self.data, "--model"]
+        [base], _ = self.events(*evaluate, TINY)
+        [same], _ = self.events(*evaluate, folder)
+        self.assertAlmostEqual(same["loss"], base["loss"], places=5)
+        [told, losses], _ = self.events("merge", "--model", TINY, "--adapter", out, "--to", "hf",
+                                        "--out", merged, "--eval-data", self.data)
+        self.assertEqual(told["type"], "f32")
+        self.assertLess(0, told["merged"])
+        self.assertAlmostEqual(losses["loss_merged"], losses["loss_adapter"], places=4)
+        self.assertLess(losses["loss_merged"], losses["loss_base"])
+        [told], _ = self.events("convert", folder, "--to", "hf", "--out", self.folder / "half",
+                                "--type", "F16")
+        self.assertEqual(told["type"], "f16")
+        config = json.loads((self.folder / "half" / "config.json").read_text())
+        self.assertEqual(config.pop("torch_dtype"), "float16")
+        wanted = json.loads((folder / "config.json").read_text())
+        self.assertEqual(wanted.pop("torch_dtype"), "float32")
+        self.assertEqual(config, wanted)
+
     def test_bad_conversions(self):
         out, _, _ = self.run_to("run", "--steps", 1, "--eval-split", "0")
         to = ["--to", "gguf", "--out", self.folder / "x.gguf"]
         self.refused(USAGE, ["which"], "convert", *to)
         self.refused(USAGE, ["--to"], "convert", TINY, "--out", self.folder / "x.gguf")
-        self.refused(USAGE, ["hf"], "convert", TINY, "--out", self.folder / "x", "--to", "hf")
-        self.refused(USAGE, ["gguf or peft"], "convert", TINY, "--out", self.folder / "x", "--to", "x")
+        hf = ["--to", "hf", "--out", self.folder / "x"]
+        self.refused(USAGE, ["f16 or bf16"], "convert", TINY, *hf, "--type", "q4_0")
+        self.refused(USAGE, ["run", "holds adapter"], "convert", TINY, "--to", "hf", "--out", out)
+        self.refused(USAGE, ["is a file"], "convert", TINY, "--to", "hf", "--out", TINY)
+        self.refused(USAGE, ["empty"], "convert", TINY, "--to", "hf", "--out", "")
+        self.refused(USAGE, ["--to hf"], "convert", out, "--model", TINY, *hf)
+        self.refused(USAGE, ["adapter", "--model"], "convert", out, *hf)
+        self.refused(USAGE, ["\"x\"", "gguf or hf"], "merge", "--model", TINY, "--adapter", out,
+                     "--out", self.folder / "x", "--to", "x")
+        self.refused(USAGE, ["gguf, hf or peft"], "convert", TINY, "--out", self.folder / "x", "--to", "x")
         self.refused(USAGE, ["adapter", "--model"], "convert", out, *to)
         self.refused(USAGE, ["adapter", "--model"], "convert", out / "adapter.gguf", *to)
         self.refused(USAGE, ["--model"], "convert", out, "--to", "peft", "--out", self.folder / "p")

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// Inside the writer of Hugging Face folders.
+#ifndef HONE_IO_HF_WRITE_PARTS_H
+#define HONE_IO_HF_WRITE_PARTS_H
+
+#include "base/text.h"
+#include "io/hf_write.h"
+
+// A text that config files name, of a token's id (−1: none).
+typedef struct HfRoles {
+    int64_t bos, eos, eot, unknown, padding;
+    bool adds_bos, adds_eos;
+} HfRoles;
+
+void hone_hf_roles(const GgufFile *file, HfRoles *roles);
+// An optional text key; length 0: absent.
+GgufString hone_hf_text(const GgufFile *file, const char *name);
+
+// hf_write_tokenizer.c: tokenizer.json and tokenizer_config.json.
+hone_status hone_hf_tokenizer_json(const GgufFile *file, TextBuffer *json, HoneError *err);
+hone_status hone_hf_tokenizer_config(const GgufFile *file, const HfModel *model, TextBuffer *json,
+                                     HoneError *err);
+
+#endif
