@@ -70,10 +70,12 @@ void hone_pack_slab(const MatmulPlan *plan, int64_t first, int64_t k, int64_t K,
     bool apart = pairs_apart(plan, whole), packed = valid == rows && !args->a_transposed;
     if (apart && !packed) table->pair_rows(slab, whole, rows);
     float *rest = slab + (apart ? whole / 2 : whole) * rows;
-    const float *a = args->A2 + first * args->lda2 + (k + whole - args->K);
-    for (int64_t i = 0; i < K - whole; i++)
-        for (int64_t r = 0; r < rows; r++)
-            rest[i * rows + r] = r < valid ? args->alpha2 * a[r * args->lda2 + i] : 0;
+    if (K > whole) {
+        const float *a = args->A2 + first * args->lda2 + (k + whole - args->K);
+        for (int64_t i = 0; i < K - whole; i++)
+            for (int64_t r = 0; r < rows; r++)
+                rest[i * rows + r] = r < valid ? args->alpha2 * a[r * args->lda2 + i] : 0;
+    }
     if (apart)
         table->pair_rows(rest, K - whole, rows);
     else if (plan->bf16)
