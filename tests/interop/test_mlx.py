@@ -86,12 +86,13 @@ def test_adapters_give_mlx_lms_numbers(hone, tmp_path, tiny, name):
 
 def test_a_merged_mlx_adapter_and_training_from_it(hone, tmp_path, tiny):
     _, hf, path, data, _ = tiny("grouped")
-    adapter = make_adapter(tmp_path / "adapter", hf, 2, 2.0)
+    # Twice as strong, one text's rounding errors grow to 1e-4 on their way through the layers.
+    adapter = make_adapter(tmp_path / "adapter", hf, 2, 1.0)
     ours = peers.hone_logprobs(hone, path, data, "--adapter", adapter)
     peers.run_hone(hone, "merge", "--model", path, "--adapter", adapter, "--out",
                    tmp_path / "merged.gguf", "--type", "f32")
     merged = peers.hone_logprobs(hone, tmp_path / "merged.gguf", data)
-    assert peers.largest_difference(ours, merged) <= 1e-4
+    assert peers.largest_difference(ours, merged) <= 5e-5
     # Begun from it and written as PEFT's and llama.cpp's: the same numbers before the first update.
     losses = peers.finetune(hone, path, data, tmp_path / "run", "--adapter", adapter, "--steps", 1,
                             "--lr", 1e-12, "--batch", len(TEXTS))
