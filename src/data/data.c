@@ -59,14 +59,20 @@ static hone_status read_record(Reader *reader, const json_t *value, int line) {
     if (status == HONE_OK)
         status = hone_example_make(&reader->workshop, reader->options, &record,
                                    &reader->dataset->memory, &example, &problem);
+    hone_record_done(&record);
     hone_arena_reset(&reader->scratch);
     if (status != HONE_OK) return note_bad(reader, &problem, line);
     example.line = line;
     return add_example(reader, &example);
 }
 
-// No number here needs 64 bits, and one with more digits is no error.
-#define JSON_FLAGS (JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL)
+// An integer beyond 64 bits is no error: all integers of that record are read as reals then.
+static json_t *parse(const char *text, size_t length, size_t flags, json_error_t *problem) {
+    flags |= JSON_REJECT_DUPLICATES | JSON_DECODE_ANY;
+    json_t *value = json_loadb(text, length, flags, problem);
+    if (value || json_error_code(problem) != json_error_numeric_overflow) return value;
+    return json_loadb(text, length, flags | JSON_DECODE_INT_AS_REAL, problem);
+}
 
 // ---- files -------------------------------------------------------------------------------------
 
@@ -104,7 +110,7 @@ static hone_status read_lines(Reader *reader, const char *text, size_t length) {
         while (from < to && is_space(text[from])) from++;
         while (to > from && is_space(text[to - 1])) to--;
         json_error_t problem;
-        json_t *value = from < to ? json_loadb(text + from, to - from, JSON_FLAGS, &problem) : NULL;
+        json_t *value = from < to ? parse(text + from, to - from, 0, &problem) : NULL;
         if (value) {
             hone_status status = read_record(reader, value, line);
             json_decref(value);
@@ -134,8 +140,7 @@ static hone_status read_array(Reader *reader, const char *text, size_t length, s
         if (!first && text[at] != ',') break;
         if (!first) at = skip_space(text, length, at + 1, &line);
         json_error_t problem;
-        json_t *value =
-            json_loadb(text + at, length - at, JSON_FLAGS | JSON_DISABLE_EOF_CHECK, &problem);
+        json_t *value = parse(text + at, length - at, JSON_DISABLE_EOF_CHECK, &problem);
         if (!value) {
             int before = problem.line == 1 ? column_of(text, at) - 1 : 0;
             not_json(reader->err, &problem, problem.column + before);

@@ -25,6 +25,9 @@ hone_status hone_workshop_open(Workshop *workshop, const DataOptions *options, H
 void hone_workshop_close(Workshop *workshop) {
     hone_text_free(&workshop->text);
     hone_text_free(&workshop->origin);
+    hone_text_free(&workshop->before);
+    hone_text_free(&workshop->before_origin);
+    hone_text_free(&workshop->learnt);
     hone_text_free(&workshop->targets);
     hone_token_list_free(&workshop->tokens);
     hone_token_list_free(&workshop->prompt);
@@ -89,80 +92,25 @@ static hone_status append_eos(const DataOptions *options, size_t length, TokenLi
     return insert_token(list, list->count, eos, (uint32_t)length, err);
 }
 
-hone_status hone_chat_tokens(Workshop *workshop, const DataOptions *options,
-                             const ChatMessage *messages, int64_t count, bool generation,
-                             TokenList *list, HoneError *err) {
-    TemplateInput input = {.messages = messages,
+TemplateInput hone_record_input(const Workshop *workshop, const Record *record, int64_t count,
+                                bool generation) {
+    return (TemplateInput){.messages = record->messages,
                            .count = count,
                            .add_generation_prompt = generation,
                            .bos_token = workshop->bos,
-                           .eos_token = workshop->eos};
+                           .eos_token = workshop->eos,
+                           .tools = record->tools,
+                           .extra = record->extra};
+}
+
+// Render and tokenise the first `count` messages, with BOS as the tokeniser wants it.
+static hone_status chat_tokens(Workshop *workshop, const DataOptions *options, const Record *record,
+                               int64_t count, bool generation, TokenList *list, HoneError *err) {
+    const TemplateInput input = hone_record_input(workshop, record, count, generation);
     RETURN_IF_ERROR(hone_template_render(options->chat_template, &input, &workshop->text,
                                          &workshop->origin, err));
     const char *text = workshop->text.data ? workshop->text.data : "";
     return tokenize(options, text, workshop->text.length, list, err);
-}
-
-// ---- masks -------------------------------------------------------------------------------------
-
-typedef struct TokenSource {
-    bool wanted, refused, content; // has bytes of: a target, a message of weight 0, any content
-} TokenSource;
-
-static TokenSource source_of(const Workshop *workshop, const Record *record, int64_t token,
-                             int64_t only) {
-    TokenSource source = {0};
-    for (uint32_t i = workshop->tokens.begin[token]; i < workshop->tokens.end[token]; i++) {
-        int32_t from;
-        memcpy(&from, workshop->origin.data + i * sizeof from, sizeof from);
-        if (from < 0) continue;
-        const ChatMessage *message = &record->messages[from];
-        bool answers = strcmp(message->role, "assistant") == 0 && (only < 0 || only == from);
-        source.content = true;
-        source.wanted |= answers && message->train;
-        source.refused |= !message->train;
-    }
-    return source;
-}
-
-// The bytes that the template took from an answer, and the first end token after each such piece.
-// only ≥ 0: that message's answer alone.
-static void mask_answers(const DataOptions *options, const Workshop *workshop, const Record *record,
-                         int64_t only, char *target) {
-    bool open = false; // an answer has ended, its end token has not come yet
-    for (int64_t i = 0; i < workshop->tokens.count; i++) {
-        TokenSource source = source_of(workshop, record, i, only);
-        if (source.wanted) {
-            target[i] = 1;
-            open = true;
-        } else if (source.content) {
-            open = false;
-        } else if (open && hone_token_ends(options->tokenizer, workshop->tokens.tokens[i])) {
-            target[i] = 1;
-            open = false;
-        }
-    }
-}
-
-static void mask_all(const Workshop *workshop, const Record *record, char *target) {
-    for (int64_t i = 0; i < workshop->tokens.count; i++)
-        target[i] = record->kind != RECORD_CHAT || !source_of(workshop, record, i, -1).refused;
-}
-
-static void mask_completion(const Workshop *workshop, size_t boundary, char *target) {
-    for (int64_t i = 0; i < workshop->tokens.count; i++) // EOS has no bytes: it lies at the end
-        target[i] = workshop->tokens.end[i] > boundary;
-}
-
-static char *clear_targets(Workshop *workshop, HoneError *err) {
-    static const char zeros[256];
-    hone_text_clear(&workshop->targets);
-    hone_text_append(&workshop->targets, zeros, 1);
-    for (int64_t left = workshop->tokens.count; left > 0; left -= (int64_t)sizeof zeros)
-        hone_text_append(&workshop->targets, zeros, sizeof zeros);
-    if (!workshop->targets.failed) return workshop->targets.data;
-    hone_fail_memory(err, (size_t)workshop->tokens.count, "the loss mask");
-    return NULL;
 }
 
 // ---- one example -------------------------------------------------------------------------------
@@ -237,11 +185,11 @@ static hone_status measure_prompt(Workshop *workshop, const DataOptions *options
         for (uint32_t at = workshop->tokens.begin[i]; at < workshop->tokens.end[i]; at++) {
             int32_t from;
             memcpy(&from, workshop->origin.data + at * sizeof from, sizeof from);
-            if (from == last) first = i;
+            if (hone_origin_message(from) == last) first = i;
         }
     example->prompt = first;
-    hone_status status = hone_chat_tokens(workshop, options, record->messages, last, true,
-                                          &workshop->prompt, &refused);
+    hone_status status =
+        chat_tokens(workshop, options, record, last, true, &workshop->prompt, &refused);
     if (status == HONE_OK)
         example->prompt = common_prefix(&workshop->tokens, &workshop->prompt);
     else if (status == HONE_ERROR_MEMORY)
@@ -249,19 +197,40 @@ static hone_status measure_prompt(Workshop *workshop, const DataOptions *options
     return HONE_OK;
 }
 
+static const char *function_name(const json_t *item) {
+    const json_t *function = json_object_get(item, "function");
+    return json_string_value(json_object_get(function ? function : item, "name"));
+}
+
+static hone_status check_name(const Workshop *workshop, const json_t *item, const char *what,
+                              HoneError *err) {
+    const char *name = function_name(item);
+    if (!name || strstr(workshop->text.data ? workshop->text.data : "", name)) return HONE_OK;
+    return hone_fail(err, HONE_ERROR_INPUT,
+                     "the chat template does not print '%s' ('%.*s'), which would be lost: give a "
+                     "template that does with --template FILE",
+                     what, hone_excerpt(name), name);
+}
+
+// What the template passes over would be lost without a word.
+static hone_status check_printed(const Workshop *workshop, const Record *record, HoneError *err) {
+    RETURN_IF_ERROR(check_name(workshop, json_array_get(record->tools, 0), "tools", err));
+    for (int64_t i = 0; i < record->count; i++) {
+        const json_t *calls = json_object_get(record->messages[i].fields, "tool_calls");
+        for (size_t c = 0; c < json_array_size(calls); c++)
+            RETURN_IF_ERROR(check_name(workshop, json_array_get(calls, c), "tool_calls", err));
+    }
+    return HONE_OK;
+}
+
 static hone_status make_chat(Workshop *workshop, const DataOptions *options, const Record *record,
                              Arena *arena, Example *example, HoneError *err) {
     int64_t last = record->count - 1;
     while (last >= 0 && strcmp(record->messages[last].role, "assistant") != 0) last--;
-    RETURN_IF_ERROR(hone_chat_tokens(workshop, options, record->messages, record->count, false,
-                                     &workshop->tokens, err));
-    char *target = clear_targets(workshop, err);
-    if (!target) return HONE_ERROR_MEMORY;
-    if (options->loss_on == LOSS_ALL)
-        mask_all(workshop, record, target);
-    else if (options->loss_on != LOSS_COMPLETION || last >= 0)
-        mask_answers(options, workshop, record, options->loss_on == LOSS_COMPLETION ? last : -1,
-                     target);
+    RETURN_IF_ERROR(
+        chat_tokens(workshop, options, record, record->count, false, &workshop->tokens, err));
+    RETURN_IF_ERROR(check_printed(workshop, record, err));
+    RETURN_IF_ERROR(hone_mask_make(workshop, options, record, last, 0, err));
     const char *answer = last >= 0 ? record->messages[last].content : NULL;
     RETURN_IF_ERROR(keep_texts(options, workshop->text.data ? workshop->text.data : "",
                                workshop->text.length, answer, arena, example, err));
@@ -285,12 +254,7 @@ static hone_status make_completion(Workshop *workshop, const DataOptions *option
     RETURN_IF_ERROR(tokenize(options, record->prompt, boundary, &workshop->prompt, err));
     RETURN_IF_ERROR(tokenize(options, text->data, text->length, &workshop->tokens, err));
     RETURN_IF_ERROR(append_eos(options, text->length, &workshop->tokens, "", err));
-    char *target = clear_targets(workshop, err);
-    if (!target) return HONE_ERROR_MEMORY;
-    if (options->loss_on == LOSS_ALL)
-        mask_all(workshop, record, target);
-    else
-        mask_completion(workshop, boundary, target);
+    RETURN_IF_ERROR(hone_mask_make(workshop, options, record, -1, boundary, err));
     example->prompt = common_prefix(&workshop->tokens, &workshop->prompt);
     RETURN_IF_ERROR(
         keep_texts(options, text->data, text->length, record->completion, arena, example, err));
@@ -308,9 +272,7 @@ static hone_status make_text(Workshop *workshop, const DataOptions *options, con
     RETURN_IF_ERROR(tokenize(options, record->prompt, length, &workshop->tokens, err));
     if (!options->no_eos)
         RETURN_IF_ERROR(append_eos(options, length, &workshop->tokens, ": use --no-eos", err));
-    char *target = clear_targets(workshop, err);
-    if (!target) return HONE_ERROR_MEMORY;
-    mask_all(workshop, record, target);
+    RETURN_IF_ERROR(hone_mask_make(workshop, options, record, -1, 0, err));
     RETURN_IF_ERROR(keep_texts(options, record->prompt, length, NULL, arena, example, err));
     return keep_example(workshop, options, record, arena, example, err);
 }
@@ -331,13 +293,14 @@ hone_status hone_example_make(Workshop *workshop, const DataOptions *options, co
 hone_status hone_chat_prompt(const DataOptions *options, const ChatMessage *messages, int64_t count,
                              TokenList *list, HoneError *err) {
     Workshop workshop;
+    const Record record = {.messages = (ChatMessage *)(uintptr_t)messages, .count = count};
     if (!options->chat_template)
         return hone_fail(err, HONE_ERROR_ARGUMENT,
                          "the model has no chat template: give one with --template FILE, or the "
                          "prompt as it is with --raw");
     hone_status status = hone_workshop_open(&workshop, options, err);
     if (status == HONE_OK)
-        status = hone_chat_tokens(&workshop, options, messages, count, true, list, err);
+        status = chat_tokens(&workshop, options, &record, count, true, list, err);
     hone_workshop_close(&workshop);
     return status;
 }

@@ -46,15 +46,15 @@ static hone_status read_string(const json_t *record, const char *key, const char
 // ---- roles -------------------------------------------------------------------------------------
 
 // Whether the template prints what this role says: asked of the template, not of its text.
-static bool template_prints(const DataOptions *options, const char *role) {
-    ChatMessage messages[3] = {{"user", "a", true}, {"assistant", "b", true}, {role, "c", true}};
-    bool first = strcmp(role, "system") == 0;
-    if (first) {
-        messages[0] = (ChatMessage){role, "c", true};
-        messages[1] = (ChatMessage){"user", "a", true};
-        messages[2] = (ChatMessage){"assistant", "b", true};
-    }
-    TemplateInput input = {.messages = messages, .count = 3, .bos_token = "", .eos_token = ""};
+static bool prints_role(const DataOptions *options, const char *role, const json_t *call,
+                        const json_t *answer) {
+    const bool first = strcmp(role, "system") == 0 || strcmp(role, "developer") == 0;
+    const ChatMessage asked = {role, "c", true, answer}, user = {"user", "a", true, NULL};
+    const ChatMessage assistant = {"assistant", "b", true, call};
+    const ChatMessage messages[3] = {first ? asked : user, first ? user : assistant,
+                                     first ? assistant : asked};
+    const TemplateInput input = {
+        .messages = messages, .count = 3, .bos_token = "", .eos_token = ""};
     TextBuffer text = {0}, origin = {0};
     HoneError ignored = {0};
     bool found = false;
@@ -62,26 +62,40 @@ static bool template_prints(const DataOptions *options, const char *role) {
         for (size_t i = 0; i < text.length && !found; i++) {
             int32_t from;
             memcpy(&from, origin.data + i * sizeof from, sizeof from);
-            found = from == (first ? 0 : 2);
+            found = hone_origin_message(from) == (first ? 0 : 2);
         }
     hone_text_free(&text);
     hone_text_free(&origin);
     return found;
 }
 
+// Some templates take a tool's answer only where a call went before.
+static bool template_prints(const DataOptions *options, const char *role) {
+    if (prints_role(options, role, NULL, NULL)) return true;
+    if (strcmp(role, "tool") != 0) return false;
+    json_t *call = json_pack("{s:s,s:s,s:[{s:s,s:s,s:{s:s,s:{}}}]}", "role", "assistant", "content",
+                             "", "tool_calls", "id", "call00000", "type", "function", "function",
+                             "name", "f", "arguments");
+    json_t *answer = json_pack("{s:s,s:s,s:s,s:s}", "role", "tool", "content", "c", "name", "f",
+                               "tool_call_id", "call00000");
+    const bool found = call && answer && prints_role(options, role, call, answer);
+    json_decref(call);
+    json_decref(answer);
+    return found;
+}
+
 static hone_status check_role(const DataOptions *options, const char *role, size_t number,
                               HoneError *err) {
-    bool is_tool = strcmp(role, "tool") == 0;
     if (strcmp(role, "system") == 0 || strcmp(role, "user") == 0 || strcmp(role, "assistant") == 0)
         return HONE_OK;
-    bool tool_exists = template_prints(options, "tool");
-    if (is_tool && tool_exists) return HONE_OK;
+    const bool known = strcmp(role, "tool") == 0 || strcmp(role, "developer") == 0;
+    if (known && template_prints(options, role)) return HONE_OK;
     return hone_fail(err, HONE_ERROR_INPUT,
                      "message %zu has the role '%.*s', which does not exist here; the roles are "
                      "%suser, assistant%s",
                      number, hone_excerpt(role), role,
                      template_prints(options, "system") ? "system, " : "",
-                     tool_exists ? ", tool" : "");
+                     template_prints(options, "tool") ? ", tool" : "");
 }
 
 // The names that `conversations` uses.
@@ -108,16 +122,70 @@ static hone_status read_weight(const json_t *message, bool *train, HoneError *er
     return hone_fail(err, HONE_ERROR_INPUT, "'weight' is neither 0 nor 1");
 }
 
-static hone_status read_message(const json_t *message, bool speakers, ChatMessage *out,
-                                HoneError *err) {
-    if (!json_is_object(message))
-        return hone_fail(err, HONE_ERROR_INPUT, "it is %s, not an object", kind_of(message));
-    if (holds(message, "tool_calls"))
-        return hone_fail(err, HONE_ERROR_UNSUPPORTED, "'tool_calls' are not supported yet");
-    RETURN_IF_ERROR(read_string(message, speakers ? "from" : "role", &out->role, err));
-    RETURN_IF_ERROR(read_string(message, speakers ? "value" : "content", &out->content, err));
+// A list of parts {"type": "text", "text": …}.
+static hone_status check_parts(const json_t *parts, HoneError *err) {
+    for (size_t i = 0; i < json_array_size(parts); i++) {
+        const json_t *part = json_array_get(parts, i);
+        const char *type = json_string_value(json_object_get(part, "type"));
+        if (type && strcmp(type, "text") == 0 && json_is_string(json_object_get(part, "text")))
+            continue;
+        if (type && strcmp(type, "text") != 0)
+            return hone_fail(
+                err, HONE_ERROR_UNSUPPORTED,
+                "part %zu of 'content' is of the type '%.*s': text alone can be learnt", i + 1,
+                hone_excerpt(type), type);
+        return hone_fail(err, HONE_ERROR_INPUT,
+                         "part %zu of 'content' is not {\"type\": \"text\", \"text\": a string}",
+                         i + 1);
+    }
+    return HONE_OK;
+}
+
+static hone_status check_calls(const json_t *calls, HoneError *err) {
+    if (calls && !json_is_null(calls) && !json_is_array(calls))
+        return hone_fail(err, HONE_ERROR_INPUT, "'tool_calls' is %s, not a list", kind_of(calls));
+    for (size_t i = 0; i < json_array_size(calls); i++) {
+        const json_t *call = json_array_get(calls, i),
+                     *function = json_object_get(call, "function");
+        if (!json_is_string(json_object_get(function ? function : call, "name")))
+            return hone_fail(err, HONE_ERROR_INPUT,
+                             "call %zu of 'tool_calls' has no \"name\" that is a string", i + 1);
+    }
+    return HONE_OK;
+}
+
+// What goes to the template as it stands; NULL where role and content are all there is.
+static const json_t *fields_of(const json_t *message) {
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)message, key, value) {
+        const bool plain = strcmp(key, "role") == 0 || strcmp(key, "weight") == 0 ||
+                           (strcmp(key, "content") == 0 && json_is_string(value));
+        if (!plain) return message;
+    }
+    return NULL;
+}
+
+static hone_status read_message(const json_t *message, ChatMessage *out, HoneError *err) {
+    const json_t *content = json_object_get(message, "content");
+    RETURN_IF_ERROR(read_string(message, "role", &out->role, err));
+    RETURN_IF_ERROR(check_calls(json_object_get(message, "tool_calls"), err));
     RETURN_IF_ERROR(read_weight(message, &out->train, err));
-    if (!speakers) return HONE_OK;
+    out->fields = fields_of(message);
+    if (json_is_array(content)) return check_parts(content, err);
+    if (json_array_size(json_object_get(message, "tool_calls")) > 0 &&
+        (!content || json_is_null(content)))
+        return HONE_OK;
+    return read_string(message, "content", &out->content, err);
+}
+
+static hone_status read_speaker(const json_t *message, ChatMessage *out, HoneError *err) {
+    if (holds(message, "tool_calls"))
+        return hone_fail(err, HONE_ERROR_UNSUPPORTED,
+                         "'tool_calls' can stand in 'messages' only, not in 'conversations'");
+    RETURN_IF_ERROR(read_string(message, "from", &out->role, err));
+    RETURN_IF_ERROR(read_string(message, "value", &out->content, err));
+    RETURN_IF_ERROR(read_weight(message, &out->train, err));
     const char *role = role_of_speaker(out->role);
     if (!role)
         return hone_fail(err, HONE_ERROR_INPUT,
@@ -128,22 +196,47 @@ static hone_status read_message(const json_t *message, bool speakers, ChatMessag
     return HONE_OK;
 }
 
+// 'tools', a list or a string that holds one as JSON, and 'chat_template_kwargs'.
+static hone_status read_tools(const json_t *record, Record *out, HoneError *err) {
+    const json_t *tools = json_object_get(record, "tools");
+    const json_t *extra = json_object_get(record, "chat_template_kwargs");
+    json_error_t fault;
+    if (json_is_string(tools)) {
+        tools = out->read = json_loads(json_string_value(tools), JSON_DECODE_ANY, &fault);
+        if (!tools)
+            return hone_fail(err, HONE_ERROR_INPUT, "'tools' is a string that is not JSON: %s",
+                             fault.text);
+    }
+    if (tools && !json_is_null(tools) && !json_is_array(tools))
+        return hone_fail(err, HONE_ERROR_INPUT, "'tools' is %s, not a list", kind_of(tools));
+    if (extra && !json_is_null(extra) && !json_is_object(extra))
+        return hone_fail(err, HONE_ERROR_INPUT, "'chat_template_kwargs' is %s, not an object",
+                         kind_of(extra));
+    out->tools = json_array_size(tools) > 0 ? tools : NULL;
+    out->extra = json_is_object(extra) ? extra : NULL;
+    return HONE_OK;
+}
+
 static hone_status read_messages(const json_t *record, const char *key, const DataOptions *options,
                                  Arena *arena, Record *out, HoneError *err) {
     const json_t *list = json_object_get(record, key);
+    const bool speakers = strcmp(key, "messages") != 0;
     size_t count = json_array_size(list);
     if (!json_is_array(list))
         return hone_fail(err, HONE_ERROR_INPUT, "'%s' is %s, not a list", key, kind_of(list));
     if (count == 0) return hone_fail(err, HONE_ERROR_INPUT, "'%s' is empty", key);
-    if (holds(record, "tools"))
-        return hone_fail(err, HONE_ERROR_UNSUPPORTED, "'tools' are not supported yet");
+    RETURN_IF_ERROR(read_tools(record, out, err));
     out->kind = RECORD_CHAT;
     out->count = (int64_t)count;
     out->messages = hone_arena_calloc(arena, count, sizeof *out->messages);
     if (!out->messages) return hone_fail_memory(err, count * sizeof *out->messages, "messages");
     for (size_t i = 0; i < count; i++) {
-        hone_status status = read_message(json_array_get(list, i), strcmp(key, "messages") != 0,
-                                          &out->messages[i], err);
+        const json_t *message = json_array_get(list, i);
+        hone_status status = HONE_OK;
+        if (!json_is_object(message))
+            status = hone_fail(err, HONE_ERROR_INPUT, "it is %s, not an object", kind_of(message));
+        else
+            status = (speakers ? read_speaker : read_message)(message, &out->messages[i], err);
         if (status != HONE_OK) {
             hone_fail_in(err, "message %zu", i + 1);
             return status;
@@ -151,6 +244,11 @@ static hone_status read_messages(const json_t *record, const char *key, const Da
         RETURN_IF_ERROR(check_role(options, out->messages[i].role, i + 1, err));
     }
     return HONE_OK;
+}
+
+void hone_record_done(Record *record) {
+    json_decref(record->read);
+    record->read = NULL;
 }
 
 // ---- other kinds -------------------------------------------------------------------------------
@@ -182,8 +280,8 @@ static hone_status read_instruction(const json_t *record, const DataOptions *opt
     }
     ChatMessage *messages = hone_arena_calloc(arena, 2, sizeof *messages);
     if (!messages) return hone_fail_memory(err, 2 * sizeof *messages, "messages");
-    messages[0] = (ChatMessage){"user", prompt, true};
-    messages[1] = (ChatMessage){"assistant", output, true};
+    messages[0] = (ChatMessage){"user", prompt, true, NULL};
+    messages[1] = (ChatMessage){"assistant", output, true, NULL};
     *out = (Record){.kind = RECORD_CHAT, .messages = messages, .count = 2};
     return HONE_OK;
 }

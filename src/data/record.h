@@ -16,12 +16,15 @@ typedef struct Record {
     RecordKind kind;
     ChatMessage *messages; // chat
     int64_t count;
+    const json_t *tools, *extra;     // chat: of the template; NULL: none
+    json_t *read;                    // tools that stood in a string; hone_record_done releases it
     const char *prompt, *completion; // completion; text: prompt alone
 } Record;
 
 // What making examples needs again and again; zero-initialise to create.
 typedef struct Workshop {
-    TextBuffer text, origin;
+    TextBuffer text, origin, before, before_origin; // before: a conversation's beginning
+    TextBuffer learnt;                              // a byte of `text` each: what it is to the loss
     TokenList tokens, prompt;
     TextBuffer targets; // a byte a token
     char *bos, *eos;    // spellings, or NULL
@@ -34,14 +37,19 @@ void hone_workshop_close(Workshop *workshop);
 // the whole file; any other failure this record.
 hone_status hone_record_read(const json_t *value, const DataOptions *options, Arena *arena,
                              Record *record, HoneError *err);
+void hone_record_done(Record *record);
+
+// What a template is given of the first `count` messages.
+TemplateInput hone_record_input(const Workshop *workshop, const Record *record, int64_t count,
+                                bool generation);
 
 // Tokens and mask in the dataset's arena.
 hone_status hone_example_make(Workshop *workshop, const DataOptions *options, const Record *record,
                               Arena *arena, Example *example, HoneError *err);
 
-// Render and tokenise messages, with BOS as the tokeniser wants it.
-hone_status hone_chat_tokens(Workshop *workshop, const DataOptions *options,
-                             const ChatMessage *messages, int64_t count, bool generation,
-                             TokenList *list, HoneError *err);
+// mask.c: the targets of workshop->tokens, a byte each, in workshop->targets. last: the message
+// that LOSS_COMPLETION learns, −1: none; boundary: where the completion of a text begins.
+hone_status hone_mask_make(Workshop *workshop, const DataOptions *options, const Record *record,
+                           int64_t last, size_t boundary, HoneError *err);
 
 #endif

@@ -76,9 +76,9 @@ hone_status hone_builder_text(Render *render, const Node *node, Builder *builder
 }
 
 hone_status hone_builder_puts(Render *render, const Node *node, Builder *builder,
-                              const char *string) {
+                              const char *string, int32_t owner) {
     return hone_builder_text(render, node, builder,
-                             hone_text_of(string, strlen(string), NO_ORIGIN));
+                             hone_text_of(string, strlen(string), owner - 1));
 }
 
 Text hone_builder_done(const Builder *builder) {
@@ -136,11 +136,12 @@ static hone_status put_escape(Render *render, const Node *node, Builder *builder
     return hone_builder_text(render, node, builder, hone_text_of(out, (size_t)length, from));
 }
 
-static hone_status put_quoted(Render *render, const Node *node, Builder *builder, Text text) {
+static hone_status put_quoted(Render *render, const Node *node, Builder *builder, Text text,
+                              int32_t owner) {
     bool has_single = text.length && memchr(text.data, '\'', text.length);
     bool has_double = text.length && memchr(text.data, '"', text.length);
     const char *quote = has_single && !has_double ? "\"" : "'";
-    RETURN_IF_ERROR(hone_builder_puts(render, node, builder, quote));
+    RETURN_IF_ERROR(hone_builder_puts(render, node, builder, quote, owner));
     for (size_t at = 0; at < text.length;) {
         uint32_t code = 0;
         size_t bytes = hone_character(text.data + at, text.length - at);
@@ -155,35 +156,40 @@ static hone_status put_quoted(Render *render, const Node *node, Builder *builder
                 hone_builder_text(render, node, builder, hone_text_slice(text, at, at + bytes)));
         at += bytes;
     }
-    return hone_builder_puts(render, node, builder, quote);
+    return hone_builder_puts(render, node, builder, quote, owner);
 }
 
 static hone_status put_repr(Render *render, const Node *node, Builder *builder, Value value) {
-    if (value.kind == VALUE_STRING) return put_quoted(render, node, builder, value.text);
-    if (value.kind == VALUE_UNDEFINED) return hone_builder_puts(render, node, builder, "Undefined");
+    if (value.kind == VALUE_STRING)
+        return put_quoted(render, node, builder, value.text, value.owner);
+    if (value.kind == VALUE_UNDEFINED)
+        return hone_builder_puts(render, node, builder, "Undefined", 0);
     return hone_builder_value(render, node, builder, value);
 }
 
-static hone_status put_list(Render *render, const Node *node, Builder *builder, const List *list,
-                            bool tuple) {
-    RETURN_IF_ERROR(hone_builder_puts(render, node, builder, tuple ? "(" : "["));
+static hone_status put_list(Render *render, const Node *node, Builder *builder, Value value) {
+    const List *list = value.list;
+    const bool tuple = value.kind == VALUE_TUPLE;
+    RETURN_IF_ERROR(hone_builder_puts(render, node, builder, tuple ? "(" : "[", value.owner));
     for (int64_t i = 0; i < list->count; i++) {
-        if (i > 0) RETURN_IF_ERROR(hone_builder_puts(render, node, builder, ", "));
+        if (i > 0) RETURN_IF_ERROR(hone_builder_puts(render, node, builder, ", ", value.owner));
         RETURN_IF_ERROR(put_repr(render, node, builder, list->items[i]));
     }
-    if (tuple && list->count == 1) RETURN_IF_ERROR(hone_builder_puts(render, node, builder, ","));
-    return hone_builder_puts(render, node, builder, tuple ? ")" : "]");
+    if (tuple && list->count == 1)
+        RETURN_IF_ERROR(hone_builder_puts(render, node, builder, ",", value.owner));
+    return hone_builder_puts(render, node, builder, tuple ? ")" : "]", value.owner);
 }
 
-static hone_status put_dict(Render *render, const Node *node, Builder *builder, const Dict *dict) {
-    RETURN_IF_ERROR(hone_builder_puts(render, node, builder, "{"));
+static hone_status put_dict(Render *render, const Node *node, Builder *builder, Value value) {
+    const Dict *dict = value.dict;
+    RETURN_IF_ERROR(hone_builder_puts(render, node, builder, "{", value.owner));
     for (int64_t i = 0; i < dict->count; i++) {
-        if (i > 0) RETURN_IF_ERROR(hone_builder_puts(render, node, builder, ", "));
+        if (i > 0) RETURN_IF_ERROR(hone_builder_puts(render, node, builder, ", ", value.owner));
         RETURN_IF_ERROR(put_repr(render, node, builder, dict->entries[i].key));
-        RETURN_IF_ERROR(hone_builder_puts(render, node, builder, ": "));
+        RETURN_IF_ERROR(hone_builder_puts(render, node, builder, ": ", value.owner));
         RETURN_IF_ERROR(put_repr(render, node, builder, dict->entries[i].value));
     }
-    return hone_builder_puts(render, node, builder, "}");
+    return hone_builder_puts(render, node, builder, "}", value.owner);
 }
 
 hone_status hone_builder_value(Render *render, const Node *node, Builder *builder, Value value) {
@@ -193,25 +199,28 @@ hone_status hone_builder_value(Render *render, const Node *node, Builder *builde
     case VALUE_UNDEFINED:
         return HONE_OK;
     case VALUE_NONE:
-        return hone_builder_puts(render, node, builder, "None");
+        return hone_builder_puts(render, node, builder, "None", value.owner);
     case VALUE_BOOLEAN:
-        return hone_builder_puts(render, node, builder, value.integer ? "True" : "False");
+        return hone_builder_puts(render, node, builder, value.integer ? "True" : "False",
+                                 value.owner);
     case VALUE_INTEGER:
         snprintf(number, sizeof number, "%lld", (long long)value.integer);
-        return hone_builder_puts(render, node, builder, number);
+        return hone_builder_puts(render, node, builder, number, value.owner);
     case VALUE_FLOAT:
         spell_float(value.number, number);
-        return hone_builder_puts(render, node, builder, number);
+        return hone_builder_puts(render, node, builder, number, value.owner);
     case VALUE_STRING:
         return hone_builder_text(render, node, builder, value.text);
     case VALUE_LIST:
     case VALUE_TUPLE:
-        return put_list(render, node, builder, value.list, value.kind == VALUE_TUPLE);
+        return put_list(render, node, builder, value);
     case VALUE_DICT:
-        return put_dict(render, node, builder, value.dict);
+        return put_dict(render, node, builder, value);
+    case VALUE_GENERATOR:
     case VALUE_NAMESPACE:
     case VALUE_LOOP:
     case VALUE_FUNCTION:
+    case VALUE_MACRO:
         break;
     }
     return hone_render_fail(render, node, HONE_ERROR_INPUT, "a %s cannot be printed",

@@ -128,8 +128,13 @@ static hone_status evaluate_call(Render *render, const Node *node, Value *out) {
     }
 }
 
-hone_status hone_jinja_evaluate(Render *render, const Node *node, Value *out) {
-    RETURN_IF_ERROR(hone_render_charge(render, node, 1));
+static hone_status evaluate_unknown(Render *render, const Node *node) {
+    static const char *const kinds[] = {"function", "method", "filter", "test"};
+    return hone_render_fail(render, node, HONE_ERROR_UNSUPPORTED, "%s '%s' is not supported",
+                            kinds[node->which], node->text);
+}
+
+static hone_status evaluate(Render *render, const Node *node, Value *out) {
     switch (node->kind) {
     case NODE_STRING:
         *out = hone_value_text(hone_text_of(node->text, node->length, NO_ORIGIN));
@@ -174,8 +179,23 @@ hone_status hone_jinja_evaluate(Render *render, const Node *node, Value *out) {
     case NODE_TEST:
     case NODE_SLICE:
         return evaluate_call(render, node, out);
+    case NODE_INVOKE:
+        return hone_macro_run(render, node, out);
+    case NODE_UNKNOWN:
+        return evaluate_unknown(render, node);
+    case NODE_CAPTURED:
+        *out = hone_value_text(render->captured);
+        return HONE_OK;
     default: // none; the parser makes no statement here
         *out = hone_value_none();
         return HONE_OK;
     }
+}
+
+hone_status hone_jinja_evaluate(Render *render, const Node *node, Value *out) {
+    RETURN_IF_ERROR(hone_render_charge(render, node, 1));
+    RETURN_IF_ERROR(hone_render_enter(render, node));
+    const hone_status status = evaluate(render, node, out);
+    render->depth--;
+    return status;
 }

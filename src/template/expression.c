@@ -96,9 +96,67 @@ static bool parse_arguments(Parser *parser, Node *call, const Signature *signatu
     return check_required(parser, call, signature, what);
 }
 
-// value ( … ): a function, or a method of a value.
+// Whether the template has a macro of this name anywhere: one may call another below it.
+static bool is_macro(const Parser *parser, const char *name) {
+    for (const Lexeme *at = parser->first; at->kind != LEX_END; at = at->next)
+        if (at->kind == LEX_BLOCK_BEGIN && at->next->kind == LEX_NAME &&
+            strcmp(at->next->text, "macro") == 0 && at->next->next->kind == LEX_NAME &&
+            strcmp(at->next->next->text, name) == 0)
+            return true;
+    return false;
+}
+
+// a, b, c=d ) after the opening bracket, as they stand: bound when the call runs.
+static bool parse_free_arguments(Parser *parser, Node *call) {
+    Node **end = &call->items;
+    bool keywords = false;
+    while (!take_operator(parser, ")")) {
+        if (call->items && !hone_parse_expect(parser, LEX_OPERATOR, ",")) return false;
+        if (call->items && take_operator(parser, ")")) break;
+        const Lexeme *at = parser->at;
+        const char *keyword = NULL;
+        if (at->kind == LEX_NAME && at->next->kind == LEX_OPERATOR &&
+            strcmp(at->next->text, "=") == 0) {
+            keyword = at->text;
+            parser->at = at->next->next;
+        } else if (keywords) {
+            hone_parse_fail(parser, at->place, HONE_ERROR_INPUT,
+                            "an argument without a name after one with a name");
+            return false;
+        }
+        keywords |= keyword != NULL;
+        Node *value = hone_parse_expression(parser, true);
+        if (!value || !hone_parse_adopt(parser, call, value)) return false;
+        value->keyword = keyword;
+        *end = value;
+        end = &value->next;
+    }
+    return true;
+}
+
+static Node *parse_invocation(Parser *parser, Node *callee) {
+    Node *call = join(parser, NODE_INVOKE, callee->place, callee, NULL);
+    if (!call) return NULL;
+    call->text = callee->text;
+    parser->at = parser->at->next;
+    return parse_free_arguments(parser, call) ? call : NULL;
+}
+
+// A name that is not there, with its arguments. A branch that is never taken may use it, as in
+// Jinja.
+static Node *parse_unknown(Parser *parser, UnknownKind which, const char *name, Place place) {
+    Node *node = hone_parse_new(parser, NODE_UNKNOWN, place);
+    if (!node) return NULL;
+    node->which = (int)which;
+    node->text = name;
+    return !take_operator(parser, "(") || parse_free_arguments(parser, node) ? node : NULL;
+}
+
+// value ( … ): a macro, a function, or a method of a value.
 static Node *parse_call(Parser *parser, Node *callee) {
     Place place = callee->place;
+    if (callee->kind == NODE_NAME && is_macro(parser, callee->text))
+        return parse_invocation(parser, callee);
     bool is_method = callee->kind == NODE_ATTRIBUTE;
     if (!is_method && callee->kind != NODE_NAME)
         return hone_parse_fail(parser, parser->at->place, HONE_ERROR_UNSUPPORTED,
@@ -106,8 +164,8 @@ static Node *parse_call(Parser *parser, Node *callee) {
     const char *what = is_method ? "method" : "function";
     int which = is_method ? hone_method_find(callee->text) : hone_function_find(callee->text);
     if (which < 0)
-        return hone_parse_fail(parser, place, HONE_ERROR_UNSUPPORTED, "%s '%s' is not supported",
-                               what, callee->text);
+        return parse_unknown(parser, is_method ? UNKNOWN_METHOD : UNKNOWN_FUNCTION, callee->text,
+                             place);
     Node *call = hone_parse_new(parser, is_method ? NODE_METHOD : NODE_CALL, place);
     if (!call) return NULL;
     call->which = which;
@@ -148,9 +206,10 @@ static Node *parse_filter(Parser *parser, Node *input) {
     const Lexeme *name = parser->at;
     if (!hone_parse_expect(parser, LEX_NAME, NULL)) return NULL;
     int which = hone_filter_find(name->text);
-    if (which < 0 || is_operator(parser, "."))
+    if (is_operator(parser, "."))
         return hone_parse_fail(parser, name->place, HONE_ERROR_UNSUPPORTED,
-                               "filter '%s%s' is not supported", name->text, which < 0 ? "" : ".…");
+                               "filter '%s.…' is not supported", name->text);
+    if (which < 0) return parse_unknown(parser, UNKNOWN_FILTER, name->text, name->place);
     Node *node = join(parser, NODE_FILTER, name->place, input, NULL);
     if (!node) return NULL;
     node->which = which;
@@ -164,6 +223,12 @@ static Node *parse_filter(Parser *parser, Node *input) {
     return bind_name(parser, node) ? node : NULL;
 }
 
+Node *hone_parse_filters(Parser *parser, Node *input) {
+    Node *node = parse_filter(parser, input);
+    while (node && take_operator(parser, "|")) node = parse_filter(parser, node);
+    return node;
+}
+
 static Node *parse_postfix(Parser *parser, Node *node);
 static Node *parse_primary(Parser *parser);
 
@@ -175,9 +240,7 @@ static Node *parse_test(Parser *parser, Node *input) {
     int which = hone_test_find(name->text);
     for (size_t i = 0; i < sizeof signs / sizeof *signs; i++)
         if (strcmp(name->text, signs[i]) == 0) which = -1; // spelled only inside selectattr
-    if (which < 0)
-        return hone_parse_fail(parser, name->place, HONE_ERROR_UNSUPPORTED,
-                               "test '%s' is not supported", name->text);
+    if (which < 0) return parse_unknown(parser, UNKNOWN_TEST, name->text, name->place);
     Node *node = join(parser, NODE_TEST, name->place, input, NULL);
     if (!node) return NULL;
     node->which = which;
@@ -221,6 +284,11 @@ static Node *parse_name(Parser *parser) {
         if (strcmp(name->text, words[i]) == 0)
             return hone_parse_fail(parser, name->place, HONE_ERROR_INPUT,
                                    "expected a value, found '%s'", name->text);
+    static const char *const special[] = {"varargs", "kwargs", "caller"};
+    for (size_t i = 0; parser->macros > 0 && i < sizeof special / sizeof *special; i++)
+        if (strcmp(name->text, special[i]) == 0)
+            return hone_parse_fail(parser, name->place, HONE_ERROR_UNSUPPORTED,
+                                   "'%s' in a macro is not supported", name->text);
     bool is_true = strcmp(name->text, "true") == 0 || strcmp(name->text, "True") == 0;
     bool is_false = strcmp(name->text, "false") == 0 || strcmp(name->text, "False") == 0;
     bool is_none = strcmp(name->text, "none") == 0 || strcmp(name->text, "None") == 0;

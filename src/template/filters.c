@@ -27,6 +27,13 @@ static hone_status run_string(Render *render, const Node *node, Value input,
     return to_text(render, node, input, &out->text);
 }
 
+static hone_status run_safe(Render *render, const Node *node, Value input,
+                            const Value argument[PARAMETER_LIMIT], Value *out) {
+    RETURN_IF_ERROR(run_string(render, node, input, argument, out));
+    out->text.safe = true;
+    return HONE_OK;
+}
+
 static hone_status run_trim(Render *render, const Node *node, Value input,
                             const Value argument[PARAMETER_LIMIT], Value *out) {
     Text text;
@@ -76,6 +83,36 @@ static hone_status run_replace(Render *render, const Node *node, Value input,
     int64_t most = argument[2].kind == VALUE_INTEGER ? argument[2].integer : -1;
     out->kind = VALUE_STRING;
     return hone_text_replace(render, node, text, old, with, most, &out->text);
+}
+
+// Every line but the first, and empty ones, further in by `width` spaces or by a string.
+static hone_status run_indent(Render *render, const Node *node, Value input,
+                              const Value argument[PARAMETER_LIMIT], Value *out) {
+    static const char spaces[] = "                                                                ";
+    Text margin = hone_text_of(spaces, 4, NO_ORIGIN), text;
+    Builder builder = {0};
+    const bool first = hone_value_truth(argument[1]), blank = hone_value_truth(argument[2]);
+    RETURN_IF_ERROR(hone_value_defined(render, node, input));
+    RETURN_IF_ERROR(to_text(render, node, input, &text));
+    if (argument[0].kind == VALUE_STRING)
+        margin = argument[0].text;
+    else if (argument[0].kind == VALUE_INTEGER && argument[0].integer < (int64_t)sizeof spaces)
+        margin.length = argument[0].integer > 0 ? (size_t)argument[0].integer : 0;
+    else if (argument[0].kind != VALUE_MISSING)
+        return hone_render_fail(render, node, HONE_ERROR_UNSUPPORTED,
+                                "indent's width is a string or an integer up to 64");
+    for (size_t begin = 0; begin <= text.length;) {
+        size_t end = hone_text_find(text, hone_text_of("\n", 1, NO_ORIGIN), begin);
+        if (end == SIZE_MAX) end = text.length;
+        if (begin > 0) RETURN_IF_ERROR(hone_builder_puts(render, node, &builder, "\n", 0));
+        if (begin == 0 ? first : blank || end > begin)
+            RETURN_IF_ERROR(hone_builder_text(render, node, &builder, margin));
+        RETURN_IF_ERROR(
+            hone_builder_text(render, node, &builder, hone_text_slice(text, begin, end)));
+        begin = end + 1;
+    }
+    *out = hone_value_text(hone_builder_done(&builder));
+    return HONE_OK;
 }
 
 static hone_status run_tojson(Render *render, const Node *node, Value input,
@@ -236,9 +273,18 @@ static hone_status run_list(Render *render, const Node *node, Value input,
 static hone_status run_reverse(Render *render, const Node *node, Value input,
                                const Value argument[PARAMETER_LIMIT], Value *out) {
     Value backwards[3] = {{.kind = VALUE_MISSING}, {.kind = VALUE_MISSING}, hone_value_integer(-1)};
-    if (input.kind != VALUE_STRING)
-        RETURN_IF_ERROR(run_list(render, node, input, argument, &input));
-    return hone_evaluate_slice(render, node, input, backwards, out);
+    const bool is_text = input.kind == VALUE_STRING;
+    if (!is_text) RETURN_IF_ERROR(run_list(render, node, input, argument, &input));
+    RETURN_IF_ERROR(hone_evaluate_slice(render, node, input, backwards, out));
+    if (!is_text) out->kind = VALUE_GENERATOR;
+    return HONE_OK;
+}
+
+// What map, select and their kin read: nothing is as good as an empty list.
+static hone_status items_or_none(Render *render, const Node *node, Value input,
+                                 const List **items) {
+    if (hone_value_truth(input)) return hone_value_items(render, node, input, items);
+    return hone_value_items(render, node, hone_value_undefined((Text){0}), items);
 }
 
 static hone_status end_of(Render *render, const Node *node, Value input, bool last, Value *out) {
@@ -265,17 +311,20 @@ static hone_status run_items(Render *render, const Node *node, Value input,
                              const Value argument[PARAMETER_LIMIT], Value *out) {
     List *list;
     (void)argument;
-    if (input.kind == VALUE_DICT) return hone_dict_list(render, node, input.dict, 'i', out);
+    if (input.kind == VALUE_DICT) {
+        RETURN_IF_ERROR(hone_dict_list(render, node, input.dict, 'i', out));
+        out->kind = VALUE_GENERATOR;
+        return HONE_OK;
+    }
     if (input.kind != VALUE_UNDEFINED)
         return hone_render_fail(render, node, HONE_ERROR_INPUT, "a %s has no items",
                                 hone_value_kind(input));
     RETURN_IF_ERROR(hone_list_make(render, node, 0, &list));
-    *out = hone_value_list(list, false);
+    *out = hone_value_generator(list);
     return HONE_OK;
 }
 
-// item.a.b for the attribute "a.b".
-static hone_status read_path(Render *render, const Node *node, Value item, Text path, Value *out) {
+hone_status hone_value_path(Render *render, const Node *node, Value item, Text path, Value *out) {
     *out = item;
     for (size_t at = 0; at <= path.length;) {
         size_t dot = hone_text_find(path, hone_text_of(".", 1, NO_ORIGIN), at);
@@ -299,7 +348,7 @@ static hone_status run_join(Render *render, const Node *node, Value input,
         RETURN_IF_ERROR(hone_list_make(render, node, items->count, &read));
         for (int64_t i = 0; i < items->count; i++)
             RETURN_IF_ERROR(
-                read_path(render, node, items->items[i], argument[1].text, &read->items[i]));
+                hone_value_path(render, node, items->items[i], argument[1].text, &read->items[i]));
         items = read;
     }
     out->kind = VALUE_STRING;
@@ -315,18 +364,18 @@ static hone_status run_map(Render *render, const Node *node, Value input,
     if (by_attribute == (node->test >= 0))
         return hone_render_fail(render, node, HONE_ERROR_INPUT,
                                 "filter 'map' needs either attribute= or a filter's name");
-    RETURN_IF_ERROR(hone_value_items(render, node, input, &items));
+    RETURN_IF_ERROR(items_or_none(render, node, input, &items));
     RETURN_IF_ERROR(hone_list_make(render, node, items->count, &list));
     for (int64_t i = 0; i < items->count; i++) {
         Value *item = &list->items[i];
         if (by_attribute)
-            RETURN_IF_ERROR(read_path(render, node, items->items[i], argument[1].text, item));
+            RETURN_IF_ERROR(hone_value_path(render, node, items->items[i], argument[1].text, item));
         else
             RETURN_IF_ERROR(
                 hone_filter_apply(render, node, node->test, items->items[i], none, item));
         if (item->kind == VALUE_UNDEFINED && argument[2].kind != VALUE_MISSING) *item = argument[2];
     }
-    *out = hone_value_list(list, false);
+    *out = hone_value_generator(list);
     return hone_list_seal(render, node, list);
 }
 
@@ -337,18 +386,19 @@ static hone_status pick(Render *render, const Node *node, Value input, const Val
     List *list;
     if (attribute && attribute->kind != VALUE_STRING)
         return hone_render_fail(render, node, HONE_ERROR_INPUT, "an attribute's name is a string");
-    RETURN_IF_ERROR(hone_value_items(render, node, input, &items));
+    RETURN_IF_ERROR(items_or_none(render, node, input, &items));
     RETURN_IF_ERROR(hone_list_make(render, node, 0, &list));
     for (int64_t i = 0; i < items->count; i++) {
         Value value = items->items[i];
-        if (attribute) RETURN_IF_ERROR(read_path(render, node, value, attribute->text, &value));
+        if (attribute)
+            RETURN_IF_ERROR(hone_value_path(render, node, value, attribute->text, &value));
         bool passed = hone_value_truth(value);
         if (node->test >= 0)
             RETURN_IF_ERROR(hone_test_run(render, node, node->test, value, operand, &passed));
         if (passed == wanted)
             RETURN_IF_ERROR(hone_list_append(render, node, list, items->items[i]));
     }
-    *out = hone_value_list(list, false);
+    *out = hone_value_generator(list);
     return hone_list_seal(render, node, list);
 }
 
@@ -382,8 +432,14 @@ static const Filter filters[] = {
     {{"capitalize", {0}, 0}, run_capitalize},
     {{"replace", {"old", "new", "count"}, 2}, run_replace},
     {{"string", {0}, 0}, run_string},
-    {{"safe", {0}, 0}, run_string}, // marks text as HTML elsewhere; here all text is as it is
+    {{"safe", {0}, 0}, run_safe},
     {{"tojson", {"ensure_ascii", "indent", "separators"}, 0}, run_tojson},
+    {{"indent", {"width", "first", "blank"}, 0}, run_indent},
+    {{"sort", {"reverse", "case_sensitive", "attribute"}, 0}, hone_filter_sort},
+    {{"dictsort", {"case_sensitive", "by", "reverse"}, 0}, hone_filter_dictsort},
+    {{"min", {"case_sensitive", "attribute"}, 0}, hone_filter_min},
+    {{"max", {"case_sensitive", "attribute"}, 0}, hone_filter_max},
+    {{"unique", {"case_sensitive", "attribute"}, 0}, hone_filter_unique},
     {{"int", {"default"}, 0}, run_int},
     {{"float", {"default"}, 0}, run_float},
     {{"abs", {0}, 0}, run_abs},

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Functions: what transformers puts into the environment, and range.
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "template/value.h"
 
-enum { FUNCTION_RAISE, FUNCTION_RANGE, FUNCTION_NAMESPACE, FUNCTION_DICT };
+enum { FUNCTION_RAISE, FUNCTION_RANGE, FUNCTION_NAMESPACE, FUNCTION_DICT, FUNCTION_NOW };
 
 // "…": keyword arguments of any name
 static const Signature functions[] = {
@@ -12,6 +14,7 @@ static const Signature functions[] = {
     [FUNCTION_RANGE] = {"range", {"start", "stop", "step"}, 1},
     [FUNCTION_NAMESPACE] = {"namespace", {"mapping", "…"}, 0},
     [FUNCTION_DICT] = {"dict", {"mapping", "…"}, 0},
+    [FUNCTION_NOW] = {"strftime_now", {"format"}, 1},
 };
 
 int hone_function_find(const char *name) {
@@ -85,9 +88,42 @@ static hone_status make_dict(Render *render, const Node *node, Value mapping, Va
     return HONE_OK;
 }
 
+// The moment that SOURCE_DATE_EPOCH names, in UTC (reproducible-builds.org), else now, here.
+static bool now(struct tm *moment) {
+    const char *fixed = getenv("SOURCE_DATE_EPOCH");
+    char *end;
+    time_t seconds = fixed && *fixed ? (time_t)strtoll(fixed, &end, 10) : time(NULL);
+    return fixed && *fixed ? *end == '\0' && gmtime_r(&seconds, moment)
+                           : localtime_r(&seconds, moment) != NULL;
+}
+
+static hone_status strftime_now(Render *render, const Node *node, Value format, Value *out) {
+    enum { LONGEST = 255 };
+    struct tm moment;
+    char copy[LONGEST + 1];
+    if (format.kind != VALUE_STRING || format.text.length > LONGEST)
+        return hone_render_fail(render, node, HONE_ERROR_INPUT,
+                                "strftime_now takes a string of up to %d bytes", (int)LONGEST);
+    if (!now(&moment))
+        return hone_render_fail(render, node, HONE_ERROR_INPUT,
+                                "SOURCE_DATE_EPOCH is no number of seconds");
+    memcpy(copy, format.text.data, format.text.length);
+    copy[format.text.length] = '\0';
+    char *text = hone_render_alloc(render, node, 8 * LONGEST);
+    if (!text) return render->err->status;
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored                                                                     \
+    "-Wformat-nonliteral" // the template's: strftime bounds what it makes
+    const size_t length = copy[0] ? strftime(text, 8 * LONGEST, copy, &moment) : 0;
+#pragma GCC diagnostic pop
+    *out = hone_value_text(hone_text_of(text, length, NO_ORIGIN));
+    return HONE_OK;
+}
+
 hone_status hone_function_run(Render *render, const Node *node,
                               const Value argument[PARAMETER_LIMIT], Value *out) {
     if (node->which == FUNCTION_RAISE) return raise(render, node, argument[0]);
     if (node->which == FUNCTION_RANGE) return range(render, node, argument, out);
+    if (node->which == FUNCTION_NOW) return strftime_now(render, node, argument[0], out);
     return make_dict(render, node, argument[0], out);
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Methods of strings and dicts. What would change a value is not there: the sandbox refuses it too.
+// Methods of strings, lists and dicts.
 #include <string.h>
 
 #include "template/space.h"
@@ -10,7 +10,7 @@ typedef hone_status (*MethodFunction)(Render *render, const Node *node, Value re
 
 typedef struct Method {
     Signature signature;
-    ValueKind receiver; // VALUE_STRING or VALUE_DICT
+    ValueKind receiver; // VALUE_STRING, VALUE_DICT or VALUE_LIST
     MethodFunction run;
 } Method;
 
@@ -213,6 +213,44 @@ static hone_status split(Render *render, const Node *node, Value receiver,
     return split_at(render, node, receiver.text, separator, most, list);
 }
 
+// ---- format ------------------------------------------------------------------------------------
+
+// {} and {0}, {{ and }}: no names, widths or conversions.
+static hone_status format(Render *render, const Node *node, Value receiver,
+                          const Value argument[PARAMETER_LIMIT], Value *out) {
+    const Text text = receiver.text;
+    Builder builder = {0};
+    int next = 0;
+    for (size_t at = 0; at < text.length;) {
+        size_t begin = at;
+        while (at < text.length && text.data[at] != '{' && text.data[at] != '}') at++;
+        RETURN_IF_ERROR(
+            hone_builder_text(render, node, &builder, hone_text_slice(text, begin, at)));
+        if (at == text.length) break;
+        if (at + 1 < text.length && text.data[at + 1] == text.data[at]) {
+            RETURN_IF_ERROR(
+                hone_builder_text(render, node, &builder, hone_text_slice(text, at, at + 1)));
+            at += 2;
+            continue;
+        }
+        const char digit = at + 1 < text.length ? text.data[at + 1] : '\0';
+        const bool numbered = digit >= '0' && digit < '0' + PARAMETER_LIMIT;
+        const size_t close = at + 1 + numbered;
+        const int which = numbered ? digit - '0' : next++;
+        if (text.data[at] == '}' || close >= text.length || text.data[close] != '}')
+            return hone_render_fail(render, node, HONE_ERROR_UNSUPPORTED,
+                                    "method 'format' has {} and {0} to {%d} only",
+                                    PARAMETER_LIMIT - 1);
+        if (which >= PARAMETER_LIMIT || argument[which].kind == VALUE_MISSING)
+            return hone_render_fail(render, node, HONE_ERROR_INPUT,
+                                    "method 'format' has no argument for {%d}", which);
+        RETURN_IF_ERROR(hone_builder_value(render, node, &builder, argument[which]));
+        at = close + 1;
+    }
+    *out = hone_value_text(hone_builder_done(&builder));
+    return HONE_OK;
+}
+
 // ---- dicts -------------------------------------------------------------------------------------
 
 static hone_status get(Render *render, const Node *node, Value receiver,
@@ -227,6 +265,16 @@ static hone_status items(Render *render, const Node *node, Value receiver,
                          const Value argument[PARAMETER_LIMIT], Value *out) {
     (void)argument;
     return hone_dict_list(render, node, receiver.dict, node->text[0], out);
+}
+
+// ---- what the sandbox refuses -----------------------------------------------------------------
+
+static hone_status change(Render *render, const Node *node, Value receiver,
+                          const Value argument[PARAMETER_LIMIT], Value *out) {
+    (void)argument, (void)out;
+    return hone_render_fail(render, node, HONE_ERROR_INPUT,
+                            "'%s' would change a %s: templates run in a sandbox that refuses it",
+                            node->text, hone_value_kind(receiver));
 }
 
 // ---- the table ---------------------------------------------------------------------------------
@@ -249,6 +297,13 @@ static const Method methods[] = {
     {{"count", {"sub"}, 1}, VALUE_STRING, find},
     {{"removeprefix", {"prefix"}, 1}, VALUE_STRING, remove_affix},
     {{"removesuffix", {"suffix"}, 1}, VALUE_STRING, remove_affix},
+    {{"format", {"first", "second", "third", "fourth"}, 0}, VALUE_STRING, format},
+    {{"append", {"object"}, 1}, VALUE_LIST, change},
+    {{"extend", {"iterable"}, 1}, VALUE_LIST, change},
+    {{"insert", {"index", "object"}, 2}, VALUE_LIST, change},
+    {{"remove", {"value"}, 1}, VALUE_LIST, change},
+    {{"pop", {"index"}, 0}, VALUE_LIST, change},
+    {{"update", {"other"}, 1}, VALUE_DICT, change},
     {{"get", {"key", "default"}, 1}, VALUE_DICT, get},
     {{"items", {0}, 0}, VALUE_DICT, items},
     {{"keys", {0}, 0}, VALUE_DICT, items},

@@ -98,12 +98,39 @@ static hone_status add_lists(Render *render, const Node *node, Value left, Value
     return hone_list_seal(render, node, list);
 }
 
+static bool is_safe(Value value) {
+    return value.kind == VALUE_STRING && value.text.safe;
+}
+
+static hone_status put_escaped(Render *render, const Node *node, Builder *builder, Value value) {
+    static const char *const escapes[128] = {
+        ['&'] = "&amp;", ['<'] = "&lt;", ['>'] = "&gt;", ['"'] = "&#34;", ['\''] = "&#39;"};
+    Text text;
+    RETURN_IF_ERROR(hone_value_to_text(render, node, value, &text));
+    for (size_t begin = 0, at = 0; at <= text.length; at++) {
+        const unsigned char c = at < text.length ? (unsigned char)text.data[at] : 0;
+        const char *escape = c < 128 ? escapes[c] : NULL;
+        if (at < text.length && !escape) continue;
+        RETURN_IF_ERROR(hone_builder_text(render, node, builder, hone_text_slice(text, begin, at)));
+        begin = at + 1;
+        if (!escape) continue;
+        const int32_t from = hone_text_origin(text, at);
+        RETURN_IF_ERROR(
+            hone_builder_text(render, node, builder, hone_text_of(escape, strlen(escape), from)));
+    }
+    return HONE_OK;
+}
+
 static hone_status concatenate(Render *render, const Node *node, Value left, Value right,
                                Value *out) {
     Builder builder = {0};
-    RETURN_IF_ERROR(hone_builder_value(render, node, &builder, left));
-    RETURN_IF_ERROR(hone_builder_value(render, node, &builder, right));
+    const Value part[2] = {left, right};
+    const bool safe = node->which == OP_ADD && (is_safe(left) || is_safe(right));
+    for (int i = 0; i < 2; i++)
+        RETURN_IF_ERROR((safe && !is_safe(part[i]) ? put_escaped : hone_builder_value)(
+            render, node, &builder, part[i]));
     *out = hone_value_text(hone_builder_done(&builder));
+    out->text.safe = safe;
     return HONE_OK;
 }
 
@@ -153,7 +180,7 @@ static hone_status contains(Render *render, const Node *node, Value part, Value 
         *result = found.kind != VALUE_MISSING;
         return HONE_OK;
     }
-    if (whole.kind != VALUE_LIST && whole.kind != VALUE_TUPLE)
+    if (whole.kind != VALUE_LIST && whole.kind != VALUE_TUPLE && whole.kind != VALUE_GENERATOR)
         return wrong_operands(render, node, "in", part, whole);
     for (int64_t i = 0; !*result && i < whole.list->count; i++)
         RETURN_IF_ERROR(hone_value_equal(render, node, part, whole.list->items[i], result));

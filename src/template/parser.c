@@ -250,6 +250,75 @@ static Node *parse_set(Parser *parser, Place place) {
     return hone_parse_expect(parser, LEX_BLOCK_END, NULL) ? node : NULL;
 }
 
+// ---- macros, generation, filter ----------------------------------------------------------------
+
+// ( a, b=1 ), brackets included.
+static bool parse_parameters(Parser *parser, Node *macro) {
+    if (!hone_parse_expect(parser, LEX_OPERATOR, "(")) return false;
+    Node **end = &macro->items;
+    bool with_default = false;
+    while (!hone_parse_take(parser, LEX_OPERATOR, ")")) {
+        if (macro->items && !hone_parse_expect(parser, LEX_OPERATOR, ",")) return false;
+        Node *name = parse_target_name(parser, false);
+        if (!name) return false;
+        if (hone_parse_take(parser, LEX_OPERATOR, "=")) {
+            with_default = true;
+            name->left = hone_parse_expression(parser, true);
+            if (!name->left || !hone_parse_adopt(parser, name, name->left)) return false;
+        } else if (with_default) {
+            hone_parse_fail(parser, name->place, HONE_ERROR_INPUT,
+                            "parameter '%s' without a default after one that has it", name->text);
+            return false;
+        }
+        if (!hone_parse_adopt(parser, macro, name)) return false;
+        *end = name;
+        end = &name->next;
+    }
+    return true;
+}
+
+// A body of its own: loops around it cannot be left from within.
+static bool parse_closed_body(Parser *parser, Node *owner, const char *end) {
+    const char *const ends[] = {end, NULL};
+    const int loops = parser->loops;
+    const bool saw_loop = parser->saw_loop;
+    parser->loops = 0;
+    if (!parse_body(parser, owner, owner->place, &owner->body, ends)) return false;
+    parser->loops = loops;
+    parser->saw_loop |= saw_loop;
+    take_block(parser);
+    return hone_parse_expect(parser, LEX_BLOCK_END, NULL);
+}
+
+static Node *parse_macro(Parser *parser, Place place) {
+    Node *node = hone_parse_new(parser, NODE_MACRO, place);
+    if (!node) return NULL;
+    const Node *name = parse_target_name(parser, false);
+    if (!name) return NULL;
+    node->text = name->text;
+    node->length = name->length;
+    if (!parse_parameters(parser, node)) return NULL;
+    parser->macros++;
+    if (!parse_closed_body(parser, node, "endmacro")) return NULL;
+    parser->macros--;
+    return node;
+}
+
+static Node *parse_generation(Parser *parser, Place place) {
+    Node *node = hone_parse_new(parser, NODE_GENERATION, place);
+    parser->generates = true;
+    return node && parse_closed_body(parser, node, "endgeneration") ? node : NULL;
+}
+
+static Node *parse_filter_block(Parser *parser, Place place) {
+    Node *node = hone_parse_new(parser, NODE_FILTER_BLOCK, place);
+    Node *captured = node ? hone_parse_new(parser, NODE_CAPTURED, place) : NULL;
+    if (!captured) return NULL;
+    node->left = hone_parse_filters(parser, captured);
+    if (!node->left || !hone_parse_adopt(parser, node, node->left)) return NULL;
+    return parse_closed_body(parser, node, "endfilter") ? node : NULL;
+}
+
 static Node *parse_leave(Parser *parser, NodeKind kind, Place place) {
     if (parser->loops == 0)
         return hone_parse_fail(parser, place, HONE_ERROR_INPUT, "'%s' outside of a loop",
@@ -265,6 +334,9 @@ static Node *parse_tag(Parser *parser) {
     if (strcmp(name->text, "if") == 0) return parse_if(parser, name->place);
     if (strcmp(name->text, "for") == 0) return parse_for(parser, name->place);
     if (strcmp(name->text, "set") == 0) return parse_set(parser, name->place);
+    if (strcmp(name->text, "macro") == 0) return parse_macro(parser, name->place);
+    if (strcmp(name->text, "generation") == 0) return parse_generation(parser, name->place);
+    if (strcmp(name->text, "filter") == 0) return parse_filter_block(parser, name->place);
     if (strcmp(name->text, "break") == 0) return parse_leave(parser, NODE_BREAK, name->place);
     if (strcmp(name->text, "continue") == 0) return parse_leave(parser, NODE_CONTINUE, name->place);
     return hone_parse_fail(parser, name->place, HONE_ERROR_UNSUPPORTED, "tag '%s' is not supported",
@@ -292,7 +364,8 @@ static Node *parse_statement(Parser *parser) {
 
 // Tags that end or divide a block belong to whoever opened it.
 static bool at_divider(const Parser *parser) {
-    static const char *const dividers[] = {"elif", "else", "endif", "endfor", "endset"};
+    static const char *const dividers[] = {"elif",   "else",     "endif",         "endfor",
+                                           "endset", "endmacro", "endgeneration", "endfilter"};
     for (size_t i = 0; i < sizeof dividers / sizeof *dividers; i++)
         if (at_block(parser, dividers[i])) return true;
     return false;

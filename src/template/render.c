@@ -4,9 +4,25 @@
 
 #include "template/value.h"
 
+// ---- scopes ------------------------------------------------------------------------------------
+
+hone_status hone_render_enter(Render *render, const Node *node) {
+    if (++render->depth <= DEPTH_LIMIT) return HONE_OK;
+    return hone_render_fail(render, node, HONE_ERROR_INPUT,
+                            "macros call each other more than %d levels deep", (int)DEPTH_LIMIT);
+}
+
+Scope *hone_scope_enter(Render *render, const Node *node, Scope *outer) {
+    Scope *scope = hone_render_alloc(render, node, sizeof *scope);
+    if (!scope) return NULL;
+    *scope = (Scope){.outer = outer};
+    render->scope = scope;
+    return scope;
+}
+
 // ---- variables ---------------------------------------------------------------------------------
 
-static hone_status set_name(Render *render, const Node *node, const char *name, Value value) {
+hone_status hone_render_name(Render *render, const Node *node, const char *name, Value value) {
     for (Variable *variable = render->scope->variables; variable; variable = variable->next)
         if (strcmp(variable->name, name) == 0) {
             variable->value = value;
@@ -31,7 +47,7 @@ static hone_status set_attribute(Render *render, const Node *target, Value value
 }
 
 hone_status hone_render_assign(Render *render, const Node *target, Value value) {
-    if (target->kind == NODE_NAME) return set_name(render, target, target->text, value);
+    if (target->kind == NODE_NAME) return hone_render_name(render, target, target->text, value);
     if (target->kind == NODE_ATTRIBUTE) return set_attribute(render, target, value);
     const List *list;
     int64_t names = 0, at = 0;
@@ -49,28 +65,28 @@ hone_status hone_render_assign(Render *render, const Node *target, Value value) 
 
 // Whether the loop's filter takes this item, with the target set as it says.
 static hone_status passes(Render *render, const Node *node, Value item, bool *taken) {
-    Scope scope = {.outer = render->scope};
+    Scope *outer = render->scope;
     Value result = hone_value_boolean(true);
     if (node->right) {
-        render->scope = &scope;
-        hone_status status = hone_render_assign(render, node->target, item);
-        if (status == HONE_OK) status = hone_jinja_evaluate(render, node->right, &result);
-        render->scope = scope.outer;
-        RETURN_IF_ERROR(status);
+        if (!hone_scope_enter(render, node, outer)) return render->err->status;
+        RETURN_IF_ERROR(hone_render_assign(render, node->target, item));
+        RETURN_IF_ERROR(hone_jinja_evaluate(render, node->right, &result));
+        render->scope = outer;
     }
     *taken = hone_value_truth(result);
     return HONE_OK;
 }
 
 static hone_status run_once(Render *render, const Node *node, Value item, Loop *loop) {
-    Scope scope = {.outer = render->scope};
-    render->scope = &scope;
-    hone_status status = hone_render_assign(render, node->target, item);
-    if (status == HONE_OK && node->uses_loop)
-        status = set_name(render, node, "loop", (Value){.kind = VALUE_LOOP, .loop = loop});
-    if (status == HONE_OK) status = hone_render_body(render, node->body);
-    render->scope = scope.outer;
-    return status;
+    Scope *outer = render->scope;
+    if (!hone_scope_enter(render, node, outer)) return render->err->status;
+    RETURN_IF_ERROR(hone_render_assign(render, node->target, item));
+    if (node->uses_loop)
+        RETURN_IF_ERROR(
+            hone_render_name(render, node, "loop", (Value){.kind = VALUE_LOOP, .loop = loop}));
+    RETURN_IF_ERROR(hone_render_body(render, node->body));
+    render->scope = outer;
+    return HONE_OK;
 }
 
 // Without `loop` in the body the filter is asked item by item, between the bodies, as Jinja does:
@@ -112,11 +128,11 @@ static hone_status render_for(Render *render, const Node *node) {
         if (flow == FLOW_BREAK) break;
     }
     if (ran || !node->otherwise) return HONE_OK;
-    Scope scope = {.outer = render->scope};
-    render->scope = &scope;
-    hone_status status = hone_render_body(render, node->otherwise);
-    render->scope = scope.outer;
-    return status;
+    Scope *outer = render->scope;
+    if (!hone_scope_enter(render, node, outer)) return render->err->status;
+    RETURN_IF_ERROR(hone_render_body(render, node->otherwise));
+    render->scope = outer;
+    return HONE_OK;
 }
 
 // ---- other statements --------------------------------------------------------------------------
@@ -130,16 +146,53 @@ static hone_status render_if(Render *render, const Node *node) {
     return hone_render_body(render, node->otherwise);
 }
 
-static hone_status render_set_block(Render *render, const Node *node) {
+hone_status hone_render_capture(Render *render, const Node *node, const Node *body, Text *text) {
     Builder captured = {0}, *output = render->output;
-    Scope scope = {.outer = render->scope};
-    render->scope = &scope;
+    Scope *outer = render->scope;
+    if (!hone_scope_enter(render, node, outer)) return render->err->status;
     render->output = &captured;
-    hone_status status = hone_render_body(render, node->body);
+    RETURN_IF_ERROR(hone_render_body(render, body));
     render->output = output;
-    render->scope = scope.outer;
-    RETURN_IF_ERROR(status);
-    return hone_render_assign(render, node->target, hone_value_text(hone_builder_done(&captured)));
+    render->scope = outer;
+    *text = hone_builder_done(&captured);
+    return HONE_OK;
+}
+
+static hone_status render_set_block(Render *render, const Node *node) {
+    Text text;
+    RETURN_IF_ERROR(hone_render_capture(render, node, node->body, &text));
+    return hone_render_assign(render, node->target, hone_value_text(text));
+}
+
+static hone_status render_filter_block(Render *render, const Node *node) {
+    Text outer = render->captured, text;
+    Value value;
+    RETURN_IF_ERROR(hone_render_capture(render, node, node->body, &text));
+    render->captured = text;
+    RETURN_IF_ERROR(hone_jinja_evaluate(render, node->left, &value));
+    render->captured = outer;
+    return hone_builder_value(render, node, render->output, value);
+}
+
+// What the block prints, each byte marked as generated.
+static hone_status render_generation(Render *render, const Node *node) {
+    Text text;
+    RETURN_IF_ERROR(hone_render_capture(render, node, node->body, &text));
+    int32_t *origin = hone_render_alloc(render, node, text.length * sizeof *origin + 1);
+    if (!origin) return render->err->status;
+    for (size_t i = 0; i < text.length; i++) {
+        const int32_t from = hone_text_origin(text, i);
+        origin[i] = hone_origin_generated(from) ? from : -3 - from;
+    }
+    text.origin = origin;
+    return hone_builder_text(render, node, render->output, text);
+}
+
+static hone_status define_macro(Render *render, const Node *node) {
+    Macro *macro = hone_render_alloc(render, node, sizeof *macro);
+    if (!macro) return render->err->status;
+    *macro = (Macro){.node = node, .scope = render->scope};
+    return hone_render_name(render, node, node->text, (Value){.kind = VALUE_MACRO, .macro = macro});
 }
 
 static hone_status render_statement(Render *render, const Node *node) {
@@ -161,6 +214,12 @@ static hone_status render_statement(Render *render, const Node *node) {
         return hone_render_assign(render, node->target, value);
     case NODE_SET_BLOCK:
         return render_set_block(render, node);
+    case NODE_MACRO:
+        return define_macro(render, node);
+    case NODE_GENERATION:
+        return render_generation(render, node);
+    case NODE_FILTER_BLOCK:
+        return render_filter_block(render, node);
     default:
         render->flow = node->kind == NODE_BREAK ? FLOW_BREAK : FLOW_CONTINUE;
         return HONE_OK;
@@ -168,8 +227,11 @@ static hone_status render_statement(Render *render, const Node *node) {
 }
 
 hone_status hone_render_body(Render *render, const Node *body) {
+    if (!body) return HONE_OK;
+    RETURN_IF_ERROR(hone_render_enter(render, body));
     for (const Node *node = body; node && render->flow == FLOW_ON; node = node->next)
         RETURN_IF_ERROR(render_statement(render, node));
+    render->depth--;
     return HONE_OK;
 }
 
@@ -187,11 +249,13 @@ hone_status hone_template_parse(const char *name, const char *source, size_t len
     if (status == HONE_OK)
         status = hone_template_lex(made->name, source, length, &made->arena, &first, &own);
     if (status == HONE_OK) {
-        Parser parser = {.name = made->name, .arena = &made->arena, .err = &own, .at = first};
+        Parser parser = {
+            .name = made->name, .arena = &made->arena, .err = &own, .first = first, .at = first};
         made->body = hone_template_parse_statements(&parser);
         if (own.status == HONE_OK && parser.at->kind != LEX_END)
             hone_parse_fail(&parser, parser.at->place, HONE_ERROR_INPUT,
                             "tag '%s' does not belong to any block", parser.at->next->text);
+        made->generates = parser.generates;
         status = own.status;
     }
     if (status != HONE_OK) {
@@ -202,42 +266,14 @@ hone_status hone_template_parse(const char *name, const char *source, size_t len
     return HONE_OK;
 }
 
+bool hone_template_generates(const ChatTemplate *parsed) {
+    return parsed->generates;
+}
+
 void hone_template_free(ChatTemplate *parsed) {
     if (!parsed) return;
     hone_arena_free(&parsed->arena);
     hone_free(parsed);
-}
-
-static hone_status put_message(Render *render, const Node *node, const ChatMessage *message,
-                               int64_t index, Value *out) {
-    Dict *dict;
-    RETURN_IF_ERROR(hone_dict_make(render, node, &dict));
-    Text content = hone_text_of(message->content, strlen(message->content), (int32_t)index);
-    RETURN_IF_ERROR(hone_dict_put(render, node, dict, hone_value_string("role"),
-                                  hone_value_string(message->role)));
-    RETURN_IF_ERROR(
-        hone_dict_put(render, node, dict, hone_value_string("content"), hone_value_text(content)));
-    *out = (Value){.kind = VALUE_DICT, .dict = dict};
-    return HONE_OK;
-}
-
-static hone_status set_globals(Render *render, const Node *node, const TemplateInput *input) {
-    List *messages;
-    if (input->count > INT32_MAX)
-        return hone_render_fail(render, node, HONE_ERROR_INPUT, "too many messages");
-    RETURN_IF_ERROR(hone_list_make(render, node, input->count, &messages));
-    for (int64_t i = 0; i < input->count; i++)
-        RETURN_IF_ERROR(put_message(render, node, &input->messages[i], i, &messages->items[i]));
-    RETURN_IF_ERROR(hone_list_seal(render, node, messages));
-    RETURN_IF_ERROR(set_name(render, node, "messages", hone_value_list(messages, false)));
-    RETURN_IF_ERROR(set_name(render, node, "add_generation_prompt",
-                             hone_value_boolean(input->add_generation_prompt)));
-    if (input->bos_token)
-        RETURN_IF_ERROR(set_name(render, node, "bos_token", hone_value_string(input->bos_token)));
-    if (input->eos_token)
-        RETURN_IF_ERROR(set_name(render, node, "eos_token", hone_value_string(input->eos_token)));
-    RETURN_IF_ERROR(set_name(render, node, "tools", hone_value_none()));
-    return set_name(render, node, "documents", hone_value_none());
 }
 
 static hone_status put_result(const Builder *output, TextBuffer *text, TextBuffer *origin,
@@ -256,13 +292,14 @@ static hone_status put_result(const Builder *output, TextBuffer *text, TextBuffe
 hone_status hone_template_render(const ChatTemplate *parsed, const TemplateInput *input,
                                  TextBuffer *text, TextBuffer *origin, HoneError *err) {
     HoneError own = {0};
-    Scope scope = {0};
     Builder output = {0};
     Node whole = {.place = {1, 1}}; // where a failure outside of every statement is
-    Render render = {.parsed = parsed, .err = &own, .scope = &scope, .output = &output};
+    Render render = {.parsed = parsed, .err = &own, .output = &output};
     hone_text_clear(text);
     hone_text_clear(origin);
-    hone_status status = set_globals(&render, &whole, input);
+    Scope scope = {0};
+    render.scope = &scope;
+    hone_status status = hone_render_globals(&render, &whole, input);
     if (status == HONE_OK) status = hone_render_body(&render, parsed->body);
     if (status == HONE_OK) status = put_result(&output, text, origin, &own);
     hone_arena_free(&render.arena);

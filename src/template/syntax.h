@@ -49,13 +49,16 @@ hone_status hone_template_lex(const char *name, const char *source, size_t lengt
 
 typedef enum NodeKind {
     // statements
-    NODE_DATA,      // text
-    NODE_PRINT,     // left
-    NODE_IF,        // items: NODE_BRANCH (left: condition, body); otherwise
-    NODE_BRANCH,    //
-    NODE_FOR,       // target, left: the iterable, right: the filter or NULL, body, otherwise
-    NODE_SET,       // target = left
-    NODE_SET_BLOCK, // target = what the body prints
+    NODE_DATA,         // text
+    NODE_PRINT,        // left
+    NODE_IF,           // items: NODE_BRANCH (left: condition, body); otherwise
+    NODE_BRANCH,       //
+    NODE_FOR,          // target, left: the iterable, right: the filter or NULL, body, otherwise
+    NODE_SET,          // target = left
+    NODE_SET_BLOCK,    // target = what the body prints
+    NODE_MACRO,        // text; items: parameters, names with their default in left; body
+    NODE_GENERATION,   // body: what the model writes, whatever it came from
+    NODE_FILTER_BLOCK, // left: filters over NODE_CAPTURED, body
     NODE_BREAK,
     NODE_CONTINUE,
     // expressions
@@ -72,6 +75,9 @@ typedef enum NodeKind {
     NODE_INDEX,     // left [ right ]
     NODE_SLICE,     // left [ argument 0 : 1 : 2 ]
     NODE_CALL,      // text ( argument ), or ( items: keyword arguments )
+    NODE_INVOKE,    // left: a macro's name ( items: arguments, those with a keyword last )
+    NODE_UNKNOWN,   // a text of kind `which` that is not there: refused when it is used
+    NODE_CAPTURED,  // what the filter block around it holds
     NODE_METHOD,    // left . text ( argument )
     NODE_FILTER,    // left | text ( argument )
     NODE_TEST,      // left is text ( argument ); negated
@@ -84,6 +90,13 @@ typedef enum NodeKind {
     NODE_COMPARE,   // left which right
     NODE_CONDITION, // left if right else third
 } NodeKind;
+
+typedef enum UnknownKind {
+    UNKNOWN_FUNCTION,
+    UNKNOWN_METHOD,
+    UNKNOWN_FILTER,
+    UNKNOWN_TEST
+} UnknownKind;
 
 typedef enum OperatorKind {
     OP_ADD,
@@ -146,16 +159,19 @@ typedef struct Parser {
     const char *name;
     Arena *arena;
     HoneError *err;
-    const Lexeme *at;
+    const Lexeme *first, *at;
     int nesting;
-    int loops;     // for loops around this place, for break and continue
-    bool saw_loop; // the name `loop` was read since this was cleared
+    int loops;      // for loops around this place, for break and continue
+    int macros;     // macros around it
+    bool generates; // there is a generation block
+    bool saw_loop;  // the name `loop` was read since this was cleared
 } Parser;
 
 // All of these return NULL (or false) after recording an error in parser->err.
 Node *hone_template_parse_statements(Parser *parser);
 Node *hone_parse_expression(Parser *parser, bool with_condition);
 Node *hone_parse_tuple(Parser *parser, bool with_condition); // a, b → a tuple; a alone is itself
+Node *hone_parse_filters(Parser *parser, Node *input);       // name | name … over input
 Node *hone_parse_new(Parser *parser, NodeKind kind, Place place);
 bool hone_parse_adopt(Parser *parser, Node *parent, const Node *child); // child may be NULL
 bool hone_parse_enter(Parser *parser); // one level deeper; parser->nesting-- leaves it

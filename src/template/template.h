@@ -5,12 +5,17 @@
 #ifndef HONE_TEMPLATE_TEMPLATE_H
 #define HONE_TEMPLATE_TEMPLATE_H
 
+#include <jansson.h>
+
 #include "base/error.h"
 #include "base/text.h"
 
+// Borrowed. fields: the whole message, with tool calls, reasoning, a name …; its strings are what
+// the template sees, content's place included. NULL: role and content alone.
 typedef struct ChatMessage {
-    const char *role, *content; // NUL-terminated UTF-8, borrowed
+    const char *role, *content; // NUL-terminated UTF-8; content NULL: none, or in parts (fields)
     bool train;                 // false: weight 0, never a target
+    const json_t *fields;
 } ChatMessage;
 
 typedef struct ChatTemplate ChatTemplate;
@@ -25,11 +30,23 @@ typedef struct TemplateInput {
     int64_t count;
     bool add_generation_prompt;
     const char *bos_token, *eos_token; // spellings; NULL: undefined
+    const json_t *tools, *documents;   // lists; NULL: none
+    const json_t *extra;               // an object: more variables; NULL: none
 } TemplateInput;
 
-// origin[i]: which message's *content* output byte i came from (0 … count-1), or -1 for the
-// template's own text, roles and everything else. text and origin are cleared first; origin holds
-// int32. raise_exception and running out of the step or size bound are HONE_ERROR_INPUT.
+// Where a byte came from: the content, reasoning or tool calls of message 0 … count-1, or -1 for
+// the template's own text, roles and everything else. What a {% generation %} block printed is
+// marked besides: -3 - origin.
+static inline bool hone_origin_generated(int32_t origin) {
+    return origin <= -2;
+}
+static inline int32_t hone_origin_message(int32_t origin) {
+    return origin <= -2 ? -3 - origin : origin;
+}
+bool hone_template_generates(const ChatTemplate *parsed); // has such blocks
+
+// origin[i], int32, of output byte i. Both are cleared first. raise_exception and running out of
+// the step or size bound are HONE_ERROR_INPUT.
 hone_status hone_template_render(const ChatTemplate *parsed, const TemplateInput *input,
                                  TextBuffer *text, TextBuffer *origin, HoneError *err);
 

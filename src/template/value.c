@@ -74,6 +74,10 @@ Value hone_value_list(List *list, bool tuple) {
     return (Value){.kind = tuple ? VALUE_TUPLE : VALUE_LIST, .list = list};
 }
 
+Value hone_value_generator(List *list) {
+    return (Value){.kind = VALUE_GENERATOR, .list = list};
+}
+
 const char *hone_value_kind(Value value) {
     switch (value.kind) {
     case VALUE_MISSING:
@@ -93,6 +97,8 @@ const char *hone_value_kind(Value value) {
         return "list";
     case VALUE_TUPLE:
         return "tuple";
+    case VALUE_GENERATOR:
+        return "generator";
     case VALUE_DICT:
         return "dict";
     case VALUE_NAMESPACE:
@@ -101,6 +107,8 @@ const char *hone_value_kind(Value value) {
         return "loop";
     case VALUE_FUNCTION:
         return "function";
+    case VALUE_MACRO:
+        return "macro";
     }
     return "unknown";
 }
@@ -123,9 +131,11 @@ bool hone_value_truth(Value value) {
         return value.list->count > 0;
     case VALUE_DICT:
         return value.dict->count > 0;
+    case VALUE_GENERATOR:
     case VALUE_NAMESPACE:
     case VALUE_LOOP:
     case VALUE_FUNCTION:
+    case VALUE_MACRO:
         return true;
     }
     return false;
@@ -202,8 +212,14 @@ hone_status hone_value_equal(Render *render, const Node *node, Value left, Value
         return equal_lists(render, node, left.list, right.list, result);
     case VALUE_DICT:
         return equal_dicts(render, node, left.dict, right.dict, result);
+    case VALUE_GENERATOR:
+        *result = left.list == right.list;
+        return HONE_OK;
     case VALUE_NAMESPACE:
         *result = left.dict == right.dict;
+        return HONE_OK;
+    case VALUE_MACRO:
+        *result = left.macro == right.macro;
         return HONE_OK;
     case VALUE_LOOP:
         *result = left.loop == right.loop;
@@ -220,7 +236,8 @@ hone_status hone_value_equal(Render *render, const Node *node, Value left, Value
 // ---- lists and dicts ---------------------------------------------------------------------------
 
 static int depth_of(Value value) {
-    if (value.kind == VALUE_LIST || value.kind == VALUE_TUPLE) return value.list->depth;
+    if (value.kind == VALUE_LIST || value.kind == VALUE_TUPLE || value.kind == VALUE_GENERATOR)
+        return value.list->depth;
     // Nothing walks into a namespace, so that what it holds later cannot make a circle.
     return value.kind == VALUE_DICT ? value.dict->depth : 0;
 }
@@ -343,6 +360,7 @@ hone_status hone_value_items(Render *render, const Node *node, Value value, cons
     switch (value.kind) {
     case VALUE_LIST:
     case VALUE_TUPLE:
+    case VALUE_GENERATOR:
         *list = value.list;
         return HONE_OK;
     case VALUE_UNDEFINED:

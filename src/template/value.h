@@ -12,6 +12,7 @@ enum {
     OUTPUT_LIMIT = 64 << 20,       // bytes
     MEMORY_LIMIT = 256 << 20,      // bytes
     VALUE_LIMIT = 50,              // lists and dicts inside each other
+    DEPTH_LIMIT = 2000,            // expressions and blocks inside each other, through macros
     RANGE_LIMIT = 100000,          // items of range(), as in Jinja's sandbox
     NO_ORIGIN = -1,
 };
@@ -19,6 +20,7 @@ enum {
 struct ChatTemplate {
     char *name;
     Node *body;
+    bool generates; // has a generation block
     Arena arena;
 };
 
@@ -29,6 +31,7 @@ typedef struct Text {
     size_t length;
     const int32_t *origin;
     int32_t from;
+    bool safe; // Jinja's Markup: what + joins to it is escaped as HTML
 } Text;
 
 typedef enum ValueKind {
@@ -41,14 +44,18 @@ typedef enum ValueKind {
     VALUE_STRING,
     VALUE_LIST,
     VALUE_TUPLE,
+    VALUE_GENERATOR, // list: what filters yield; true, without a length, no value of JSON's
     VALUE_DICT,
     VALUE_NAMESPACE,
     VALUE_LOOP,
     VALUE_FUNCTION, // text: its name
+    VALUE_MACRO,
 } ValueKind;
 
 typedef struct Value {
     ValueKind kind;
+    int32_t
+        owner; // 1 + the message whose JSON it is: what is printed of it comes from there; 0: none
     union {
         int64_t integer; // and boolean
         double number;
@@ -56,6 +63,7 @@ typedef struct Value {
         struct List *list;
         struct Dict *dict;
         struct Loop *loop;
+        struct Macro *macro;
     };
 } Value;
 
@@ -87,10 +95,16 @@ typedef struct Variable {
     struct Variable *next;
 } Variable;
 
+// In the arena: a macro keeps the one it was defined in.
 typedef struct Scope {
     Variable *variables;
     struct Scope *outer;
 } Scope;
+
+typedef struct Macro {
+    const Node *node;
+    Scope *scope; // its names are looked up here, when it runs
+} Macro;
 
 // Text being put together, with its origins (kept only once they differ).
 typedef struct Builder {
@@ -108,8 +122,10 @@ typedef struct Render {
     Arena arena;
     size_t bytes;
     int64_t steps;
+    int depth;
     Scope *scope;
     Builder *output;
+    Text captured; // of the filter block
     Flow flow;
 } Render;
 
@@ -122,6 +138,16 @@ hone_status hone_render_charge(Render *render, const Node *node, size_t steps);
 // NULL after recording an error.
 void *hone_render_alloc(Render *render, const Node *node, size_t bytes);
 hone_status hone_render_body(Render *render, const Node *body);
+// One level deeper until render->depth--.
+hone_status hone_render_enter(Render *render, const Node *node);
+// A scope within the present one, until hone_scope_leave. NULL after recording an error.
+Scope *hone_scope_enter(Render *render, const Node *node, Scope *outer);
+hone_status hone_render_name(Render *render, const Node *node, const char *name, Value value);
+// What the body prints, in a scope of its own within `outer`.
+hone_status hone_render_capture(Render *render, const Node *node, const Node *body, Text *text);
+hone_status hone_macro_run(Render *render, const Node *node, Value *out);
+// messages, tools and the other variables that a template starts with.
+hone_status hone_render_globals(Render *render, const Node *node, const TemplateInput *input);
 hone_status hone_jinja_evaluate(Render *render, const Node *node, Value *out);
 hone_status hone_evaluate_arguments(Render *render, const Node *node,
                                     Value argument[PARAMETER_LIMIT]);
@@ -151,6 +177,20 @@ bool hone_method_is_of(int which, ValueKind receiver);
 hone_status hone_function_run(Render *render, const Node *node,
                               const Value argument[PARAMETER_LIMIT], Value *out);
 
+// sorting.c
+hone_status hone_filter_sort(Render *render, const Node *node, Value input,
+                             const Value argument[PARAMETER_LIMIT], Value *out);
+hone_status hone_filter_dictsort(Render *render, const Node *node, Value input,
+                                 const Value argument[PARAMETER_LIMIT], Value *out);
+hone_status hone_filter_min(Render *render, const Node *node, Value input,
+                            const Value argument[PARAMETER_LIMIT], Value *out);
+hone_status hone_filter_max(Render *render, const Node *node, Value input,
+                            const Value argument[PARAMETER_LIMIT], Value *out);
+hone_status hone_filter_unique(Render *render, const Node *node, Value input,
+                               const Value argument[PARAMETER_LIMIT], Value *out);
+// item.a.b for the attribute "a.b"
+hone_status hone_value_path(Render *render, const Node *node, Value item, Text path, Value *out);
+
 // ---- values ------------------------------------------------------------------------------------
 
 Value hone_value_none(void);
@@ -177,6 +217,7 @@ hone_status hone_list_make(Render *render, const Node *node, int64_t count, List
 hone_status hone_list_append(Render *render, const Node *node, List *list, Value value);
 hone_status hone_list_seal(Render *render, const Node *node, List *list);
 Value hone_value_list(List *list, bool tuple);
+Value hone_value_generator(List *list);
 hone_status hone_dict_make(Render *render, const Node *node, Dict **dict);
 hone_status hone_dict_put(Render *render, const Node *node, Dict *dict, Value key, Value value);
 hone_status hone_dict_find(Render *render, const Node *node, const Dict *dict, Value key,
@@ -193,7 +234,7 @@ hone_status hone_value_items(Render *render, const Node *node, Value value, cons
 hone_status hone_value_to_text(Render *render, const Node *node, Value value, Text *text);
 hone_status hone_builder_text(Render *render, const Node *node, Builder *builder, Text text);
 hone_status hone_builder_puts(Render *render, const Node *node, Builder *builder,
-                              const char *string); // the template's own
+                              const char *string, int32_t owner); // 0: the template's own
 hone_status hone_builder_value(Render *render, const Node *node, Builder *builder, Value value);
 Text hone_builder_done(const Builder *builder);
 Text hone_text_slice(Text text, size_t begin, size_t end);

@@ -264,7 +264,7 @@ hone_status hone_generate_chat(HoneGenerator *generator, const HoneMessage *mess
     ChatMessage *chat = hone_calloc((size_t)(count ? count : 1), sizeof *chat);
     if (!chat) return hone_fail_memory(err, (size_t)count * sizeof *chat, "messages");
     for (int64_t i = 0; i < count; i++)
-        chat[i] = (ChatMessage){messages[i].role, messages[i].content, true};
+        chat[i] = (ChatMessage){messages[i].role, messages[i].content, true, NULL};
     DataOptions options = hone_model_data_options(model, NULL);
     TokenList list = {0};
     hone_status status = hone_chat_prompt(&options, chat, count, &list, err);

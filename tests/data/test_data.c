@@ -102,6 +102,86 @@ static void every_answer_is_learnt_with_its_end_token(void) {
                  "<|im_start|>u:r<|im_end|>\n<|im_start|>a:B<|im_end|>\n");
 }
 
+// As Qwen's: a thought, text, then each call in a tag of its own; what a tool says is the user's.
+static const char calling[] =
+    "{% for t in tools or [] %}<{{ t.function.name }}>{% endfor %}"
+    "{% for m in messages %}<|im_start|>{{ m.role[0] }}:"
+    "{% if m.reasoning_content %}(think {{ m.reasoning_content }}){% endif %}"
+    "{% if m.content is string %}{{ m.content }}"
+    "{% else %}{% for p in m.content or [] %}{{ p.text }}{% endfor %}{% endif %}"
+    "{% for c in m.tool_calls or [] %}[call {{ c.function | tojson }}]{% endfor %}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>a:{% endif %}";
+
+#define CALL                                                                                       \
+    "\"tool_calls\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":"           \
+    "{\"x\":1,\"y\":[2.5,true]}}}]"
+
+static void calls_and_thoughts_are_learnt_whole(void) {
+    read_with(
+        calling,
+        "{\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}],\"messages\":["
+        "{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"content\":null," CALL
+        "},{\"role\":\"tool\",\"content\":\"7\"},{\"role\":\"assistant\",\"content\":\"B\"}]}",
+        LOSS_AUTO);
+    CHECK_STRING(err.message, "");
+    CHECK_STRING(show(&dataset.examples[0]),
+                 "<f><|im_start|>u:q<|im_end|>\n<|im_start|>a:[[call {\"name\": \"f\", "
+                 "\"arguments\": {\"x\": 1, \"y\": [2.5, true]}}]<|im_end|>]\n"
+                 "<|im_start|>t:7<|im_end|>\n<|im_start|>a:[B<|im_end|>]\n");
+    // The tools as a string, an answer of text and a call, one of weight 0, the last alone.
+    const char *mixed =
+        "{\"tools\":\"[{\\\"function\\\":{\\\"name\\\":\\\"f\\\"}}]\",\"messages\":["
+        "{\"role\":\"assistant\",\"content\":\"A\",\"weight\":0," CALL
+        "},{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"content\":\"C\"," CALL
+        "},{\"role\":\"tool\",\"content\":\"7\"},"
+        "{\"role\":\"assistant\",\"reasoning_content\":\"hm\",\"content\":\"B\",\"name\":null}]}";
+    read_with(calling, mixed, LOSS_AUTO);
+    const char *given =
+        "<f><|im_start|>a:A[call {\"name\": \"f\", \"arguments\": {\"x\": 1, \"y\": "
+        "[2.5, true]}}]<|im_end|>\n<|im_start|>u:q<|im_end|>\n<|im_start|>a:";
+    const char *shown_all = show(&dataset.examples[0]);
+    CHECK_INT(strncmp(shown_all, given, strlen(given)), 0);
+    CHECK_STRING(shown_all + strlen(given),
+                 "[C[call {\"name\": \"f\", \"arguments\": {\"x\": 1, \"y\": [2.5, true]}}]"
+                 "<|im_end|>]\n<|im_start|>t:7<|im_end|>\n<|im_start|>a:[(think hm)B<|im_end|>]\n");
+    read_with(calling, mixed, LOSS_COMPLETION);
+    CHECK_INT(dataset.examples[0].targets, 12);
+    read_with(calling, mixed, LOSS_ALL);
+    CHECK_CONTAINS(show(&dataset.examples[0]),
+                   "<[f><|im_start|>a:]A[call {\"name\": \"f\", "
+                   "\"arguments\": {\"x\": 1, \"y\": [2.5, true]}}[]<|im_end|>");
+    // Content in parts is content; whole numbers beyond 64 bits pass.
+    read_with(
+        calling,
+        "{\"id\":123456789012345678901234567890,\"messages\":[{\"role\":\"user\","
+        "\"content\":[{\"type\":\"text\",\"text\":\"q\"},{\"type\":\"text\",\"text\":\"r\"}]},"
+        "{\"role\":\"assistant\",\"content\":[{\"type\":\"text\",\"text\":\"B\"}]}]}",
+        LOSS_AUTO);
+    CHECK_STRING(show(&dataset.examples[0]),
+                 "<|im_start|>u:qr<|im_end|>\n<|im_start|>a:[B<|im_end|>]\n");
+}
+
+static void what_a_template_says_is_generated_is_learnt(void) {
+    const char *generation =
+        "{% for m in messages %}<|im_start|>{{ m.role[0] }}:{% if m.role == 'assistant' %}"
+        "{% generation %}<{{ m.content }}><|im_end|>{% endgeneration %}{% else %}{{ m.content }}"
+        "<|im_end|>{% endif %}{{ '\n' }}{% endfor %}";
+    read_with(generation, TWO_TURNS, LOSS_AUTO);
+    CHECK_STRING(show(&dataset.examples[0]),
+                 "<|im_start|>u:q<|im_end|>\n<|im_start|>a:[<A1><|im_end|>]\n"
+                 "<|im_start|>u:r<|im_end|>\n<|im_start|>a:[<B><|im_end|>]\n");
+    read_with(generation, TWO_TURNS, LOSS_COMPLETION);
+    CHECK_STRING(show(&dataset.examples[0]),
+                 "<|im_start|>u:q<|im_end|>\n<|im_start|>a:<A1><|im_end|>\n"
+                 "<|im_start|>u:r<|im_end|>\n<|im_start|>a:[<B><|im_end|>]\n");
+    read_with(generation,
+              "{\"messages\":[{\"role\":\"assistant\",\"content\":\"A\",\"weight\":0},"
+              "{\"role\":\"assistant\",\"content\":\"B\"}]}",
+              LOSS_AUTO);
+    CHECK_STRING(show(&dataset.examples[0]),
+                 "<|im_start|>a:<A><|im_end|>\n<|im_start|>a:[<B><|im_end|>]\n");
+}
+
 static void loss_on_chooses_what_is_learnt(void) {
     read_with(small, TWO_TURNS, LOSS_COMPLETION);
     CHECK_STRING(show(&dataset.examples[0]),
@@ -156,7 +236,8 @@ static void smollm2_masks_the_answer_and_its_end(void) {
 static void the_prompt_is_what_generation_starts_from(void) {
     DataOptions options = standard();
     TokenList list = {0};
-    ChatMessage messages[] = {{"user", "q", true}, {"assistant", "A1", true}, {"user", "r", true}};
+    ChatMessage messages[] = {
+        {"user", "q", true, NULL}, {"assistant", "A1", true, NULL}, {"user", "r", true, NULL}};
     read_lines(TWO_TURNS);
     hone_error_clear(&err);
     CHECK_INT(hone_chat_prompt(&options, messages, 3, &list, &err), HONE_OK);
@@ -343,7 +424,8 @@ static void bad_records_say_what_is_wrong(void) {
     bad_line(MESSAGES("1"), "d.jsonl:1: message 1: it is a number, not an object");
     bad_line(MESSAGES("{\"role\":\"user\"}"), "d.jsonl:1: message 1: 'content' is missing");
     bad_line(MESSAGES("{\"role\":\"user\",\"content\":[{\"type\":\"text\"}]}"),
-             "d.jsonl:1: message 1: 'content' is a list, not a string");
+             "d.jsonl:1: message 1: part 1 of 'content' is not {\"type\": \"text\", \"text\": a "
+             "string}");
     bad_line(MESSAGES(ANSWER ",{\"role\":\"bot\",\"content\":\"x\"}"),
              "d.jsonl:1: message 2 has the role 'bot', which does not exist here; the roles are "
              "system, user, assistant, tool");
@@ -361,6 +443,15 @@ static void bad_records_say_what_is_wrong(void) {
              "print them");
 }
 
+// A message without its last bracket.
+static void bad_with(const char *source, const char *message, const char *why) {
+    char record[256], wanted[256];
+    snprintf(record, sizeof record, "{\"messages\":[%s,\"role\":\"assistant\"}]}", message);
+    snprintf(wanted, sizeof wanted, "d.jsonl:1: message 1: %s", why);
+    read_with(source, record, LOSS_AUTO);
+    CHECK_STRING(err.message, wanted);
+}
+
 static void what_a_template_refuses_is_a_bad_record(void) {
     const char *strict =
         "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}"
@@ -374,11 +465,24 @@ static void what_a_template_refuses_is_a_bad_record(void) {
                               "here; the roles are user, assistant");
     read_with(small, MESSAGES("{\"role\":\"tool\",\"content\":\"x\"}," ANSWER), LOSS_AUTO);
     CHECK_INT(status, HONE_OK);
-    read_with(small,
-              MESSAGES("{\"role\":\"assistant\",\"content\":\"x\",\"tool_calls\":[{\"id\":1}]}"),
-              LOSS_AUTO);
-    CHECK_INT(status, HONE_ERROR_UNSUPPORTED);
-    CHECK_STRING(err.message, "d.jsonl:1: message 1: 'tool_calls' are not supported yet");
+    bad_with(small, "{\"tool_calls\":[{\"id\":1}]",
+             "call 1 of 'tool_calls' has no \"name\" that is a string");
+    bad_with(small, "{\"tool_calls\":{}", "'tool_calls' is an object, not a list");
+    bad_with(small, "{\"tool_calls\":[]", "'content' is missing");
+    bad_with(small, "{\"content\":[{\"type\":\"image\",\"url\":\"x\"}]",
+             "part 1 of 'content' is of the type 'image': text alone can be learnt");
+    bad_with(small, "{\"content\":[\"a\"]",
+             "part 1 of 'content' is not {\"type\": \"text\", \"text\": a string}");
+    read_with(small, MESSAGES("{\"role\":\"assistant\",\"content\":\"x\"," CALL "}"), LOSS_AUTO);
+    CHECK_STRING(err.message,
+                 "d.jsonl:1: the chat template does not print 'tool_calls' ('f'), "
+                 "which would be lost: give a template that does with --template FILE");
+    read_with(small, "{\"tools\":[{\"name\":\"get_it\"}],\"messages\":[" ANSWER "]}", LOSS_AUTO);
+    CHECK_CONTAINS(err.message, "does not print 'tools' ('get_it')");
+    read_with(small, "{\"tools\":\"[\",\"messages\":[" ANSWER "]}", LOSS_AUTO);
+    CHECK_CONTAINS(err.message, "d.jsonl:1: 'tools' is a string that is not JSON");
+    read_with(small, "{\"tools\":{},\"messages\":[" ANSWER "]}", LOSS_AUTO);
+    CHECK_STRING(err.message, "d.jsonl:1: 'tools' is an object, not a list");
     DataOptions options = standard();
     options.chat_template = NULL;
     options.on_bad = BAD_SKIP;
@@ -453,6 +557,8 @@ int main(void) {
     tokenizer = bytes_tokenizer(TOKEN_START, TOKEN_STOP, false);
     smollm2 = parse(source);
     RUN(every_answer_is_learnt_with_its_end_token);
+    RUN(calls_and_thoughts_are_learnt_whole);
+    RUN(what_a_template_says_is_generated_is_learnt);
     RUN(loss_on_chooses_what_is_learnt);
     RUN(weight_0_is_never_learnt);
     RUN(an_edited_template_moves_the_mask);

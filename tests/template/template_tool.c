@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Renders conversations for tests/interop/test_template.py.
 //   usage: template_tool TEMPLATE_FILE <conversations.jsonl
-// Each line of stdin is {"messages": [{"role", "content"}], "add_generation_prompt", "bos_token",
-// "eos_token"}; each line of stdout {"text", "origin"} or {"error"}. A template that does not parse
-// gives one {"error"} and status 2.
+// Each line of stdin is {"messages": [{"role", "content", …}], "add_generation_prompt",
+// "bos_token", "eos_token", "tools", "documents", "extra": {name: value}}; each line of stdout
+// {"text", "origin"} or {"error"}. A template that does not parse gives one {"error"} and status 2.
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,13 +49,17 @@ static void render_line(const ChatTemplate *parsed, const char *line) {
         messages[i].role = json_string_value(json_object_get(message, "role"));
         messages[i].content = json_string_value(json_object_get(message, "content"));
         messages[i].train = true;
+        messages[i].fields = message;
     }
     TemplateInput input = {.messages = messages,
                            .count = (int64_t)count,
                            .add_generation_prompt =
                                json_is_true(json_object_get(root, "add_generation_prompt")),
                            .bos_token = json_string_value(json_object_get(root, "bos_token")),
-                           .eos_token = json_string_value(json_object_get(root, "eos_token"))};
+                           .eos_token = json_string_value(json_object_get(root, "eos_token")),
+                           .tools = json_object_get(root, "tools"),
+                           .documents = json_object_get(root, "documents"),
+                           .extra = json_object_get(root, "extra")};
     TextBuffer text = {0}, origin = {0};
     if (hone_template_render(parsed, &input, &text, &origin, &err) == HONE_OK)
         print_result(&text, &origin);

@@ -8,10 +8,10 @@
 #include "base/memory.h"
 #include "template/template.h"
 
-static const ChatMessage talk[] = {{"user", " Hi <b>é ", true},
-                                   {"assistant", "Yes\nno", true},
-                                   {"user", "", true},
-                                   {"assistant", "z", false}};
+static const ChatMessage talk[] = {{"user", " Hi <b>é ", true, NULL},
+                                   {"assistant", "Yes\nno", true, NULL},
+                                   {"user", "", true, NULL},
+                                   {"assistant", "z", false, NULL}};
 
 typedef struct Result {
     char text[4096];   // the rendered text, or the error's message
@@ -36,7 +36,10 @@ static void render_into(const char *source, size_t length, const TemplateInput *
     for (size_t i = 0; i < text.length && i + 1 < sizeof result.origin; i++) {
         int32_t from;
         memcpy(&from, origin.data + i * sizeof from, sizeof from);
-        result.origin[i] = from < 0 ? '.' : (char)('0' + from);
+        const int32_t message = hone_origin_message(from);
+        result.origin[i] = message < 0 ? '.' : (char)('0' + message);
+        if (hone_origin_generated(from))
+            result.origin[i] = message < 0 ? '*' : (char)('A' + message);
     }
     if (result.status == HONE_OK) CHECK_INT(origin.length, text.length * sizeof(int32_t));
     hone_text_free(&text);
@@ -45,7 +48,11 @@ static void render_into(const char *source, size_t length, const TemplateInput *
 }
 
 static const char *render(const char *source) {
-    TemplateInput input = {talk, 4, false, "<s>", "</s>"};
+    TemplateInput input = {.messages = talk,
+                           .count = 4,
+                           .add_generation_prompt = false,
+                           .bos_token = "<s>",
+                           .eos_token = "</s>"};
     render_into(source, strlen(source), &input);
     return result.text;
 }
@@ -108,6 +115,74 @@ static void statements_work(void) {
                  "<s></s>FalseNone");
 }
 
+static void macros_work(void) {
+    CHECK_STRING(render("{% macro f(a, b='x', c) %}{% endmacro %}"),
+                 "t line 1 column 22: parameter 'c' without a default after one that has it");
+    CHECK_STRING(render("{% macro f(a, b='x', c=a) %}[{{ a }}{{ b }}{{ c }}]{% endmacro %}"
+                        "{{ f(1) }}{{ f(1, c=2) }}{{ f(b=3, a=4) }}{{ f() }}"),
+                 "[1x1][1x2][434][x]");
+    CHECK_STRING(
+        render("{% macro g(n) %}{{ n }}{% if n > 0 %}{{ g(n - 1) }}{% endif %}{% endmacro %}"
+               "{{ g(3) | length }}{% set t = g(2) %}{{ t }}"),
+        "4210");
+    // Names of the place of its definition, as they are when it runs; its own stay within.
+    CHECK_STRING(
+        render("{% macro f() %}{{ x }}{% set y = 1 %}{% endmacro %}{% set x = 1 %}{{ f() }}"
+               "{% set x = 2 %}{% for i in [5] %}{% set x = 9 %}{{ f() }}{% endfor %}"
+               "{{ y is defined }}"),
+        "12False");
+    CHECK_STRING(render("{% set ns = namespace() %}{% for i in [7] %}{% macro f() %}{{ i }}"
+                        "{% endmacro %}{% set ns.f = f %}{% endfor %}{% set f = ns.f %}{{ f() }}"),
+                 "7");
+    CHECK_STRING(render("{% macro f(a) %}{% endmacro %}{{ f(1, 2) }}"),
+                 "t line 1 column 34: macro 'f' does not take so many arguments");
+    CHECK_STRING(render("{% macro f(a) %}{% endmacro %}{{ f(b=2) }}"),
+                 "t line 1 column 34: macro 'f' does not take 'b'");
+    CHECK_STRING(render("{% macro f(a) %}{% endmacro %}{{ f(1, a=2) }}"),
+                 "t line 1 column 34: macro 'f': 'a' is given twice");
+    CHECK_STRING(render("{{ f() }}{% macro f() %}{% endmacro %}"),
+                 "t line 1 column 4: 'f' is undefined");
+    CHECK_STRING(render("{% for i in [1] %}{% macro f() %}{% break %}{% endmacro %}{% endfor %}"),
+                 "t line 1 column 37: 'break' outside of a loop");
+    CHECK_STRING(render("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"),
+                 "t line 1 column 19: macros call each other more than 2000 levels deep");
+}
+
+static void blocks_of_filters_and_the_time(void) {
+    CHECK_STRING(render("{% filter upper | trim %} a{{ 'b' }} {% endfilter %}c"), "ABc");
+    setenv("SOURCE_DATE_EPOCH", "86400", 1);
+    CHECK_STRING(render("{{ strftime_now('%d %b %Y') }}{{ strftime_now('') }}"), "02 Jan 1970");
+    setenv("SOURCE_DATE_EPOCH", "soon", 1);
+    CHECK_STRING(render("{{ strftime_now('%Y') }}"),
+                 "t line 1 column 4: SOURCE_DATE_EPOCH is no number of seconds");
+    unsetenv("SOURCE_DATE_EPOCH");
+    CHECK_INT(strlen(render("{{ strftime_now('%Y-%m-%d') }}")), 10);
+}
+
+static void messages_have_fields(void) {
+    json_error_t fault;
+    json_t *fields = json_loads(
+        "{\"role\": \"assistant\", \"content\": [{\"type\": \"text\", \"text\": \"a\"}], "
+        "\"weight\": 1, \"name\": \"n\", \"tool_calls\": [{\"n\": 1, \"k\": [2.5, null]}]}",
+        0, &fault);
+    json_t *tools = json_loads("[{\"name\": \"t\"}]", 0, &fault);
+    const ChatMessage messages[] = {{"user", "u", true, NULL}, {"assistant", NULL, true, fields}};
+    const TemplateInput input = {.messages = messages, .count = 2, .tools = tools};
+    const char *source = "{% for m in messages %}{{ m.keys() | list | tojson }}{% endfor %}";
+    render_into(source, strlen(source), &input);
+    CHECK_STRING(result.text,
+                 "[\"role\", \"content\"][\"role\", \"content\", \"name\", \"tool_calls\"]");
+    source = "{{ messages[1].name }}{{ messages[1].content[0].text }}{{ tools[0].name }}";
+    render_into(source, strlen(source), &input);
+    CHECK_STRING(result.text, "nat");
+    CHECK_STRING(result.origin, ".1.");
+    source = "{{ messages[1].tool_calls | tojson }}";
+    render_into(source, strlen(source), &input);
+    CHECK_STRING(result.text, "[{\"n\": 1, \"k\": [2.5, null]}]");
+    json_decref(fields);
+    json_decref(tools);
+}
+
 // ---- origins -----------------------------------------------------------------------------------
 
 static const char *origins(const char *source) {
@@ -132,6 +207,16 @@ static void origins_survive_what_templates_do(void) {
     CHECK_STRING(origins("{{ messages[3].content.upper() | default('q') | string | first }}"), "3");
 }
 
+static void generation_blocks_mark_what_they_print(void) {
+    CHECK_STRING(origins("a{% generation %}b{{ messages[1].content }}{% endgeneration %}c"),
+                 ".*BBBBBB.");
+    CHECK_STRING(origins("{% macro f(m) %}<{{ m.content }}>{% endmacro %}{{ f(messages[3]) }}"),
+                 ".3.");
+    CHECK_STRING(origins("{% generation %}{% set x = 1 %}{% generation %}y{% endgeneration %}"
+                         "{% endgeneration %}{{ x is defined }}"),
+                 "*.....");
+}
+
 // ---- refusals ----------------------------------------------------------------------------------
 
 static void refuses(const char *source, hone_status status, const char *message) {
@@ -143,14 +228,22 @@ static void refuses(const char *source, hone_status status, const char *message)
 static void what_is_not_there_is_refused_by_name_and_place(void) {
     refuses("a\n\n   é  {{ 1 | foo }}", HONE_ERROR_UNSUPPORTED,
             "t line 3 column 14: filter 'foo' is not supported");
-    refuses("{% macro f() %}{% endmacro %}", HONE_ERROR_UNSUPPORTED,
-            "t line 1 column 4: tag 'macro' is not supported");
+    refuses("{% include 'x' %}", HONE_ERROR_UNSUPPORTED,
+            "t line 1 column 4: tag 'include' is not supported");
+    CHECK_STRING(render("{{ 'a' if 1 else (1 | foo(2, b=3)) }}{% if 0 %}{{ f(1) is prime }}"
+                        "{{ 'x'.bar() }}{% endif %}"),
+                 "a"); // where it is never used, what is not there does no harm
     refuses("{{ 1 is prime }}", HONE_ERROR_UNSUPPORTED,
             "t line 1 column 9: test 'prime' is not supported");
-    refuses("{{ strftime_now('%Y') }}", HONE_ERROR_UNSUPPORTED,
-            "t line 1 column 4: function 'strftime_now' is not supported");
-    refuses("{{ [].append(1) }}", HONE_ERROR_UNSUPPORTED,
-            "t line 1 column 7: method 'append' is not supported");
+    refuses("{{ now_utc('%Y') }}", HONE_ERROR_UNSUPPORTED,
+            "t line 1 column 4: function 'now_utc' is not supported");
+    refuses("{{ [].sort() }}", HONE_ERROR_UNSUPPORTED,
+            "t line 1 column 7: method 'sort' is not supported");
+    refuses("{{ [].append(1) }}", HONE_ERROR_INPUT,
+            "t line 1 column 7: 'append' would change a list: templates run in a sandbox that "
+            "refuses it");
+    refuses("{% macro f() %}{{ varargs }}{% endmacro %}", HONE_ERROR_UNSUPPORTED,
+            "t line 1 column 19: 'varargs' in a macro is not supported");
     refuses("{{ {} | tojson(sort_keys=true) }}", HONE_ERROR_UNSUPPORTED,
             "t line 1 column 16: argument 'sort_keys' of filter 'tojson' is not supported");
     refuses("{{ 'a' | trim('b', 'c') }}", HONE_ERROR_UNSUPPORTED,
@@ -259,9 +352,13 @@ static void time_and_memory_are_bounded(void) {
 }
 
 static void bytes_of_any_kind_pass(void) {
-    static const ChatMessage odd[] = {{"user", "\xff\xc3 \xf0\x9f", true}};
+    static const ChatMessage odd[] = {{"user", "\xff\xc3 \xf0\x9f", true, NULL}};
     const char *source = "{{ messages[0].content[1] }}|{{ messages[0].content | length }}\xfe";
-    TemplateInput input = {odd, 1, false, NULL, NULL};
+    TemplateInput input = {.messages = odd,
+                           .count = 1,
+                           .add_generation_prompt = false,
+                           .bos_token = NULL,
+                           .eos_token = NULL};
     render_into(source, strlen(source), &input);
     CHECK_STRING(result.text, "\xc3|5\xfe");
     render_into("a\0b", 3, &input);
@@ -280,17 +377,22 @@ static char *read_smollm2(void) {
 }
 
 static void smollm2_renders_with_and_without_a_system_message(void) {
-    static const ChatMessage plain[] = {{"user", "Hi", true}, {"assistant", "Yo", true}};
-    static const ChatMessage system[] = {{"system", "S", true}, {"user", "Q", true}};
+    static const ChatMessage plain[] = {{"user", "Hi", true, NULL},
+                                        {"assistant", "Yo", true, NULL}};
+    static const ChatMessage system[] = {{"system", "S", true, NULL}, {"user", "Q", true, NULL}};
     char *source = read_smollm2();
-    TemplateInput input = {plain, 2, false, NULL, NULL};
+    TemplateInput input = {.messages = plain,
+                           .count = 2,
+                           .add_generation_prompt = false,
+                           .bos_token = NULL,
+                           .eos_token = NULL};
     render_into(source, strlen(source), &input);
     CHECK_STRING(result.text,
                  "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by "
                  "Hugging Face<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
                  "<|im_start|>assistant\nYo<|im_end|>\n");
     CHECK_STRING(strstr(result.origin, "0"), "00.................................11...........");
-    input = (TemplateInput){system, 2, true, NULL, NULL};
+    input = (TemplateInput){.messages = system, .count = 2, .add_generation_prompt = true};
     render_into(source, strlen(source), &input);
     CHECK_STRING(result.text, "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nQ<|im_end|>\n"
                               "<|im_start|>assistant\n");
@@ -309,8 +411,13 @@ static char *edited(const char *text, const char *old, const char *with) {
 }
 
 static void an_edited_template_renders_what_it_says(void) {
-    static const ChatMessage plain[] = {{"user", "Hi", true}, {"assistant", "Yo", true}};
-    TemplateInput input = {plain, 2, true, NULL, NULL};
+    static const ChatMessage plain[] = {{"user", "Hi", true, NULL},
+                                        {"assistant", "Yo", true, NULL}};
+    TemplateInput input = {.messages = plain,
+                           .count = 2,
+                           .add_generation_prompt = true,
+                           .bos_token = NULL,
+                           .eos_token = NULL};
     char *source = read_smollm2();
     char *first = edited(source, "<|im_start|>", "[");
     char *second = edited(first,
@@ -333,7 +440,11 @@ int main(void) {
     RUN(expressions_have_pythons_meaning);
     RUN(filters_and_methods_are_there);
     RUN(statements_work);
+    RUN(macros_work);
+    RUN(blocks_of_filters_and_the_time);
+    RUN(messages_have_fields);
     RUN(origins_survive_what_templates_do);
+    RUN(generation_blocks_mark_what_they_print);
     RUN(what_is_not_there_is_refused_by_name_and_place);
     RUN(wrong_syntax_gives_the_place);
     RUN(wrong_values_give_the_place);
