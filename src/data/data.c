@@ -208,9 +208,11 @@ hone_status hone_dataset_read(const char *path, const DataOptions *options, Data
     Reader reader = {.path = path, .options = options, .dataset = dataset, .err = err};
     FileMap map;
     if (options->max_length < 2)
-        return hone_fail(err, HONE_ERROR_ARGUMENT,
-                         "a length of at most %lld tokens leaves nothing to predict: at least 2",
-                         (long long)options->max_length);
+        return hone_fail(
+            err, HONE_ERROR_ARGUMENT,
+            "a length of at most %lld tokens (--max-length) leaves nothing to predict: "
+            "at least 2",
+            (long long)options->max_length);
     RETURN_IF_ERROR(check_name(path, err));
     RETURN_IF_ERROR(hone_file_map(path, &map, err));
     hone_status status = hone_workshop_open(&reader.workshop, options, err);

@@ -74,14 +74,42 @@ void hone_checkpoint_clear(const Run *run) {
     hone_free(folder);
 }
 
+// Any changed bit changes it: each step is one to one in the sum before it.
+static uint64_t add_to_sum(uint64_t sum, const void *bytes, size_t length) {
+    const uint64_t odd = 0x9E3779B97F4A7C15u;
+    const unsigned char *at = bytes;
+    for (; length > 0;) {
+        uint64_t word = 0;
+        const size_t part = length < sizeof word ? length : sizeof word;
+        memcpy(&word, at, part);
+        sum = (sum ^ word) * odd;
+        sum ^= sum >> 32;
+        at += part;
+        length -= part;
+    }
+    return sum;
+}
+
+// Of what a run goes on with.
+static int64_t checksum(const Parameters *parameters, int64_t step, double loss_first) {
+    uint64_t sum = add_to_sum((uint64_t)step, &loss_first, sizeof loss_first);
+    sum = add_to_sum(sum, parameters->values, (size_t)parameters->count * sizeof(float));
+    for (int i = 0; i < parameters->state.count; i++) {
+        const StateBlock *block = &parameters->state.block[i];
+        sum = add_to_sum(sum, block->data, hone_dtype_bytes(block->dtype, block->count));
+    }
+    return (int64_t)sum;
+}
+
 hone_status hone_checkpoint_write(Run *run, int64_t steps_done) {
     const Parameters *parameters = &run->parameters;
-    int64_t progress[3] = {steps_done, (int64_t)run->fingerprint, run->step_count};
+    int64_t progress[4] = {steps_done, (int64_t)run->fingerprint, run->step_count,
+                           checksum(parameters, steps_done, run->loss_first)};
     double losses[1] = {run->loss_first};
     int64_t loss_bits;
     memcpy(&loss_bits, &losses[0], sizeof loss_bits);
     SafeTensorEntry entries[3 + MOST_STATE_BLOCKS] = {
-        {"progress", HONE_I64, 1, {3}, progress},
+        {"progress", HONE_I64, 1, {4}, progress},
         {"held_out_before", HONE_I64, 1, {1}, &loss_bits},
         {"values", HONE_F32, 1, {parameters->count}, parameters->values},
     };
@@ -122,7 +150,7 @@ static hone_status restore(Run *run, const SafeTensorsFile *file, const char *pa
                            int64_t *steps_done) {
     const SafeTensor *tensor = hone_safetensors_find(file, "progress");
     const SafeTensor *before = hone_safetensors_find(file, "held_out_before");
-    int64_t progress[3];
+    int64_t progress[4];
     if (!tensor || tensor->dtype != HONE_I64 || tensor->bytes != sizeof progress || !before ||
         before->bytes != sizeof(double))
         return hone_fail(run->err, HONE_ERROR_INPUT, "%s: is not a checkpoint of Hone", path);
@@ -141,6 +169,9 @@ static hone_status restore(Run *run, const SafeTensorsFile *file, const char *pa
     RETURN_IF_ERROR(copy_block(run, file, path, &values));
     for (int i = 0; i < parameters->state.count; i++)
         RETURN_IF_ERROR(copy_block(run, file, path, &parameters->state.block[i]));
+    if (checksum(parameters, progress[0], run->loss_first) != progress[3])
+        return hone_fail(run->err, HONE_ERROR_INPUT,
+                         "%s: its checksum is not that of its values: the file was damaged", path);
     *steps_done = progress[0];
     return HONE_OK;
 }

@@ -25,11 +25,12 @@ hone_status hone_data_read(HoneModel *model, const char *path, const HoneDataOpt
     *data = NULL;
     if (options && options->max_length > model->config.context)
         return hone_fail(err, HONE_ERROR_ARGUMENT,
-                         "a maximum length of %lld tokens, the model's context is %lld",
+                         "a length of at most %lld tokens (--max-length): the model's context is "
+                         "%lld",
                          (long long)options->max_length, (long long)model->config.context);
     if (options && options->max_length < 0)
         return hone_fail(err, HONE_ERROR_ARGUMENT,
-                         "a maximum length of %lld tokens, want 2 or more",
+                         "a length of at most %lld tokens (--max-length), want 2 or more",
                          (long long)options->max_length);
     HoneData *read = hone_calloc(1, sizeof *read);
     if (!read) return hone_fail_memory(err, sizeof *read, "data");

@@ -201,12 +201,13 @@ static hone_status fewest_layers(Run *run, int64_t accumulate, int least, Memory
 
 // What the program holds differs a little from run to run: what would do has room for that.
 static hone_status refuse(Run *run, int64_t least, int64_t accumulate) {
-    const int64_t unit = 1 << 20, room = 2 * unit + least / 100;
+    const int64_t unit = 1 << 20, room = 2 * unit + least / 100, given = run->options.memory;
     return hone_fail(run->err, HONE_ERROR_MEMORY,
-                     "--memory %lldM is too small: with --checkpoint-layers all and --accumulate "
+                     "--memory %lld%s is too small: with --checkpoint-layers all and --accumulate "
                      "%lld the run takes %lldM; --memory %lldM would do",
-                     (long long)(run->options.memory / unit), (long long)accumulate,
-                     (long long)(least / unit), (long long)((least + room) / unit + 1));
+                     (long long)(given < unit ? given : given / unit), given < unit ? "" : "M",
+                     (long long)accumulate, (long long)(least / unit),
+                     (long long)((least + room) / unit + 1));
 }
 
 // Released pages first, which cost least; then checkpoints, which change no bit either; then

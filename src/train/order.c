@@ -25,7 +25,7 @@ static hone_status split_held_out(Run *run) {
     if (split < 1 && want > MOST_HELD_OUT) want = MOST_HELD_OUT;
     if (split >= 1 && want >= total)
         return hone_fail(run->err, HONE_ERROR_ARGUMENT,
-                         "eval-split is %lld examples, the data has %lld", (long long)want,
+                         "--eval-split is %lld examples, the data has %lld", (long long)want,
                          (long long)total);
     if (want == 0) return HONE_OK;
     int64_t *index = hone_alloc((size_t)total * sizeof *index);

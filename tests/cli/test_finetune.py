@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`hone finetune` on a tiny model: its files, its events, and its promises about repeating a run."""
 import json
+import shutil
 import signal
 import subprocess
 
@@ -483,6 +484,27 @@ class Finetune(Case):
                 logged = [json.loads(line)["step"]
                           for line in (out / "metrics.jsonl").read_text().splitlines()]
                 self.assertEqual(logged, list(range(1, LONG + 1)))
+
+    def test_damaged_checkpoints(self):
+        """A changed bit is found: the one before it is gone on from, and two are too many."""
+        options = ["--steps", 9, "--eval-split", "0", "--checkpoint-every", 3]
+        whole, _, _ = self.run_to("whole", *options)
+        newest = whole / "checkpoint" / "step-000009.safetensors"
+        damaged = self.folder / "damaged"
+        shutil.copytree(whole, damaged)
+        for file in ("adapter.gguf", "adapter_model.safetensors"):
+            (damaged / file).unlink()
+        for name in ("step-000009", "step-000006"):
+            file = damaged / "checkpoint" / f"{name}.safetensors"
+            held = bytearray(file.read_bytes())
+            for at in (len(held) - 1, len(held) // 2, len(held) - held[0]):
+                held[at] ^= 16
+                file.write_bytes(held)
+            if file.name == newest.name:
+                self.events(*self.command, *options, "--resume", damaged)
+                self.same_adapter(whole, damaged)
+                file.write_bytes(held)  # written again by the run
+        self.refused(USAGE, [file, "damaged"], *self.command, *options, "--resume", damaged)
 
     def test_killed_and_resumed_is_uninterrupted(self):
         """The last checkpoint is whole whenever the process ends."""
