@@ -7,7 +7,7 @@
 
 typedef struct EvalOptions {
     Common common;
-    const char *model, *data, *choices, *loss_on, *on_bad, *template_path;
+    const char *model, *data, *choices, *loss_on, *on_bad, *template_path, *date;
     TextList adapters;
     int64_t max_length, max_tokens, limit;
     bool logprobs, generate, no_eos;
@@ -227,6 +227,8 @@ static int option_table(EvalOptions *given, Option *options) {
         {"loss-on", OPTION_TEXT, &given->loss_on, "WHAT", "auto, assistant, completion, all"},
         {"on-bad-example", OPTION_TEXT, &given->on_bad, "WHAT", "stop (default) or skip"},
         {"max-length", OPTION_SIZE, &given->max_length, "N", "cut longer examples"},
+        {"date", OPTION_TEXT, &given->date, "DAY",
+         "that a chat template tells, as 2026-11-24 (today)"},
         {"no-eos", OPTION_FLAG, &given->no_eos, NULL, "do not end \"text\" records with EOS"},
         {"template", OPTION_TEXT, &given->template_path, "FILE", "another chat template"},
     };
@@ -255,7 +257,8 @@ int command_eval(int argc, char **argv) {
         note_without_effect(&command, argc, argv, "max-tokens", "without --generate");
     HoneDataOptions data = {.max_length = given.max_length, .no_eos = given.no_eos};
     if (!parse_loss_on("eval", given.loss_on, &data.loss_on) ||
-        !parse_on_bad("eval", given.on_bad, &data.skip_bad))
+        !parse_on_bad("eval", given.on_bad, &data.skip_bad) ||
+        !parse_date("eval", given.date, &data.now))
         return EXIT_USAGE;
     HoneContext *context = open_context("eval", &given.common, &status);
     if (!context) return status;

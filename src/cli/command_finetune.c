@@ -11,7 +11,8 @@ typedef struct FinetuneOptions {
     Common common;
     HoneFinetuneOptions run;
     TextList data;
-    const char *method, *schedule, *optimizer, *loss_on, *on_bad, *config, *checkpoint_layers;
+    const char *method, *schedule, *optimizer, *loss_on, *on_bad, *date, *config,
+        *checkpoint_layers;
     int64_t rank, layers;
 } FinetuneOptions;
 
@@ -51,6 +52,8 @@ static int fill_table(FinetuneOptions *given, Option *options) {
          "cut longer examples (the model's context, at most 2048)"},
         {"loss-on", OPTION_TEXT, &given->loss_on, "WHAT", "auto, assistant, completion, all"},
         {"on-bad-example", OPTION_TEXT, &given->on_bad, "WHAT", "stop (default) or skip"},
+        {"date", OPTION_TEXT, &given->date, "DAY",
+         "that a chat template tells, as 2026-11-24 (today)"},
         {"no-eos", OPTION_FLAG, &run->examples.no_eos, NULL,
          "do not end \"text\" records with EOS"},
         {"template", OPTION_TEXT, &run->template_path, "FILE", "another chat template"},
@@ -103,6 +106,7 @@ static bool resolve(FinetuneOptions *given, HoneDataSource *sources) {
     if (schedule < 0 || !parse_optimizer("finetune", given->optimizer, &run->optimizer) ||
         !parse_loss_on("finetune", given->loss_on, &run->examples.loss_on) ||
         !parse_on_bad("finetune", given->on_bad, &run->examples.skip_bad) ||
+        !parse_date("finetune", given->date, &run->examples.now) ||
         !parse_layers(given->checkpoint_layers, &run->checkpoint_layers))
         return false;
     run->method = (HoneMethod)method;

@@ -149,7 +149,7 @@ int command_tokenize(int argc, char **argv) {
 
 typedef struct TemplateOptions {
     Common common;
-    const char *model, *data, *template_path, *loss_on, *on_bad;
+    const char *model, *data, *template_path, *loss_on, *on_bad, *date;
     int64_t max_length, limit;
     bool no_eos;
 } TemplateOptions;
@@ -230,13 +230,15 @@ int command_template(int argc, char **argv) {
         {"on-bad-example", OPTION_TEXT, &given.on_bad, "WHAT", "stop (default) or skip"},
         {"max-length", OPTION_SIZE, &given.max_length, "N", "cut longer examples"},
         {"limit", OPTION_COUNT, &given.limit, "N", "show the first N only"},
+        {"date", OPTION_TEXT, &given.date, "DAY",
+         "that a chat template tells, as 2026-11-24 (today)"},
         {"no-eos", OPTION_FLAG, &given.no_eos, NULL, "do not end \"text\" records with EOS"},
     };
     Command command = {.name = "template",
                        .summary = "Each example as the model will see it, with the loss mask.",
                        .usage = "hone template --model M --data D [--template F] [--json]",
                        .options = options,
-                       .option_count = 8 + common_options(&given.common, options + 8)};
+                       .option_count = 9 + common_options(&given.common, options + 9)};
     int status = parse_options(&command, argc, argv);
     if (status >= 0) return status;
     if (!given.model || !given.data) {
@@ -246,7 +248,8 @@ int command_template(int argc, char **argv) {
     }
     HoneDataOptions data = {.max_length = given.max_length, .no_eos = given.no_eos};
     if (!parse_loss_on("template", given.loss_on, &data.loss_on) ||
-        !parse_on_bad("template", given.on_bad, &data.skip_bad))
+        !parse_on_bad("template", given.on_bad, &data.skip_bad) ||
+        !parse_date("template", given.date, &data.now))
         return EXIT_USAGE;
     HoneContext *context = open_context("template", &given.common, &status);
     if (!context) return status;

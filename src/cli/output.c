@@ -216,6 +216,25 @@ bool parse_loss_on(const char *command, const char *word, HoneLossOn *loss_on) {
     return index >= 0;
 }
 
+bool parse_date(const char *command, const char *text, int64_t *seconds) {
+    struct tm date = {.tm_hour = 12}, again;
+    int end = 0;
+    *seconds = 0;
+    if (!text) return true;
+    if (sscanf(text, "%4d-%2d-%2d%n", &date.tm_year, &date.tm_mon, &date.tm_mday, &end) == 3 &&
+        end == 10 && text[end] == '\0') {
+        date.tm_year -= 1900;
+        date.tm_mon -= 1;
+        const time_t made = timegm(&date);
+        char spelled[16] = "";
+        if (gmtime_r(&made, &again)) strftime(spelled, sizeof spelled, "%Y-%m-%d", &again);
+        *seconds = (int64_t)made;
+        if (made != 0 && strcmp(spelled, text) == 0) return true; // no 31 February
+    }
+    fprintf(stderr, "hone %s: --date is \"%s\", want a day as 2026-11-24\n", command, text);
+    return false;
+}
+
 bool parse_on_bad(const char *command, const char *word, bool *skip) {
     static const char *const known[] = {"stop", "skip"};
     int index = choose(command, "on-bad-example", word, known, 2);

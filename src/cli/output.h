@@ -46,6 +46,8 @@ int choose(const char *command, const char *option, const char *word, const char
 bool parse_optimizer(const char *command, const char *word, HoneOptimizer *optimizer);
 bool parse_loss_on(const char *command, const char *word, HoneLossOn *loss_on);
 // --on-bad-example.
+// --date, as YYYY-MM-DD: noon of that day in UTC; NULL: 0.
+bool parse_date(const char *command, const char *text, int64_t *seconds);
 bool parse_on_bad(const char *command, const char *word, bool *skip);
 
 int command_finetune(int argc, char **argv);

@@ -18,6 +18,7 @@ typedef struct DataOptions {
     LossOn loss_on;
     OnBad on_bad;
     bool no_eos;    // "text" records end with EOS unless this is set
+    int64_t now;    // seconds since 1970, for templates; 0: now
     bool keep_text; // keep the rendered text (hone template, previews)
 } DataOptions;
 

@@ -92,21 +92,22 @@ static hone_status append_eos(const DataOptions *options, size_t length, TokenLi
     return insert_token(list, list->count, eos, (uint32_t)length, err);
 }
 
-TemplateInput hone_record_input(const Workshop *workshop, const Record *record, int64_t count,
-                                bool generation) {
+TemplateInput hone_record_input(const Workshop *workshop, const DataOptions *options,
+                                const Record *record, int64_t count, bool generation) {
     return (TemplateInput){.messages = record->messages,
                            .count = count,
                            .add_generation_prompt = generation,
                            .bos_token = workshop->bos,
                            .eos_token = workshop->eos,
                            .tools = record->tools,
-                           .extra = record->extra};
+                           .extra = record->extra,
+                           .now = options->now};
 }
 
 // Render and tokenise the first `count` messages, with BOS as the tokeniser wants it.
 static hone_status chat_tokens(Workshop *workshop, const DataOptions *options, const Record *record,
                                int64_t count, bool generation, TokenList *list, HoneError *err) {
-    const TemplateInput input = hone_record_input(workshop, record, count, generation);
+    const TemplateInput input = hone_record_input(workshop, options, record, count, generation);
     RETURN_IF_ERROR(hone_template_render(options->chat_template, &input, &workshop->text,
                                          &workshop->origin, err));
     const char *text = workshop->text.data ? workshop->text.data : "";

@@ -53,7 +53,7 @@ static hone_status answer_begin(Workshop *workshop, const DataOptions *options,
                                 const Record *record, int64_t message, size_t first, size_t *begin,
                                 HoneError *err) {
     HoneError refused = {0};
-    const TemplateInput input = hone_record_input(workshop, record, message, true);
+    const TemplateInput input = hone_record_input(workshop, options, record, message, true);
     const hone_status status = hone_template_render(
         options->chat_template, &input, &workshop->before, &workshop->before_origin, &refused);
     const size_t length = workshop->before.length;

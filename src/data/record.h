@@ -40,8 +40,8 @@ hone_status hone_record_read(const json_t *value, const DataOptions *options, Ar
 void hone_record_done(Record *record);
 
 // What a template is given of the first `count` messages.
-TemplateInput hone_record_input(const Workshop *workshop, const Record *record, int64_t count,
-                                bool generation);
+TemplateInput hone_record_input(const Workshop *workshop, const DataOptions *options,
+                                const Record *record, int64_t count, bool generation);
 
 // Tokens and mask in the dataset's arena.
 hone_status hone_example_make(Workshop *workshop, const DataOptions *options, const Record *record,

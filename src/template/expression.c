@@ -169,6 +169,7 @@ static Node *parse_call(Parser *parser, Node *callee) {
     Node *call = hone_parse_new(parser, is_method ? NODE_METHOD : NODE_CALL, place);
     if (!call) return NULL;
     call->which = which;
+    parser->is_dated |= !is_method && strcmp(callee->text, "strftime_now") == 0;
     call->text = callee->text;
     call->length = callee->length;
     call->left = is_method ? callee->left : NULL;

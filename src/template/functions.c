@@ -88,8 +88,11 @@ static hone_status make_dict(Render *render, const Node *node, Value mapping, Va
     return HONE_OK;
 }
 
-// The moment that SOURCE_DATE_EPOCH names, in UTC (reproducible-builds.org), else now, here.
-static bool now(struct tm *moment) {
+// The moment that was given, or that SOURCE_DATE_EPOCH names (reproducible-builds.org), in UTC;
+// else now, here.
+static bool now(const Render *render, struct tm *moment) {
+    const time_t given = (time_t)render->now;
+    if (given != 0) return gmtime_r(&given, moment) != NULL;
     const char *fixed = getenv("SOURCE_DATE_EPOCH");
     char *end;
     time_t seconds = fixed && *fixed ? (time_t)strtoll(fixed, &end, 10) : time(NULL);
@@ -104,7 +107,7 @@ static hone_status strftime_now(Render *render, const Node *node, Value format, 
     if (format.kind != VALUE_STRING || format.text.length > LONGEST)
         return hone_render_fail(render, node, HONE_ERROR_INPUT,
                                 "strftime_now takes a string of up to %d bytes", (int)LONGEST);
-    if (!now(&moment))
+    if (!now(render, &moment))
         return hone_render_fail(render, node, HONE_ERROR_INPUT,
                                 "SOURCE_DATE_EPOCH is no number of seconds");
     memcpy(copy, format.text.data, format.text.length);

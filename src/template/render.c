@@ -256,6 +256,7 @@ hone_status hone_template_parse(const char *name, const char *source, size_t len
             hone_parse_fail(&parser, parser.at->place, HONE_ERROR_INPUT,
                             "tag '%s' does not belong to any block", parser.at->next->text);
         made->generates = parser.generates;
+        made->is_dated = parser.is_dated;
         status = own.status;
     }
     if (status != HONE_OK) {
@@ -268,6 +269,10 @@ hone_status hone_template_parse(const char *name, const char *source, size_t len
 
 bool hone_template_generates(const ChatTemplate *parsed) {
     return parsed->generates;
+}
+
+bool hone_template_is_dated(const ChatTemplate *parsed) {
+    return parsed->is_dated;
 }
 
 void hone_template_free(ChatTemplate *parsed) {
@@ -294,7 +299,7 @@ hone_status hone_template_render(const ChatTemplate *parsed, const TemplateInput
     HoneError own = {0};
     Builder output = {0};
     Node whole = {.place = {1, 1}}; // where a failure outside of every statement is
-    Render render = {.parsed = parsed, .err = &own, .output = &output};
+    Render render = {.parsed = parsed, .err = &own, .output = &output, .now = input->now};
     hone_text_clear(text);
     hone_text_clear(origin);
     Scope scope = {0};

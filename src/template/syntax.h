@@ -164,6 +164,7 @@ typedef struct Parser {
     int loops;      // for loops around this place, for break and continue
     int macros;     // macros around it
     bool generates; // there is a generation block
+    bool is_dated;  // the time is asked for
     bool saw_loop;  // the name `loop` was read since this was cleared
 } Parser;
 

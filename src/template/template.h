@@ -32,6 +32,7 @@ typedef struct TemplateInput {
     const char *bos_token, *eos_token; // spellings; NULL: undefined
     const json_t *tools, *documents;   // lists; NULL: none
     const json_t *extra;               // an object: more variables; NULL: none
+    int64_t now; // of strftime_now: seconds since 1970, UTC; 0: SOURCE_DATE_EPOCH, else now, here
 } TemplateInput;
 
 // Where a byte came from: the content, reasoning or tool calls of message 0 … count-1, or -1 for
@@ -44,6 +45,7 @@ static inline int32_t hone_origin_message(int32_t origin) {
     return origin <= -2 ? -3 - origin : origin;
 }
 bool hone_template_generates(const ChatTemplate *parsed); // has such blocks
+bool hone_template_is_dated(const ChatTemplate *parsed);  // calls strftime_now
 
 // origin[i], int32, of output byte i. Both are cleared first. raise_exception and running out of
 // the step or size bound are HONE_ERROR_INPUT.

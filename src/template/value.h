@@ -21,6 +21,7 @@ struct ChatTemplate {
     char *name;
     Node *body;
     bool generates; // has a generation block
+    bool is_dated;  // calls strftime_now
     Arena arena;
 };
 
@@ -121,6 +122,7 @@ typedef struct Render {
     HoneError *err;
     Arena arena;
     size_t bytes;
+    int64_t now; // TemplateInput's
     int64_t steps;
     int depth;
     Scope *scope;

@@ -16,6 +16,7 @@ DataOptions hone_model_data_options(const HoneModel *model, const HoneDataOption
                          .loss_on = loss_on,
                          .on_bad = options->skip_bad ? BAD_SKIP : BAD_STOP,
                          .no_eos = options->no_eos,
+                         .now = options->now,
                          .keep_text = true};
 }
 

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/system.h"
 
@@ -230,6 +231,21 @@ hone_status hone_run_precision(Run *run) {
     return HONE_OK;
 }
 
+// A template that asks for the date gets the same one to the run's end, when it is resumed too.
+static void fix_date(Run *run) {
+    enum { DAY = 24 * 60 * 60 };
+    int64_t *now = &run->options.examples.now;
+    if (*now != 0 || !run->model->chat_template ||
+        !hone_template_is_dated(run->model->chat_template))
+        return;
+    const char *fixed = getenv("SOURCE_DATE_EPOCH");
+    time_t seconds = fixed && *fixed ? (time_t)strtoll(fixed, NULL, 10) : time(NULL);
+    struct tm here;
+    if (!(fixed && *fixed) && localtime_r(&seconds, &here)) seconds = timegm(&here);
+    *now =
+        (int64_t)seconds - (int64_t)seconds % DAY + DAY / 2; // noon: its date is the same all over
+}
+
 static hone_status prepare(Run *run) {
     HoneFinetuneOptions *options = &run->options;
     RETURN_IF_ERROR(checkpoint_interval(run));
@@ -239,6 +255,7 @@ static hone_status prepare(Run *run) {
     RETURN_IF_ERROR(hone_model_load(run->context, options->model, &run->model));
     if (options->template_path)
         RETURN_IF_ERROR(hone_model_set_template(run->model, options->template_path));
+    fix_date(run);
     RETURN_IF_ERROR(hone_run_read_data(run));
     RETURN_IF_ERROR(hone_run_order(run));
     if (options->lr <= 0) options->lr = options->method == HONE_METHOD_FULL ? 2e-5 : 2e-4;

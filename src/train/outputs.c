@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 hone_status hone_run_add_file(Run *run, const char *name) {
     if (run->file_count == 8) return HONE_OK;
@@ -194,6 +195,15 @@ static void put_schedule(TextBuffer *text, const HoneFinetuneOptions *options) {
     put_text(text, "checkpoint-every", options->checkpoint_every);
 }
 
+static void put_date(TextBuffer *text, int64_t now) {
+    const time_t seconds = (time_t)now;
+    struct tm date;
+    char spelled[32];
+    if (now == 0 || !gmtime_r(&seconds, &date)) return;
+    strftime(spelled, sizeof spelled, "%Y-%m-%d", &date);
+    put_text(text, "date", spelled);
+}
+
 hone_status hone_config_write(Run *run) {
     static const char *const losses[] = {"auto", "assistant", "completion", "all"};
     const HoneFinetuneOptions *options = &run->options;
@@ -221,6 +231,7 @@ hone_status hone_config_write(Run *run) {
     put_text(&text, "on-bad-example", options->examples.skip_bad ? "skip" : "stop");
     if (options->examples.no_eos) put_text(&text, "no-eos", "on");
     put_text(&text, "template", options->template_path);
+    put_date(&text, options->examples.now);
     put_schedule(&text, options);
     put_text(&text, "precision", options->precision);
     put_text(&text, "isa", hone_context_isa(run->context));

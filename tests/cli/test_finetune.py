@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`hone finetune` on a tiny model: its files, its events, and its promises about repeating a run."""
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -484,6 +485,33 @@ class Finetune(Case):
                 logged = [json.loads(line)["step"]
                           for line in (out / "metrics.jsonl").read_text().splitlines()]
                 self.assertEqual(logged, list(range(1, LONG + 1)))
+
+    def test_a_date_is_kept(self):
+        """A run that is resumed on another day tells its template the day it was begun on."""
+        dated = self.folder / "dated.jinja"
+        dated.write_text("{{ strftime_now('%d %b %Y') }}" + (
+            "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+            "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"))
+        options = ["--steps", 6, "--eval-split", "0", "--checkpoint-every", 3, "--template", dated]
+        whole, _, _ = self.run_to("whole", *options, "--date", "2026-11-24")
+        self.assertIn('date: "2026-11-24"\n', (whole / "config.yaml").read_text())
+        noon = {**os.environ, "SOURCE_DATE_EPOCH": "1795521600"}
+        out = self.folder / "out"
+        self.hone(*self.command, *options, "--out", out, env=noon)
+        self.same_adapter(whole, out)
+        (out / "checkpoint" / "step-000006.safetensors").unlink()
+        (out / "adapter.gguf").unlink()
+        self.hone("finetune", "--resume", out, env={**noon, "SOURCE_DATE_EPOCH": "1800000000"})
+        self.same_adapter(whole, out)
+        other, _, _ = self.run_to("other", *options, "--date", "2026-11-25")
+        self.assertNotEqual((other / "adapter.gguf").read_bytes(),
+                            (whole / "adapter.gguf").read_bytes())
+        self.assertNotIn("date", (self.run_to("plain", "--steps", 1)[0] / "config.yaml").read_text())
+        shown = self.hone("template", "--model", TINY, "--data", self.data, "--template", dated,
+                          "--date", "2024-02-29", "--json").stdout
+        self.assertIn('"text":"29 Feb 2024', shown)
+        for wrong in ("2023-02-29", "yesterday", "2026-1-1", "24-11-2026", ""):
+            self.refused(USAGE, ["--date", wrong], *self.command, "--out", out, "--date", wrong)
 
     def test_damaged_checkpoints(self):
         """A changed bit is found: the one before it is gone on from, and two are too many."""
