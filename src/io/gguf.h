@@ -64,6 +64,7 @@ typedef struct GgufFile {
     GgufTensor *tensors;
     int64_t tensor_count;
     struct StringMap *key_index, *tensor_index;
+    int64_t parts; // files that it is in; 0: one
     // Of a Hugging Face folder (io/hf.h): what does not lie in the map.
     bool hugging_face; // rows of q and k are as transformers has them
     void *metadata;
@@ -72,9 +73,11 @@ typedef struct GgufFile {
 
 // Everything is checked against the file's size before use; messages name file, place and values.
 // A tensor of a type known by name only is listed (data NULL, bytes 0): the model loader refuses it
-// if needed.
+// if needed. The first of a split model's files, as llama.cpp names them, opens all of them as one.
 hone_status hone_gguf_open(const char *path, GgufFile *file, HoneError *err);
 void hone_gguf_close(GgufFile *file);
+// The file of a split model's part, from 0. Caller frees with hone_free; NULL: out of memory.
+char *hone_gguf_part_path(const GgufFile *file, int64_t part);
 // An empty file, to be given `tensors` tensors and these keys, as a file stores them; borrowed.
 // On failure the caller closes.
 hone_status hone_gguf_from_keys(const unsigned char *data, size_t bytes, int64_t keys,

@@ -354,13 +354,20 @@ static hone_status parse(Cursor *cursor, GgufFile *file) {
     return status;
 }
 
+hone_status hone_gguf_parse(GgufFile *file, HoneError *err) {
+    Cursor cursor = {
+        .data = file->map.data, .bytes = file->map.bytes, .path = file->map.path, .err = err};
+    return parse(&cursor, file);
+}
+
 hone_status hone_gguf_open(const char *path, GgufFile *file, HoneError *err) {
     *file = (GgufFile){0};
+    int64_t parts = 0;
     RETURN_IF_ERROR(hone_file_map(path, &file->map, err));
-    Cursor cursor = {.data = file->map.data, .bytes = file->map.bytes, .path = path, .err = err};
-    hone_status status = parse(&cursor, file);
-    if (status != HONE_OK) hone_gguf_close(file);
-    return status;
+    hone_status status = hone_gguf_parse(file, err);
+    if (status == HONE_OK) status = hone_gguf_parts(file, &parts, err);
+    if (status != HONE_OK || parts > 1) hone_gguf_close(file);
+    return parts > 1 && status == HONE_OK ? hone_gguf_open_parts(path, parts, file, err) : status;
 }
 
 hone_status hone_gguf_from_keys(const unsigned char *data, size_t bytes, int64_t keys,

@@ -80,4 +80,10 @@ static inline double gguf_load_float(GgufType type, const unsigned char *p) {
     return value;
 }
 
+// gguf_read.c: the file in file->map, everything else of which is zero.
+hone_status hone_gguf_parse(GgufFile *file, HoneError *err);
+// gguf_split.c: how many files the model is in, of which this must be the first; ≤ 1: it is whole.
+hone_status hone_gguf_parts(const GgufFile *file, int64_t *parts, HoneError *err);
+hone_status hone_gguf_open_parts(const char *path, int64_t parts, GgufFile *file, HoneError *err);
+
 #endif

@@ -164,11 +164,27 @@ hone_status hone_model_write(HoneModel *model, const char *type, bool whole, con
     return status;
 }
 
+// A part of a split model, or a file of its folder.
+static bool is_of_model(const HoneModel *model, const char *out) {
+    bool found = hone_same_file(out, model->path);
+    for (int64_t i = 1; i < model->file.parts && !found; i++) {
+        char *part = hone_gguf_part_path(&model->file, i);
+        found = part && hone_same_file(out, part);
+        hone_free(part);
+    }
+    const char *slash = strrchr(out, '/');
+    char *within =
+        model->file.hugging_face ? hone_path_join(model->path, slash ? slash + 1 : out) : NULL;
+    found = found || (within && hone_same_file(out, within));
+    hone_free(within);
+    return found;
+}
+
 // Would writing `out` replace one of the files that it is made from?
 static bool is_an_input(const HoneModel *model, const char *out) {
     static const char *const parts[] = {"adapter.gguf", "adapter_model.safetensors",
                                         "adapter_config.json"};
-    bool found = hone_same_file(out, model->path);
+    bool found = is_of_model(model, out);
     for (int i = 0; i < model->adapter_paths && !found; i++) {
         found = hone_same_file(out, model->adapter_path[i]);
         for (size_t p = 0; p < sizeof parts / sizeof *parts && !found; p++) {
