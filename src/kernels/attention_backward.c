@@ -49,8 +49,8 @@ static size_t lay_out(Backward *b, const KernelContext *kc, const AttentionArgs 
         attention_ceiling(attention_ceiling(args->keys, b->chunks), b->block_keys) * b->block_keys;
     b->padded = shape->panels * HONE_PANEL;
     b->bf16 = hone_attention_in_bf16(b->table, shape);
-    b->hides = args->begin || hone_attention_masked(args);
-    b->modifies = args->softcap > 0 || args->slopes || args->mask.data;
+    b->hides = args->begin || hone_attention_may_mask(args);
+    b->modifies = args->softcap > 0 || args->slopes || hone_attention_may_mask(args);
     b->extra = hone_attention_modify_floats(args, b->block_keys);
     b->tasks_of_stacks = sums_over_stacks(args) ? 1 : stacks;
     b->tasks = args->d_mask && args->mask.key == 0 ? 1 : b->chunks;
@@ -88,7 +88,7 @@ static void finish_scores(const Backward *b, const KeyBlock *block, const ScoreT
                           float *dS) {
     const AttentionArgs *args = b->shape.args;
     bool hides = false;
-    for (int64_t k = 0; args->mask.data && k < tile->keys; k++)
+    for (int64_t k = 0; hone_attention_masked(args) && k < tile->keys; k++)
         hides = hides || block->visible[k] != 0xffff;
     if (hides) {
         b->table->select(tile->keys, P, SCORES_LD, block->visible, 1.0f);

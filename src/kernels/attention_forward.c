@@ -104,7 +104,7 @@ static size_t lay_out(Forward *f, const KernelContext *kc, const AttentionArgs *
         f->worker +=
             attention_ceiling((window * f->keys_ld + E * f->values_ld) * f->element, sizeof(float));
     f->worker = attention_ceiling(f->worker, HONE_PANEL) * HONE_PANEL;
-    f->hides = args->begin || hone_attention_masked(args);
+    f->hides = args->begin || hone_attention_may_mask(args);
     f->threads = hone_pool_threads(kc->pool);
 
     ScratchCursor cursor = {scratch, 0};
@@ -308,7 +308,7 @@ static bool mask_and_maximum(const Forward *f, int64_t panel, PanelRange range, 
 // Are the scores of a panel and the keys [start, stop) what the softmax takes, all of them?
 static bool plain_scores(const Forward *f, PanelRange range, int64_t start, int64_t stop) {
     const AttentionArgs *args = f->shape.args;
-    if (args->softcap > 0 || args->slopes || args->mask.data) return false;
+    if (args->softcap > 0 || args->slopes || hone_attention_masked(args)) return false;
     bool test;
     return hone_attention_test_run(&f->shape, range, start, stop, &test) == stop && !test;
 }

@@ -8,11 +8,15 @@
 
 int64_t hone_attention_modify_floats(const AttentionArgs *args, int64_t keys) {
     // The mask of a tile; and rows of it as floats, before they are turned.
-    return args->mask.data || args->d_mask ? 2 * keys * HONE_PANEL : 0;
+    return args->mask.data || args->d_mask || args->window > 0 ? 2 * keys * HONE_PANEL : 0;
 }
 
 bool hone_attention_masked(const AttentionArgs *args) {
-    return args->mask.data != NULL;
+    return args->mask.data != NULL || args->query_depth != NULL;
+}
+
+bool hone_attention_may_mask(const AttentionArgs *args) {
+    return args->mask.data != NULL || args->window > 0;
 }
 
 // Where a lane's part of the mask begins, in elements.
@@ -24,29 +28,38 @@ static int64_t mask_place(const ScoreTile *tile, int lane) {
            place.query * mask->query + tile->start * mask->key;
 }
 
+// What the mask adds to a lane's scores: `row`, or the mask itself where it lies so.
+static const float *lane_mask(const ScoreTile *tile, int lane, float *row) {
+    const AttentionArgs *args = tile->shape->args;
+    const AttentionMask *mask = &args->mask;
+    const int64_t place = mask_place(tile, lane);
+    if (!mask->data) {
+        memset(row, 0, (size_t)tile->keys * sizeof *row);
+    } else if (mask->boolean) {
+        const uint8_t *from = (const uint8_t *)mask->data + place;
+        for (int64_t k = 0; k < tile->keys; k++) row[k] = from[k * mask->key] ? 0.0f : -INFINITY;
+    } else if (mask->key == 1 && !args->query_depth) {
+        return (const float *)mask->data + place;
+    } else {
+        const float *from = (const float *)mask->data + place;
+        for (int64_t k = 0; k < tile->keys; k++) row[k] = from[k * mask->key];
+    }
+    if (!args->query_depth) return row;
+    const int64_t query = attention_lane_place(tile->shape, tile->stack, tile->panel, lane).query;
+    const int64_t least = (int64_t)args->query_depth[query] - args->window + 1;
+    const int32_t *depth = args->key_depth + tile->start;
+    for (int64_t k = 0; k < tile->keys; k++) row[k] = depth[k] < least ? -INFINITY : row[k];
+    return row;
+}
+
 // M (keys, HONE_PANEL) = the mask of the tile as what is added to the scores.
 static void gather_mask(const ScoreTile *tile, float *M, float *rows) {
-    const AttentionMask *mask = &tile->shape->args->mask;
     const float *sources[HONE_PANEL];
     for (int n = tile->lanes; n < HONE_PANEL; n++) { // no query: it sees nothing, not even NaN
         sources[n] = rows + n * tile->keys;
         for (int64_t k = 0; k < tile->keys; k++) rows[n * tile->keys + k] = -INFINITY;
     }
-    for (int n = 0; n < tile->lanes; n++) {
-        int64_t place = mask_place(tile, n);
-        float *row = rows + n * tile->keys;
-        sources[n] = row;
-        if (mask->boolean) {
-            const uint8_t *from = (const uint8_t *)mask->data + place;
-            for (int64_t k = 0; k < tile->keys; k++)
-                row[k] = from[k * mask->key] ? 0.0f : -INFINITY;
-        } else if (mask->key == 1) {
-            sources[n] = (const float *)mask->data + place;
-        } else {
-            const float *from = (const float *)mask->data + place;
-            for (int64_t k = 0; k < tile->keys; k++) row[k] = from[k * mask->key];
-        }
-    }
+    for (int n = 0; n < tile->lanes; n++) sources[n] = lane_mask(tile, n, rows + n * tile->keys);
     tile->table->gather(tile->keys, HONE_PANEL, sources, 1.0f, M, HONE_PANEL);
 }
 
@@ -70,7 +83,7 @@ void hone_attention_modify(const ScoreTile *tile, float *capped, uint16_t *visib
             memcpy(capped + k * HONE_PANEL, tile->S + k * tile->ld, HONE_PANEL * sizeof *capped);
     }
     if (args->slopes) add_distance(tile);
-    if (args->mask.data) {
+    if (hone_attention_masked(args)) {
         float *M = scratch, *rows = scratch + tile->keys * HONE_PANEL;
         gather_mask(tile, M, rows);
         tile->table->mask(tile->keys, tile->S, tile->ld, M, visible);

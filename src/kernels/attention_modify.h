@@ -24,6 +24,8 @@ int64_t hone_attention_modify_floats(const AttentionArgs *args, int64_t keys);
 void hone_attention_modify(const ScoreTile *tile, float *capped, uint16_t *visible, float *scratch);
 // Does anything but the intervals hide a key?
 bool hone_attention_masked(const AttentionArgs *args);
+// Is there to be room for that?
+bool hone_attention_may_mask(const AttentionArgs *args);
 // bits[k]: which lanes keep key start + k. scratch: (keys) more.
 void hone_attention_keep(const ScoreTile *tile, uint16_t *bits, uint16_t *scratch);
 // 1 / (1 − dropout) with the dropout that its threshold gives.

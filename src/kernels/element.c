@@ -99,6 +99,59 @@ void hone_gelu_backward(const KernelContext *kc, int64_t count, const float *x, 
     run_chunks(kc, &work, gelu_gradient_task);
 }
 
+static void scaled_task(void *argument, int64_t task, int worker) {
+    (void)worker;
+    const ElementTask *work = argument;
+    int64_t i = task * work->chunk;
+    work->table->scaled(chunk_length(work, i), work->value, work->a + i, work->add, work->y + i);
+}
+
+void hone_scaled(const KernelContext *kc, int64_t count, float factor, const float *x,
+                 bool accumulate, float *y) {
+    ElementTask work = {.count = count, .value = factor, .a = x, .add = accumulate, .y = y};
+    run_chunks(kc, &work, scaled_task);
+}
+
+static void multiply_task(void *argument, int64_t task, int worker) {
+    (void)worker;
+    const ElementTask *work = argument;
+    int64_t i = task * work->chunk;
+    work->table->multiply(chunk_length(work, i), work->a + i, work->b + i, work->add, work->y + i);
+}
+
+void hone_multiply(const KernelContext *kc, int64_t count, const float *a, const float *b,
+                   bool accumulate, float *y) {
+    ElementTask work = {.count = count, .a = a, .b = b, .add = accumulate, .y = y};
+    run_chunks(kc, &work, multiply_task);
+}
+
+static void softcap_task(void *argument, int64_t task, int worker) {
+    (void)worker;
+    const ElementTask *work = argument;
+    int64_t i = task * work->chunk;
+    work->table->softcap(chunk_length(work, i), work->value, work->a + i, work->y + i);
+}
+
+void hone_softcap_forward(const KernelContext *kc, int64_t count, float cap, const float *x,
+                          float *y) {
+    ElementTask work = {.count = count, .value = cap, .a = x, .y = y};
+    run_chunks(kc, &work, softcap_task);
+}
+
+static void softcap_gradient_task(void *argument, int64_t task, int worker) {
+    (void)worker;
+    const ElementTask *work = argument;
+    int64_t i = task * work->chunk;
+    work->table->softcap_gradient(chunk_length(work, i), work->value, work->a + i, work->dy + i,
+                                  work->add, work->y + i);
+}
+
+void hone_softcap_backward(const KernelContext *kc, int64_t count, float cap, const float *y,
+                           const float *dy, bool accumulate, float *dx) {
+    ElementTask work = {.count = count, .value = cap, .a = y, .dy = dy, .add = accumulate, .y = dx};
+    run_chunks(kc, &work, softcap_gradient_task);
+}
+
 void hone_add_forward(const KernelContext *kc, int64_t count, const float *a, const float *b,
                       float *y) {
     ElementTask work = {.count = count, .a = a, .b = b, .y = y};

@@ -66,6 +66,14 @@ typedef struct ElementTable {
     void (*gelu)(int64_t count, const float *x, float *y);
     void (*gelu_gradient)(int64_t count, const float *x, const float *dy, bool add, float *dx);
 
+    // y = [y +] factor·x; y = [y +] a ⊙ b. y may be x, a or b.
+    void (*scaled)(int64_t count, float factor, const float *x, bool add, float *y);
+    void (*multiply)(int64_t count, const float *a, const float *b, bool add, float *y);
+    // y = cap·tanh(x / cap), y may be x; dx = [dx +] dy ⊙ (1 − (y / cap)²), dx may be dy.
+    void (*softcap)(int64_t count, float cap, const float *x, float *y);
+    void (*softcap_gradient)(int64_t count, float cap, const float *y, const float *dy, bool add,
+                             float *dx);
+
     // t = tanh(a + b); returns Σ w ⊙ t.
     float (*tanh_dot)(int64_t count, const float *a, const float *b, const float *w, float *t);
     // g = slope·w ⊙ (1 − t²): da += g; db += g; dw += slope·t.

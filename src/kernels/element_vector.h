@@ -215,6 +215,44 @@ static inline Vector hyperbolic_tangent(Vector x) {
     return by_sign(negative_size(x) + spread(HONE_TANH_NEAR), near, by_sign(x, far, minus));
 }
 
+static void scaled(int64_t count, float factor, const float *x, bool add, float *y) {
+    Vector factors = spread(factor);
+    for (int64_t i = 0; i < count; i += LANES) {
+        int64_t left = count - i;
+        Vector v = factors * take(x + i, left);
+        if (add) v = v + take(y + i, left);
+        put(y + i, v, left);
+    }
+}
+
+static void multiply(int64_t count, const float *a, const float *b, bool add, float *y) {
+    for (int64_t i = 0; i < count; i += LANES) {
+        int64_t left = count - i;
+        Vector v = take(a + i, left) * take(b + i, left);
+        if (add) v = v + take(y + i, left);
+        put(y + i, v, left);
+    }
+}
+
+static void softcap(int64_t count, float cap, const float *x, float *y) {
+    Vector caps = spread(cap), inverse = spread(1 / cap);
+    for (int64_t i = 0; i < count; i += LANES) {
+        int64_t left = count - i;
+        put(y + i, caps * hyperbolic_tangent(inverse * take(x + i, left)), left);
+    }
+}
+
+static void softcap_gradient(int64_t count, float cap, const float *y, const float *dy, bool add,
+                             float *dx) {
+    Vector inverse = spread(1 / cap), one = spread(1);
+    for (int64_t i = 0; i < count; i += LANES) {
+        int64_t left = count - i;
+        Vector t = inverse * take(y + i, left), change = take(dy + i, left) * (one - t * t);
+        if (add) change = change + take(dx + i, left);
+        put(dx + i, change, left);
+    }
+}
+
 static float tanh_dot(int64_t count, const float *a, const float *b, const float *w, float *t) {
     Vector sum = spread(0), other = sum;
     int64_t i = 0;
@@ -358,6 +396,10 @@ static void fill_element_table(ElementTable *table) {
         .swiglu_gradient = swiglu_gradient,
         .gelu = gelu,
         .gelu_gradient = gelu_gradient,
+        .scaled = scaled,
+        .multiply = multiply,
+        .softcap = softcap,
+        .softcap_gradient = softcap_gradient,
         .tanh_dot = tanh_dot,
         .tanh_dot_gradient = tanh_dot_gradient,
         .add = add,

@@ -98,11 +98,11 @@ void hone_matmul(const KernelContext *kc, const MatmulArgs *args, void *scratch)
 //     o_ih = Σ_j drop_ij · p_ij · v_jg, drop_ij = 0 with probability `dropout`, else 1/(1−dropout)
 // Key j is seen by the queries i with begin[j] ≤ i < end[j] (begin and end NULL: by all) unless the
 // mask hides it: 0 in a boolean mask, -infinity in another. A pair that does not see each other is
-// as if it were not there, whatever NaN stands at it. A query that sees no key gives o = 0 and
-// gradient 0. Element (batch b, row t, head h, c) of a tensor lies at
-// base[b · batch + t · row + h · head + c] (strides in elements).
-// lse (batch, heads, queries), natural log of Σ_j e^s_ij + e^sinks_h; -infinity for a query that
-// sees no key and has no sink.
+// as if it were not there, whatever NaN stands at it. With depths also what lies `window` or more
+// below a query is hidden from it: pairs with query_depth[i] − key_depth[j] < window stay. A query
+// that sees no key gives o = 0 and gradient 0. Element (batch b, row t, head h, c) of a tensor lies
+// at base[b · batch + t · row + h · head + c] (strides in elements). lse (batch, heads, queries),
+// natural log of Σ_j e^s_ij + e^sinks_h; -infinity for a query that sees no key and has no sink.
 // Tiled so that memory is linear in length both ways; whole tiles that no query sees are skipped.
 typedef struct AttentionView {
     void *data;
@@ -125,12 +125,16 @@ typedef struct AttentionArgs {
     float scale;
     const int32_t *begin, *end; // (keys) each, in numbers of queries; the same for all the batch
     AttentionMask mask;
-    const float *slopes; // (heads) or NULL: ALiBi (Press et al. 2021)
-    int64_t offset;      // the key that stands where query 0 stands; for ALiBi only
-    float softcap;       // 0: none (Gemma 2, 2024)
-    const float *sinks;  // (heads) or NULL: a logit that takes weight and gives none
-    float dropout;       // [0, 1), in steps of 1/256
-    uint64_t seed;       // of the dropout: drop depends on it, batch, head, query and key alone
+    // Sliding windows where a key's queries do not lie in one piece, as in a trie of branches.
+    // window above 0 without depths only makes room for them: scratch depends on it, not on these.
+    int32_t window;
+    const int32_t *query_depth, *key_depth; // (queries), (keys); both or neither
+    const float *slopes;                    // (heads) or NULL: ALiBi (Press et al. 2021)
+    int64_t offset;     // the key that stands where query 0 stands; for ALiBi only
+    float softcap;      // 0: none (Gemma 2, 2024)
+    const float *sinks; // (heads) or NULL: a logit that takes weight and gives none
+    float dropout;      // [0, 1), in steps of 1/256
+    uint64_t seed;      // of the dropout: drop depends on it, batch, head, query and key alone
     AttentionView q, k, v, o;
     float *lse;
     float *weights; // NULL, or (batch, heads, queries, keys) contiguous: p
@@ -214,7 +218,7 @@ void hone_layer_norm_backward(const KernelContext *kc, int64_t T, int64_t C, con
 
 // Rotary embedding (Su et al. 2021) of x (T, heads·D) into y (may be x):
 //   pair (a,b) → (a·cos − b·sin, a·sin + b·cos), angle = position[t] · frequency[pair],
-//   rounded to float.
+//   rounded to float; both times `magnitude`, where that is not 0 (scaled positions).
 //   interleaved: pairs are (2j, 2j+1), as in GGUF's Llama; else (j, j + rotary/2).
 //   frequency (rotary/2). Elements rotary…D of each head are copied. inverse: angle negated, and
 //   the result is added to y (the gradient).
@@ -224,6 +228,7 @@ typedef struct RopeArgs {
     bool interleaved, inverse;
     const int32_t *position;
     const float *frequency;
+    float magnitude;
     const float *x;
     float *y;
 } RopeArgs;
@@ -244,6 +249,18 @@ void hone_gelu_forward(const KernelContext *kc, int64_t count, const float *x, f
 void hone_gelu_backward(const KernelContext *kc, int64_t count, const float *x, const float *dy,
                         bool accumulate, float *dx);
 
+// y = [y +] factor·x. y may be x.
+void hone_scaled(const KernelContext *kc, int64_t count, float factor, const float *x,
+                 bool accumulate, float *y);
+// y = [y +] a ⊙ b. y may be a or b.
+void hone_multiply(const KernelContext *kc, int64_t count, const float *a, const float *b,
+                   bool accumulate, float *y);
+// y = cap·tanh(x / cap) (Gemma 2, 2024), cap > 0; y may be x.
+void hone_softcap_forward(const KernelContext *kc, int64_t count, float cap, const float *x,
+                          float *y);
+// dx = [dx +] dy ⊙ (1 − (y / cap)²); dx may be dy.
+void hone_softcap_backward(const KernelContext *kc, int64_t count, float cap, const float *y,
+                           const float *dy, bool accumulate, float *dx);
 void hone_add_forward(const KernelContext *kc, int64_t count, const float *a, const float *b,
                       float *y);                                                        // y = a + b
 void hone_accumulate(const KernelContext *kc, int64_t count, const float *x, float *y); // y += x

@@ -174,6 +174,10 @@ static void rope_task(void *argument, int64_t task, int worker) {
             float cosine[PAIRS], sine[PAIRS];
             int64_t count = least(PAIRS, pairs - first);
             work->table->rotary_angles(count, position, args->frequency + first, cosine, sine);
+            if (args->magnitude != 0) {
+                work->table->scale(count, args->magnitude, cosine);
+                work->table->scale(count, args->magnitude, sine);
+            }
             rotate_heads(work, first, count, cosine, sine, args->x + t * row, args->y + t * row);
         }
         pass_heads(work, args->x + t * row, args->y + t * row);

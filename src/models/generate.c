@@ -98,7 +98,9 @@ static Tensor *append(Model *model, Tape *tape, KeyValueCache *cache, const int3
 hone_status hone_model_decode(Model *model, Tape *tape, KeyValueCache *cache, const int32_t *token,
                               int64_t count, float *logits, HoneError *err) {
     Tensor *hidden = append(model, tape, cache, token, count, 1);
-    Tensor *z = logits && hidden ? hone_linear(tape, hone_model_head(model), hidden, NULL) : NULL;
+    Weight *head = hone_model_head(model);
+    Tensor *z = logits && hidden ? hone_linear(tape, head, hidden, NULL) : NULL;
+    if (z) z = hone_softcap(tape, head->softcap, z);
     if (z) hone_tape_read(tape, z, logits);
     RETURN_IF_ERROR(hone_tape_status(tape, err));
     cache->length += count;

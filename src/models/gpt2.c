@@ -141,7 +141,7 @@ static Tensor *self_attention(Tape *tape, const Place *at, Gpt2Layer *layer, Ten
     Tensor *q = hone_select_columns(tape, hone_layer_rows(tape, &at->rows, qkv), 0, C);
     const float scale = 1.0f / sqrtf((float)config->head_size);
     Tensor *o =
-        hone_attention(tape, q, k, v, config->heads, config->heads, scale, at->rows.visible);
+        hone_attention(tape, q, k, v, config->heads, config->heads, scale, 0, at->rows.visible);
     return hone_linear(tape, &layer->o, o, at->rows.query_path);
 }
 

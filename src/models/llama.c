@@ -101,8 +101,8 @@ typedef struct Place {
 
 static Tensor *rotate(Tape *tape, const Place *at, Tensor *x, int heads, const int32_t *position) {
     const ModelConfig *config = &at->model->config;
-    return hone_rotary(tape, x, heads, config->rotary, config->rope_interleaved, position,
-                       at->model->frequency);
+    const Rotation rotation = {config->rotary, config->rope_interleaved, at->model->frequency, 0};
+    return hone_rotary(tape, x, heads, rotation, position);
 }
 
 static Tensor *self_attention(Tape *tape, const Place *at, LlamaLayer *layer, Tensor *x) {
@@ -120,7 +120,7 @@ static Tensor *self_attention(Tape *tape, const Place *at, LlamaLayer *layer, Te
     q = rotate(tape, at, q, config->heads, rows->query_position);
     const float scale = 1.0f / sqrtf((float)config->head_size);
     Tensor *o =
-        hone_attention(tape, q, k, v, config->heads, config->kv_heads, scale, rows->visible);
+        hone_attention(tape, q, k, v, config->heads, config->kv_heads, scale, 0, rows->visible);
     return hone_linear(tape, &layer->o, o, rows->query_path);
 }
 

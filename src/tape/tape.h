@@ -57,6 +57,10 @@ Tensor *hone_tape_renew(Tape *tape, Tensor *result);
 typedef struct Visibility {
     int64_t queries, keys;
     const int32_t *begin, *end; // NULL: all see all
+    // Sliding windows: a query sees only keys less than `window` below it, 0: no window. Depths in
+    // the sequence of the queries and keys, where the intervals alone cannot say it; else NULL.
+    int32_t window;
+    const int32_t *query_depth, *key_depth;
 } Visibility;
 
 Tensor *hone_embedding(Tape *tape, Weight *table, const int32_t *tokens, int64_t count); // → (T,C)
@@ -64,15 +68,26 @@ Tensor *hone_embedding(Tape *tape, Weight *table, const int32_t *tokens, int64_t
 // those before it, from which adapters with dropout draw while gradients are recorded; so a row
 // keeps the same channels wherever, and with however many others, it is computed.
 Tensor *hone_linear(Tape *tape, Weight *weight, Tensor *x, const uint64_t *path);
-Tensor *hone_rms_norm(Tape *tape, Tensor *gain, float eps, Tensor *x); // recomputable
+// Of each row, or of each of its heads where gain (D) is shorter: x (T,H·D). Recomputable
+Tensor *hone_rms_norm(Tape *tape, Tensor *gain, float eps, Tensor *x);
 // y = (x − mean)/√(variance + eps) ⊙ gain + bias; recomputable
 Tensor *hone_layer_norm(Tape *tape, Tensor *gain, Tensor *bias, float eps, Tensor *x);
-Tensor *hone_rotary(Tape *tape, Tensor *x, int heads, int rotary, bool interleaved,
-                    const int32_t *position, const float *frequency); // (T,H·D) → (T,H·D)
-// q (Tq,H·D), k (Tk,K·D), v (Tk,K·D) → (Tq,H·D)
+// How elements 0 … rotary-1 of each head turn: RopeArgs in kernels.h.
+typedef struct Rotation {
+    int rotary;
+    bool interleaved;
+    const float *frequency; // (rotary/2)
+    float magnitude;        // of what is turned; 0: 1
+} Rotation;
+Tensor *hone_rotary(Tape *tape, Tensor *x, int heads, Rotation rotation,
+                    const int32_t *position); // (T,H·D) → (T,H·D)
+// q (Tq,H·D), k (Tk,K·D), v (Tk,K·D) → (Tq,H·D). softcap: kernels.h; 0: none
 Tensor *hone_attention(Tape *tape, Tensor *q, Tensor *k, Tensor *v, int heads, int kv_heads,
-                       float scale, Visibility visible);
+                       float scale, float softcap, Visibility visible);
+Tensor *hone_scale(Tape *tape, float factor, Tensor *x); // factor·x; x itself where that is 1
+Tensor *hone_softcap(Tape *tape, float cap, Tensor *x); // cap·tanh(x/cap); x itself where cap is 0
 Tensor *hone_swiglu(Tape *tape, Tensor *gate, Tensor *up); // recomputable
+Tensor *hone_geglu(Tape *tape, Tensor *gate, Tensor *up);  // recomputable
 Tensor *hone_gelu(Tape *tape, Tensor *x);                  // recomputable
 Tensor *hone_add(Tape *tape, Tensor *a, Tensor *b);
 // Rows of x in the given order (each at most once): (T,C) → (count,C). rows is borrowed.
@@ -94,7 +109,8 @@ Tensor *hone_checkpoint(Tape *tape, TapeSegment *run, const void *arguments, siz
 // which the caller owns → the rows 0 … at+T-1 of store, not copied.
 Tensor *hone_append_rows(Tape *tape, Tensor *store, int64_t at, Tensor *x);
 
-// Head and cross-entropy in one operator, over chunks of rows: the logits never exist whole.
+// Head and cross-entropy in one operator, over chunks of rows: the logits, soft-capped where the
+// head says so, never exist whole.
 // Entry e: row row[e] of x (T,C) predicts target[e] with weight[e];
 //   *loss = Σ_e weight[e]·(−log softmax(x_row·Wᵀ)[target]) (added up in double, in order).
 // With gradients, dX of the chunk is made while its logits exist and scaled by `upstream` = 1.

@@ -47,7 +47,8 @@ typedef struct Weight {
     Adapter
         *adapters; // adapter_count of them; all are applied, those that require grad are trained
     int adapter_count;
-    Tensor bias; // (out), added to every row of a linear layer; rank 0: none
+    Tensor bias;   // (out), added to every row of a linear layer; rank 0: none
+    float softcap; // of the logits, where it is a model's head: c·tanh(z/c); 0: none
 } Weight;
 
 // A walk over a model's parameters, each said once. `weight` is set for matrices that may be stored

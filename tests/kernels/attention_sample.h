@@ -19,6 +19,8 @@ typedef struct Features {
     int heads, kv_heads, head_size, value_size;
     bool causal, slopes, sinks, weights, mask_gradient, bf16;
     MaskKind mask;
+    int32_t window;
+    bool depths;
     bool along_batch, along_head, along_query, along_key; // where the mask differs
     bool keys_apart; // the mask's keys lie apart from each other
     float softcap, dropout;
@@ -35,6 +37,7 @@ typedef struct Sample {
     int64_t count[TENSORS];
     int32_t *begin, *end;
     void *mask;
+    int32_t *query_depth, *key_depth;
     int64_t mask_count;
     float *slopes, *sinks, *d_mask, *d_sinks, *lse, *weights;
     double *want_lse, *want_d_mask, *want_d_sinks;
@@ -120,6 +123,14 @@ static inline Sample make_sample(Features what, uint64_t seed) {
         s.begin[j] = (int32_t)(j < what.queries ? j : what.queries);
         s.end[j] = (int32_t)what.queries;
     }
+    s.query_depth = hone_calloc((size_t)what.queries + 1, sizeof *s.query_depth);
+    s.key_depth = hone_calloc((size_t)what.keys + 1, sizeof *s.key_depth);
+    // Branches that begin at depths of their own, as in a trie.
+    for (int64_t j = 0; j < what.keys; j++) s.key_depth[j] = (int32_t)(j % 41 + j / 41 * 5);
+    for (int64_t i = 0; i < what.queries; i++) {
+        const int64_t j = i + what.keys - what.queries;
+        s.query_depth[i] = j < 0 ? 0 : s.key_depth[j];
+    }
     s.slopes = floats(what.heads);
     s.sinks = floats(what.heads);
     for (int h = 0; h < what.heads; h++) s.slopes[h] = exp2f(-(float)(h + 1));
@@ -136,6 +147,9 @@ static inline Sample make_sample(Features what, uint64_t seed) {
                              .begin = what.causal ? s.begin : NULL,
                              .end = what.causal ? s.end : NULL,
                              .slopes = what.slopes ? s.slopes : NULL,
+                             .window = what.window,
+                             .query_depth = what.depths ? s.query_depth : NULL,
+                             .key_depth = what.depths ? s.key_depth : NULL,
                              .offset = what.keys - what.queries,
                              .softcap = what.softcap,
                              .sinks = what.sinks ? s.sinks : NULL,
@@ -161,6 +175,8 @@ static inline void free_sample(Sample *s) {
     for (int t = 0; t < TENSORS; t++) hone_free(s->data[t]);
     for (int t = 0; t < TENSORS; t++) hone_free(s->dense[t]);
     for (int t = 0; t < TENSORS; t++) hone_free(s->half[t]);
+    hone_free(s->query_depth);
+    hone_free(s->key_depth);
     void *rest[] = {s->begin, s->end,     s->mask,    s->slopes,   s->sinks,       s->d_mask,
                     s->lse,   s->d_sinks, s->weights, s->want_lse, s->want_d_mask, s->want_d_sinks};
     for (size_t i = 0; i < sizeof rest / sizeof *rest; i++) hone_free(rest[i]);
@@ -178,6 +194,9 @@ static inline ReferenceAttention reference_of(const Sample *s, int64_t element) 
                                 .begin = a->begin,
                                 .end = a->end,
                                 .mask = a->mask,
+                                .window = a->window,
+                                .query_depth = a->query_depth,
+                                .key_depth = a->key_depth,
                                 .slopes = a->slopes,
                                 .sinks = a->sinks,
                                 .offset = a->offset,

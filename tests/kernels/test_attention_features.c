@@ -62,6 +62,30 @@ static void the_others_alone(void) {
     hone_pool_free(pool);
 }
 
+// Windows by depth: the interval of a key has holes. Without depths nothing may change but room.
+static void windows_by_depth(void) {
+    ThreadPool *pool = hone_pool_create(3);
+    for (int i = 0; i < 12; i++) {
+        Features what = plain;
+        what.window = i % 3 == 0 ? 1 : i % 3 == 1 ? 7 : 30;
+        what.depths = i < 9;
+        what.causal = i != 4;
+        what.queries = i == 5 ? 1 : i == 6 ? 300 : 37;
+        what.bf16 = i == 7;
+        what.mask = i == 1 ? MASK_BOOLEAN : i == 2 || i == 8 ? MASK_FLOAT : MASK_NONE;
+        what.along_query = what.along_key = true;
+        what.mask_gradient = what.mask == MASK_FLOAT;
+        what.keys_apart = i == 8;
+        what.softcap = i > 2 && i < 6 ? 0.7f : 0;
+        what.sinks = what.slopes = i == 6;
+        what.dropout = i == 3 ? 0.3f : 0;
+        check_features(what, 450 + (uint64_t)i, pool);
+        what.heads = what.kv_heads = 2;
+        check_features(what, 470 + (uint64_t)i, pool);
+    }
+    hone_pool_free(pool);
+}
+
 // Each alone and some together, where bf16 is multiplied as it is too.
 static void in_bf16(void) {
     ThreadPool *pool = hone_pool_create(3);
@@ -236,6 +260,7 @@ int main(void) {
     RUN(a_batch);
     RUN(masks_of_every_shape);
     RUN(the_others_alone);
+    RUN(windows_by_depth);
     RUN(in_bf16);
     RUN(hidden_and_nearly_hidden_rows);
     RUN(what_is_hidden_is_not_there);

@@ -120,6 +120,61 @@ static void gelu_extremes(void) {
     at_every_level(check_gelu_extremes);
 }
 
+static void check_scaled_multiply(const KernelContext *kc) {
+    for (int64_t n = 1; n; n = next_size(n)) {
+        Arrays a = arrays_begin((uint64_t)n);
+        Array *x = array_new(&a, n, 1), *z = array_new(&a, n, 1), *y = array_new(&a, n, 0);
+        for (int add = 0; add < 2; add++) {
+            for (int64_t i = 0; i < n; i++)
+                y->wide[i] = (add ? (double)y->data[i] : 0) + 0.7 * (double)x->data[i];
+            hone_scaled(kc, n, 0.7f, x->data, add != 0, y->data);
+            array_matches(y, 3e-7, 3e-7, "y + 0.7·x");
+        }
+        for (int add = 0; add < 2; add++) {
+            for (int64_t i = 0; i < n; i++)
+                y->wide[i] =
+                    (add ? (double)y->data[i] : 0) + (double)x->data[i] * (double)z->data[i];
+            hone_multiply(kc, n, x->data, z->data, add != 0, y->data);
+            array_matches(y, 3e-7, 3e-7, "y + a ⊙ b");
+        }
+        arrays_end(&a);
+    }
+}
+
+static void scaled_and_products(void) {
+    at_every_level(check_scaled_multiply);
+}
+
+static void check_softcap(const KernelContext *kc) {
+    const double cap = 1.5;
+    for (int64_t n = 1; n; n = next_size(n)) {
+        Arrays a = arrays_begin((uint64_t)n);
+        Array *x = array_new(&a, n, 3), *dy = array_new(&a, n, 1);
+        Array *y = array_new(&a, n, 0), *dx = array_new(&a, n, 1);
+        if (n > 3) {
+            array_set(x, 0, INFINITY);
+            array_set(x, 1, -1e30f);
+            array_set(x, 2, 0.0f);
+        }
+        for (int64_t i = 0; i < n; i++) y->wide[i] = cap * tanh((double)x->data[i] / cap);
+        hone_softcap_forward(kc, n, (float)cap, x->data, y->data);
+        array_matches(y, 6e-7, 1e-30, "cap·tanh(x/cap)");
+        for (int add = 0; add < 2; add++) {
+            for (int64_t i = 0; i < n; i++) {
+                const double t = (double)y->data[i] / cap;
+                dx->wide[i] = (add ? (double)dx->data[i] : 0) + (double)dy->data[i] * (1 - t * t);
+            }
+            hone_softcap_backward(kc, n, (float)cap, y->data, dy->data, add != 0, dx->data);
+            array_matches(dx, 4e-7, 4e-7, "dx");
+        }
+        arrays_end(&a);
+    }
+}
+
+static void softcap(void) {
+    at_every_level(check_softcap);
+}
+
 static void check_add_fill(const KernelContext *kc) {
     for (int64_t n = 1; n; n = next_size(n)) {
         Arrays a = arrays_begin((uint64_t)n);
@@ -149,6 +204,10 @@ static void check_nothing(const KernelContext *kc) {
     hone_gelu_forward(kc, 0, NULL, NULL);
     hone_gelu_backward(kc, 0, NULL, NULL, false, NULL);
     hone_add_forward(kc, 0, NULL, NULL, NULL);
+    hone_scaled(kc, 0, 2, NULL, true, NULL);
+    hone_multiply(kc, 0, NULL, NULL, true, NULL);
+    hone_softcap_forward(kc, 0, 1, NULL, NULL);
+    hone_softcap_backward(kc, 0, 1, NULL, NULL, true, NULL);
     hone_accumulate(kc, 0, NULL, NULL);
     hone_fill(kc, 0, 1, NULL);
     CHECK(hone_sum_of_squares(kc, 0, NULL) == 0);
@@ -331,6 +390,8 @@ int main(void) {
     RUN(swiglu_extremes);
     RUN(gelu);
     RUN(gelu_extremes);
+    RUN(scaled_and_products);
+    RUN(softcap);
     RUN(add_accumulate_fill);
     RUN(zero_elements_touch_nothing);
     RUN(exp_is_accurate);

@@ -257,7 +257,7 @@ static void rope_of(const KernelContext *kc, RopeArgs args, int last_position) {
     args.x = x->data;
     args.y = y->data;
     ReferenceRope want = {args.T,           args.heads,   args.head_size, args.rotary,
-                          args.interleaved, args.inverse, position};
+                          args.interleaved, args.inverse, position,       (double)args.magnitude};
     hone_rope(kc, &args);
     hone_reference_f64_rope(&want, frequency->wide, x->wide, y->wide);
     array_matches(y, 2e-7, 1e-6, "y");
@@ -276,6 +276,7 @@ static void check_rope(const KernelContext *kc) {
             for (int rotary = 0; rotary <= D; rotary += rotary < D - 3 ? D / 2 / 2 * 2 + 2 : 2) {
                 args.head_size = D;
                 args.rotary = rotary;
+                args.magnitude = D % 3 == 0 ? 1.25f : 0;
                 rope_of(kc, args, 100 * D);
             }
         args.T = 61, args.heads = 9, args.head_size = 64, args.rotary = 64;

@@ -54,6 +54,8 @@ static double plain_head_loss(const HeadCall *call, int64_t entries) {
         for (int v = 0; v < HEAD_V; v++) {
             z[v] = 0.5 * ((double)B[v * 2] * u[0] + (double)B[v * 2 + 1] * u[1]);
             for (int c = 0; c < HEAD_C; c++) z[v] += (double)W[v * HEAD_C + c] * (double)x[c];
+            if (call->head.softcap > 0)
+                z[v] = (double)call->head.softcap * tanh(z[v] / (double)call->head.softcap);
             sum += exp(z[v]);
         }
         const double logprob = z[call->target[e]] - log(sum);
@@ -63,11 +65,12 @@ static double plain_head_loss(const HeadCall *call, int64_t entries) {
     return loss;
 }
 
-static void head_and_loss_have_their_gradients(void) {
+static void check_head(float softcap) {
     Bench bench;
     HeadCall call;
     make_bench(&bench);
     head_call(&bench, &call);
+    call.head.softcap = softcap;
     Tensor *trained[] = {&call.x, &call.head.base, &call.adapter.A, &call.adapter.B};
     for (int i = 0; i < 4; i++) require(&bench, trained[i]);
     const double loss =
@@ -103,12 +106,20 @@ static void head_and_loss_have_their_gradients(void) {
     free_bench(&bench);
 }
 
+static void head_and_loss_have_their_gradients(void) {
+    check_head(0);
+}
+
+static void a_soft_cap_has_its_gradient(void) {
+    check_head(2);
+}
+
 // A vocabulary so large that 400 entries take several chunks: the same as entry by entry.
-static void chunks_of_the_loss_add_up(void) {
+static void check_chunks(float softcap) {
     enum { V = 60000, C = 3, ENTRIES = 300 };
     Bench bench;
     make_bench(&bench);
-    Weight head = {.base = random_tensor(&bench, V, C)};
+    Weight head = {.base = random_tensor(&bench, V, C), .softcap = softcap};
     Tensor x = input(&bench, ENTRIES, C);
     require(&bench, &x);
     int32_t row[ENTRIES], target[ENTRIES];
@@ -141,6 +152,11 @@ static void chunks_of_the_loss_add_up(void) {
     free_bench(&bench);
 }
 
+static void chunks_of_the_loss_add_up(void) {
+    check_chunks(0);
+    check_chunks(3);
+}
+
 // However many targets it has, a row's logits are one row: the memory says so.
 static void a_row_of_many_targets_has_one_row_of_logits(void) {
     enum { V = 60000, C = 3, ENTRIES = 300 };
@@ -169,6 +185,7 @@ static void a_row_of_many_targets_has_one_row_of_logits(void) {
 
 int main(void) {
     RUN(head_and_loss_have_their_gradients);
+    RUN(a_soft_cap_has_its_gradient);
     RUN(chunks_of_the_loss_add_up);
     RUN(a_row_of_many_targets_has_one_row_of_logits);
     return check_report();

@@ -175,6 +175,30 @@ static void rms_norm_has_its_gradients(void) {
     }
 }
 
+// A gain of a head: three heads of 7 a row.
+static void rms_norm_of_heads_has_its_gradients(void) {
+    for (int trained = 1; trained < 4; trained++) {
+        Bench bench;
+        make_bench(&bench);
+        NormCall call = {random_tensor(&bench, 7, 0), input(&bench, 11, 21)};
+        bench.run = run_norm;
+        bench.call = &call;
+        const Tensor *y = run_norm(&bench);
+        for (int64_t i = 0; i < 11 * 3; i++) {
+            const float *x = (const float *)call.x.data + i * 7, *gain = call.gain.data;
+            double squares = 0;
+            for (int c = 0; c < 7; c++) squares += (double)x[c] * (double)x[c];
+            for (int c = 0; c < 7; c++)
+                CHECK_NEAR((double)((const float *)y->data)[i * 7 + c],
+                           (double)x[c] / sqrt(squares / 7 + 1e-5) * (double)gain[c], 1e-6, 1e-6);
+        }
+        if (trained & 1) require(&bench, &call.x);
+        if (trained & 2) require(&bench, &call.gain);
+        check_gradients(&bench, 0.02);
+        free_bench(&bench);
+    }
+}
+
 typedef struct LayerNormCall {
     Tensor gain, bias, x;
 } LayerNormCall;
@@ -233,6 +257,34 @@ static void gelu_has_its_gradient(void) {
     check_one(run_gelu, 0.05);
 }
 
+static Tensor *run_scale(Bench *bench) {
+    OneCall *call = bench->call;
+    Tensor *y = hone_scale(bench->tape, -0.3f, &call->x);
+    return hone_add(bench->tape, y, hone_scale(bench->tape, 2.5f, &call->x));
+}
+
+static void scale_has_its_gradient(void) {
+    check_one(run_scale, 0.1);
+    Bench bench;
+    make_bench(&bench);
+    Tensor x = input(&bench, 2, 3);
+    CHECK(hone_scale(bench.tape, 1, &x) == &x);
+    CHECK(hone_softcap(bench.tape, 0, &x) == &x);
+    CHECK(hone_softcap(bench.tape, -2, &x) == NULL);
+    HoneError err = {0};
+    CHECK_INT(hone_tape_status(bench.tape, &err), HONE_ERROR_ARGUMENT);
+    CHECK_CONTAINS(err.message, "a soft-cap of -2 is not above 0");
+    free_bench(&bench);
+}
+
+static Tensor *run_softcap(Bench *bench) {
+    return hone_softcap(bench->tape, 1.5f, &((OneCall *)bench->call)->x);
+}
+
+static void softcap_has_its_gradient(void) {
+    check_one(run_softcap, 0.05);
+}
+
 static void columns_have_their_gradient(void) {
     check_one(run_columns, 0.1);
 }
@@ -241,21 +293,22 @@ typedef struct RotaryCall {
     Tensor x;
     bool interleaved;
     int32_t position[9];
-    float frequency[3];
+    float frequency[3], magnitude;
 } RotaryCall;
 
 static Tensor *run_rotary(Bench *bench) {
     RotaryCall *call = bench->call;
-    return hone_rotary(bench->tape, &call->x, 2, 6, call->interleaved, call->position,
-                       call->frequency);
+    const Rotation rotation = {6, call->interleaved, call->frequency, call->magnitude};
+    return hone_rotary(bench->tape, &call->x, 2, rotation, call->position);
 }
 
 static void rotary_has_its_gradient(void) {
-    for (int interleaved = 0; interleaved < 2; interleaved++) {
+    for (int form = 0; form < 4; form++) {
         Bench bench;
         make_bench(&bench);
         RotaryCall call = {.x = input(&bench, 9, 16),
-                           .interleaved = interleaved != 0,
+                           .interleaved = form & 1,
+                           .magnitude = form & 2 ? 1.3f : 0,
                            .position = {0, 1, 2, 3, 0, 1, 7, 100, 5},
                            .frequency = {1.0f, 0.3f, 0.01f}};
         bench.run = run_rotary;
@@ -269,26 +322,34 @@ static void rotary_has_its_gradient(void) {
 typedef struct AttentionCall {
     Tensor q, k, v;
     int32_t begin[14], end[14];
+    int32_t depth[14];
+    float softcap;
     Visibility visible;
 } AttentionCall;
 
 static Tensor *run_attention(Bench *bench) {
     AttentionCall *call = bench->call;
-    return hone_attention(bench->tape, &call->q, &call->k, &call->v, 4, 2, 0.4f, call->visible);
+    return hone_attention(bench->tape, &call->q, &call->k, &call->v, 4, 2, 0.4f, call->softcap,
+                          call->visible);
 }
 
-// Two packed sequences of 8 and 6 tokens; every bit of `trained` is one of q, k, v.
-static void check_attention(int trained, bool causal) {
+// Two packed sequences of 8 and 6 tokens; every bit of `trained` is one of q, k, v. window above 0:
+// the first sequence branches after its fourth token.
+static void check_attention(int trained, bool causal, float softcap, int32_t window) {
     Bench bench;
     make_bench(&bench);
     AttentionCall call = {.q = input(&bench, 14, 20),
                           .k = input(&bench, 14, 10),
                           .v = input(&bench, 14, 10),
-                          .visible = {.queries = 14, .keys = 14}};
+                          .softcap = softcap,
+                          .visible = {.queries = 14, .keys = 14, .window = window}};
     for (int32_t t = 0; t < 14; t++) {
         call.begin[t] = t;
         call.end[t] = t < 8 ? 8 : 14;
+        call.depth[t] = t < 6 ? t : t < 8 ? t - 2 : t - 8;
+        if (window > 0 && t > 3 && t < 6) call.end[t] = 6;
     }
+    if (window > 0) call.visible.query_depth = call.visible.key_depth = call.depth;
     if (causal) {
         call.visible.begin = call.begin;
         call.visible.end = call.end;
@@ -303,10 +364,17 @@ static void check_attention(int trained, bool causal) {
 }
 
 static void attention_has_its_gradients(void) {
-    check_attention(7, true);
-    check_attention(7, false);
-    check_attention(1, true);
-    check_attention(4, true);
+    check_attention(7, true, 0, 0);
+    check_attention(7, false, 0, 0);
+    check_attention(1, true, 0, 0);
+    check_attention(4, true, 0, 0);
+}
+
+static void attention_has_its_gradients_with_windows_and_a_softcap(void) {
+    check_attention(7, true, 0.8f, 0);
+    check_attention(7, true, 0, 3);
+    check_attention(7, true, 0.8f, 2);
+    check_attention(2, true, 0.8f, 2);
 }
 
 typedef struct PairCall {
@@ -335,6 +403,10 @@ static void check_pair(Tensor *(*op)(Tape *tape, Tensor *a, Tensor *b)) {
 
 static void swiglu_has_its_gradients(void) {
     check_pair(hone_swiglu);
+}
+
+static void geglu_has_its_gradients(void) {
+    check_pair(hone_geglu);
 }
 
 static void add_has_its_gradients(void) {
@@ -411,12 +483,17 @@ int main(void) {
     RUN(linear_trains_only_what_is_asked);
     RUN(linear_reads_a_quantised_weight);
     RUN(rms_norm_has_its_gradients);
+    RUN(rms_norm_of_heads_has_its_gradients);
     RUN(layer_norm_has_its_gradients);
     RUN(gelu_has_its_gradient);
+    RUN(scale_has_its_gradient);
+    RUN(softcap_has_its_gradient);
     RUN(columns_have_their_gradient);
     RUN(rotary_has_its_gradient);
     RUN(attention_has_its_gradients);
+    RUN(attention_has_its_gradients_with_windows_and_a_softcap);
     RUN(swiglu_has_its_gradients);
+    RUN(geglu_has_its_gradients);
     RUN(add_has_its_gradients);
     RUN(gradients_of_several_readers_add_up);
     RUN(rows_have_their_gradients);

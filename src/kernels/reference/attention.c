@@ -13,6 +13,8 @@ static int64_t mask_place(const ReferenceAttention *args, int64_t h, int64_t i, 
 
 static bool sees(const ReferenceAttention *args, int64_t h, int64_t i, int64_t j) {
     if (args->begin && (i < args->begin[j] || i >= args->end[j])) return false;
+    if (args->query_depth && args->query_depth[i] - args->key_depth[j] >= args->window)
+        return false;
     if (!args->mask.data) return true;
     int64_t at = mask_place(args, h, i, j);
     if (args->mask.boolean) return ((const uint8_t *)args->mask.data)[at] != 0;

@@ -15,7 +15,9 @@ typedef struct ReferenceAttention {
     double scale;
     const int32_t *begin, *end; // (keys) or NULL
     AttentionMask mask;
-    const float *slopes, *sinks; // (heads) or NULL
+    int32_t window;
+    const int32_t *query_depth, *key_depth; // or NULL
+    const float *slopes, *sinks;            // (heads) or NULL
     int64_t offset;
     double softcap, dropout;
     uint64_t seed;

@@ -13,6 +13,7 @@ typedef struct ReferenceRope {
     int heads, head_size, rotary;
     bool interleaved, inverse;
     const int32_t *position;
+    double magnitude; // 0: 1
 } ReferenceRope;
 
 typedef struct ReferenceAdamW {

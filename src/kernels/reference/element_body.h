@@ -61,6 +61,7 @@ void NAME(layer_norm_backward)(int64_t T, int64_t C, const REAL *x, const REAL *
 
 void NAME(rope)(const ReferenceRope *args, const REAL *frequency, const REAL *x, REAL *y) {
     int64_t D = args->head_size, half = args->rotary / 2;
+    const REAL size = args->magnitude != 0 ? (REAL)args->magnitude : 1;
     for (int64_t head = 0; head < args->T * args->heads; head++) {
         const REAL *in = x + head * D;
         REAL *out = y + head * D;
@@ -70,7 +71,7 @@ void NAME(rope)(const ReferenceRope *args, const REAL *frequency, const REAL *x,
             int64_t first = args->interleaved ? 2 * j : j;
             int64_t second = args->interleaved ? 2 * j + 1 : j + half;
             float angle = position * (float)frequency[j];
-            REAL c = MATH(cos)((REAL)angle), s = MATH(sin)((REAL)angle);
+            REAL c = size * MATH(cos)((REAL)angle), s = size * MATH(sin)((REAL)angle);
             REAL a = in[first] * c - in[second] * s, b = in[first] * s + in[second] * c;
             out[first] = args->inverse ? out[first] + a : a;
             out[second] = args->inverse ? out[second] + b : b;

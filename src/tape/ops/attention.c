@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attention: s_ij = scale·q_i·k_j over the keys j that query i sees, p = softmax(s), o_i = Σ_j
-// p_ij·v_j.
-//   With D_i = do_i·o_i:  dv_j += Σ_i p_ij·do_i;  ds_ij = p_ij·(do_i·v_j − D_i);
+// Attention: s_ij = cap(scale·q_i·k_j) over the keys j that query i sees, cap(t) = c·tanh(t/c) with
+// a soft-cap c and t without, p = softmax(s), o_i = Σ_j p_ij·v_j.
+//   With D_i = do_i·o_i:  dv_j += Σ_i p_ij·do_i;  ds_ij = p_ij·(do_i·v_j − D_i)·cap'(t_ij);
 //                         dq_i += scale·Σ_j ds_ij·k_j;  dk_j += scale·Σ_i ds_ij·q_i
 // Kept: q, k, v, o and lse (H,Tq); the kernel makes p again tile by tile.
 #include "tape/record.h"
@@ -55,7 +55,7 @@ static bool fits(const Tensor *q, const Tensor *k, const Tensor *v, int heads, i
 }
 
 Tensor *hone_attention(Tape *tape, Tensor *q, Tensor *k, Tensor *v, int heads, int kv_heads,
-                       float scale, Visibility visible) {
+                       float scale, float softcap, Visibility visible) {
     if (!hone_tape_given(tape, q) || !hone_tape_given(tape, k) || !hone_tape_given(tape, v))
         return NULL;
     char text[3][64];
@@ -78,8 +78,12 @@ Tensor *hone_attention(Tape *tape, Tensor *q, Tensor *k, Tensor *v, int heads, i
                                  .head_size = (int)(q->shape[1] / heads),
                                  .value_size = (int)value_size,
                                  .scale = scale,
+                                 .softcap = softcap,
                                  .begin = visible.begin,
-                                 .end = visible.end};
+                                 .end = visible.end,
+                                 .window = visible.window,
+                                 .query_depth = visible.query_depth,
+                                 .key_depth = visible.key_depth};
     const AttentionArgs args = with_data(tape, &shape, q, k, v, o, lse);
     const KernelContext *kc = hone_tape_kernels(tape);
     HeapBlock *scratch = hone_tape_take(tape, hone_attention_forward_scratch(kc, &args));

@@ -2,6 +2,7 @@
 // Head and cross-entropy: over logits z = head·x_r, for each entry of row r with target y and
 // weight w,
 //   loss += w·(log Σ_v exp z_v − z_y);  dz += w·(softmax(z) − onehot(y));
+// where the head has a soft-cap c, z = c·tanh(z'/c) of z' = head·x_r and dz' = dz·(1 − (z/c)²);
 // and then, for the row,  dx_r += dz·head;  dhead += dzᵀ·x_r;  adapters of the head as in weight.h.
 // Rows go by in chunks, each once however many entries it has: the logits (chunk,V) are scratch,
 // made and used up within one chunk, with the gradients taken in the same pass. So there is no
@@ -13,9 +14,10 @@
 
 enum { LEAST_ROWS = 128, LOGITS_BYTES = 52 << 20 };
 
-// Rows a chunk: 128 or as many as LOGITS_BYTES hold, with the chunks about equally large.
-static int64_t chunk_rows(int64_t rows, int64_t V) {
-    int64_t limit = LOGITS_BYTES / (int64_t)sizeof(float) / V;
+// Rows a chunk: 128 or as many as LOGITS_BYTES hold `copies` times, with the chunks about equally
+// large.
+static int64_t chunk_rows(int64_t rows, int64_t V, int copies) {
+    int64_t limit = LOGITS_BYTES / (int64_t)sizeof(float) / V / copies;
     if (limit < LEAST_ROWS) limit = LEAST_ROWS;
     int64_t chunks = (rows + limit - 1) / limit;
     return chunks > 1 ? (rows + chunks - 1) / chunks : rows;
@@ -65,6 +67,7 @@ static EntryRows distinct_rows(Tape *tape, const HeadLoss *io) {
 // Memory of one chunk; the loss, of all entries.
 typedef struct Chunk {
     HeapBlock *x, *u, *logits, *dx, *loss;
+    HeapBlock *capped; // the logits once more, where there is a soft-cap to go back through
 } Chunk;
 
 static Chunk take_chunk(Tape *tape, int64_t rows, int64_t entries, const Weight *head,
@@ -74,15 +77,27 @@ static Chunk take_chunk(Tape *tape, int64_t rows, int64_t entries, const Weight 
                    .u = ranks ? hone_tape_take_floats(tape, rows, ranks) : NULL,
                    .logits = hone_tape_take_floats(tape, rows, V),
                    .dx = wants_dx ? hone_tape_take_floats(tape, rows, C) : NULL,
-                   .loss = hone_tape_take(tape, (size_t)entries * sizeof(double))};
+                   .loss = hone_tape_take(tape, (size_t)entries * sizeof(double)),
+                   .capped = head->softcap > 0 && hone_tape_gradients(tape)
+                                 ? hone_tape_take_floats(tape, rows, V)
+                                 : NULL};
 }
 
 static void give_chunk(Tape *tape, const Chunk *chunk) {
+    hone_tape_give(tape, chunk->capped);
     hone_tape_give(tape, chunk->loss);
     hone_tape_give(tape, chunk->dx);
     hone_tape_give(tape, chunk->logits);
     hone_tape_give(tape, chunk->u);
     hone_tape_give(tape, chunk->x);
+}
+
+static void cap_logits(const KernelContext *kc, const Weight *head, const Chunk *chunk,
+                       int64_t count, float *logits) {
+    float *kept = hone_block_address(chunk->capped);
+    if (!(head->softcap > 0)) return;
+    hone_softcap_forward(kc, count, head->softcap, logits, logits);
+    if (kept) hone_copy_columns(kc, 1, count, logits, count, kept, count);
 }
 
 // Rows begin … begin+count-1 of those that have entries.
@@ -108,11 +123,15 @@ static void run_chunk(Tape *tape, Weight *head, Tensor *x, HeadLoss *io, const C
     if (hone_tape_runs(tape)) hone_gather_rows(kc, count, C, HONE_F32, from, row, rows);
     hone_weight_forward(tape, head, &product);
     if (hone_tape_runs(tape)) {
+        cap_logits(kc, head, chunk, count * V, logits);
         if (io->correct)
             hone_target_is_largest(kc, count, V, logits, first, io->target, io->correct);
         hone_cross_entropy(kc, count, V, logits, first, io->target, io->weight, backward, loss,
                            io->logprob);
         for (int64_t e = first[0]; e < first[count]; e++) io->loss += loss[e];
+        if (backward && head->softcap > 0)
+            hone_softcap_backward(kc, count * V, head->softcap, hone_block_address(chunk->capped),
+                                  logits, false, logits);
     }
     if (!backward) return;
     float *dx = hone_tape_gradient(tape, x);
@@ -133,7 +152,8 @@ void hone_head_cross_entropy(Tape *tape, Weight *head, Tensor *x, HeadLoss *io) 
     if (!entries_exist(tape, x, V, io) || io->entries < 1) return;
     const EntryRows entries = distinct_rows(tape, io);
     if (entries.count < 1) return; // out of memory: the tape says so
-    int64_t rows = chunk_rows(entries.count, V);
+    const bool twice = head->softcap > 0 && hone_tape_gradients(tape);
+    int64_t rows = chunk_rows(entries.count, V, twice ? 2 : 1);
     hone_tape_close_holes(tape);
     Chunk chunk =
         take_chunk(tape, rows, io->entries, head, hone_tape_gradients(tape) && x->requires_grad);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Rotary position embedding of each head: pairs (a,b) are turned by the angle position·frequency.
-//   y = R·x, and as a rotation is orthogonal:  dx += Rᵀ·dy, the turn back. Nothing is kept.
+//   y = m·R·x, and as a rotation is orthogonal:  dx += m·Rᵀ·dy, the turn back. Nothing is kept.
 #include "tape/record.h"
 
 typedef struct RotaryRecord {
@@ -18,9 +18,9 @@ static void backward(Tape *tape, Record *base) {
     if (hone_tape_runs(tape)) hone_rope(hone_tape_kernels(tape), &args);
 }
 
-Tensor *hone_rotary(Tape *tape, Tensor *x, int heads, int rotary, bool interleaved,
-                    const int32_t *position, const float *frequency) {
+Tensor *hone_rotary(Tape *tape, Tensor *x, int heads, Rotation rotation, const int32_t *position) {
     if (!hone_tape_given(tape, x)) return NULL;
+    const int rotary = rotation.rotary;
     char text[64];
     if (heads < 1 || x->shape[1] % heads || rotary < 0 || rotary % 2 ||
         rotary > x->shape[1] / heads)
@@ -33,9 +33,10 @@ Tensor *hone_rotary(Tape *tape, Tensor *x, int heads, int rotary, bool interleav
                      .heads = heads,
                      .head_size = (int)(x->shape[1] / heads),
                      .rotary = rotary,
-                     .interleaved = interleaved,
+                     .interleaved = rotation.interleaved,
                      .position = position,
-                     .frequency = frequency,
+                     .frequency = rotation.frequency,
+                     .magnitude = rotation.magnitude,
                      .x = hone_tape_data(tape, x),
                      .y = y->data};
     if (hone_tape_runs(tape)) hone_rope(hone_tape_kernels(tape), &args);

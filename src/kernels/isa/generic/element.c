@@ -105,6 +105,28 @@ static void gelu_gradient(int64_t count, const float *x, const float *dy, bool a
     }
 }
 
+static void scaled(int64_t count, float factor, const float *x, bool add, float *y) {
+    for (int64_t i = 0; i < count; i++) y[i] = add ? y[i] + factor * x[i] : factor * x[i];
+}
+
+static void multiply(int64_t count, const float *a, const float *b, bool add, float *y) {
+    for (int64_t i = 0; i < count; i++) y[i] = add ? y[i] + a[i] * b[i] : a[i] * b[i];
+}
+
+static void softcap(int64_t count, float cap, const float *x, float *y) {
+    const float inverse = 1 / cap;
+    for (int64_t i = 0; i < count; i++) y[i] = cap * hone_tanh(inverse * x[i]);
+}
+
+static void softcap_gradient(int64_t count, float cap, const float *y, const float *dy, bool add,
+                             float *dx) {
+    const float inverse = 1 / cap;
+    for (int64_t i = 0; i < count; i++) {
+        const float t = inverse * y[i], change = dy[i] * (1 - t * t);
+        dx[i] = add ? dx[i] + change : change;
+    }
+}
+
 static float tanh_dot(int64_t count, const float *a, const float *b, const float *w, float *t) {
     float lane[LANES] = {0};
     for (int64_t i = 0; i < count; i++) t[i] = hone_tanh(a[i] + b[i]);
@@ -219,6 +241,10 @@ void hone_generic_element(ElementTable *table) {
         .swiglu_gradient = swiglu_gradient,
         .gelu = gelu,
         .gelu_gradient = gelu_gradient,
+        .scaled = scaled,
+        .multiply = multiply,
+        .softcap = softcap,
+        .softcap_gradient = softcap_gradient,
         .tanh_dot = tanh_dot,
         .tanh_dot_gradient = tanh_dot_gradient,
         .add = add,
