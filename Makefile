@@ -30,6 +30,10 @@ test: everything
 	ctest --test-dir $(BUILD) --output-on-failure
 	@for check in $(CHECKS); do tools/check_$$check --self-test && tools/check_$$check || exit 1; done
 
+# The tests of what may go wrong in their long form: every place where a fault can come.
+trust: everything
+	HONE_TRUST=long ctest --test-dir $(BUILD) --output-on-failure -R ^trust_
+
 demo: hone
 	@HONE_BINARY=$(HONE) recipes/package-sections/demo
 
@@ -86,4 +90,4 @@ check-format:
 clean:
 	rm -rf build
 
-.PHONY: hone everything configure setup test demo interop fuzz arm64 asan tsan bench format check-format clean
+.PHONY: hone everything configure setup test trust demo interop fuzz arm64 asan tsan bench format check-format clean

@@ -82,7 +82,8 @@ typedef struct HoneFinetuneOptions {
     int64_t eval_every;           // steps between held-out losses (auto 0: a quarter of the run)
     const char *checkpoint_every; // "5m" (minutes) or steps "100"; default "5m"
     const char *resume;           // a run folder; NULL: a fresh run
-    bool dry_run;                 // plan only, write nothing
+    bool resume_changed; // go on though model, data or options are others; false: refused by name
+    bool dry_run;        // plan only, write nothing
 } HoneFinetuneOptions;
 void hone_finetune_defaults(HoneFinetuneOptions *options);
 

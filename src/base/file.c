@@ -241,6 +241,22 @@ void hone_writer_pad(FileWriter *writer, size_t alignment) {
     }
 }
 
+// A new name in a folder is on the disk once the folder is. A file system that cannot sync folders
+// keeps them in another way.
+static int sync_folder_of(const char *path) {
+    char *folder = hone_strdup(path);
+    if (!folder) return ENOMEM;
+    char *slash = strrchr(folder, '/');
+    if (slash) slash[slash == folder] = '\0';
+    const int descriptor = open(slash ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int failed = 0;
+    if (descriptor >= 0 && fsync(descriptor) != 0 && (errno == EIO || errno == ENOSPC))
+        failed = errno;
+    if (descriptor >= 0) close(descriptor);
+    hone_free(folder);
+    return failed;
+}
+
 hone_status hone_writer_commit(FileWriter *writer, HoneError *err) {
     flush(writer);
     if (!writer->error_number && fsync(writer->descriptor) != 0 && errno != EINVAL)
@@ -249,6 +265,7 @@ hone_status hone_writer_commit(FileWriter *writer, HoneError *err) {
     writer->descriptor = -1;
     if (!writer->error_number && rename(writer->temporary, writer->path) != 0)
         writer->error_number = errno;
+    if (!writer->error_number) writer->error_number = sync_folder_of(writer->path);
     hone_status status = HONE_OK;
     if (writer->error_number) {
         unlink(writer->temporary);
@@ -284,6 +301,7 @@ hone_status hone_log_open(LogFile *log, const char *path, int64_t keep, HoneErro
     struct stat info;
     bool fine = log->descriptor >= 0 && fstat(log->descriptor, &info) == 0;
     if (fine && info.st_size > keep) fine = ftruncate(log->descriptor, keep) == 0;
+    if (fine && (errno = sync_folder_of(path))) fine = false;
     if (!fine) {
         hone_status status = fail_path(err, HONE_ERROR_IO, path, "write");
         hone_log_close(log);
@@ -308,6 +326,11 @@ hone_status hone_log_line(LogFile *log, const char *line, HoneError *err) {
     }
     hone_free(text);
     return status;
+}
+
+hone_status hone_log_sync(LogFile *log, HoneError *err) {
+    if (fsync(log->descriptor) == 0 || errno == EINVAL) return HONE_OK;
+    return fail_path(err, HONE_ERROR_IO, log->path, "write");
 }
 
 void hone_log_close(LogFile *log) {
@@ -351,9 +374,15 @@ hone_status hone_directory_make(const char *path, HoneError *err) {
         if (*end != '/' && *end != '\0') continue;
         char kept = *end;
         *end = '\0';
-        if (mkdir(copy, 0777) != 0 && !hone_is_directory(copy))
+        const bool made = mkdir(copy, 0777) == 0;
+        const int number = errno;
+        const bool fine = made || hone_is_directory(copy);
+        errno = number;
+        if (!fine)
             status = errno == EEXIST ? not_a_folder(err, copy)
                                      : fail_path(err, HONE_ERROR_IO, copy, "make the folder");
+        if (made && (errno = sync_folder_of(copy)))
+            status = fail_path(err, HONE_ERROR_IO, copy, "make the folder");
         *end = kept;
         if (kept == '\0') break;
     }

@@ -40,8 +40,9 @@ hone_status hone_writer_open(FileWriter *writer, const char *path, HoneError *er
 void hone_writer_put(FileWriter *writer, const void *bytes, size_t length);
 void hone_writer_pad(FileWriter *writer, size_t alignment); // zeros to the next multiple
 int64_t hone_writer_offset(const FileWriter *writer);
-hone_status hone_writer_commit(FileWriter *writer, HoneError *err); // flush, sync, rename; frees
-void hone_writer_abort(FileWriter *writer);                         // removes the temporary; frees
+// Flush, sync, rename, sync the folder: after it the file is there whatever happens. Frees.
+hone_status hone_writer_commit(FileWriter *writer, HoneError *err);
+void hone_writer_abort(FileWriter *writer); // removes the temporary; frees
 
 // Write a whole small file in one go.
 hone_status hone_file_write(const char *path, const void *bytes, size_t length, HoneError *err);
@@ -54,6 +55,7 @@ typedef struct LogFile {
 // What stands in the file after its first `keep` bytes goes.
 hone_status hone_log_open(LogFile *log, const char *path, int64_t keep, HoneError *err);
 hone_status hone_log_line(LogFile *log, const char *line, HoneError *err); // adds the newline
+hone_status hone_log_sync(LogFile *log, HoneError *err); // its lines are on the disk
 void hone_log_close(LogFile *log);
 
 hone_status hone_directory_make(const char *path, HoneError *err); // with parents; existing is fine

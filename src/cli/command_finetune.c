@@ -77,6 +77,8 @@ static int fill_table(FinetuneOptions *given, Option *options) {
         {"eval-every", OPTION_COUNT, &run->eval_every, "N", "steps between held-out losses"},
         {"checkpoint-every", OPTION_TEXT, &run->checkpoint_every, "T", "steps, or minutes: 5m"},
         {"resume", OPTION_TEXT, &run->resume, "DIR", "go on with DIR's run, by its options"},
+        {"resume-changed", OPTION_FLAG, &run->resume_changed, NULL,
+         "with --resume: go on though model, data or options are others"},
         {"dry-run", OPTION_FLAG, &run->dry_run, NULL, "print the plan, write nothing"},
         {"config", OPTION_TEXT, &given->config, "FILE", "YAML of these names"},
     };
@@ -148,6 +150,8 @@ static void note_what_is_ignored(const Command *command, int argc, char **argv,
     if (run->optimizer == HONE_SGD)
         note_without_effect(command, argc, argv, "beta2 eps", "with --optimizer sgd");
     if (run->steps > 0) note_without_effect(command, argc, argv, "epochs", "beside --steps");
+    if (!run->resume)
+        note_without_effect(command, argc, argv, "resume-changed", "without --resume");
 }
 
 static const char *missing(const HoneFinetuneOptions *run) {

@@ -49,10 +49,16 @@ typedef struct Cleaning {
     int64_t oldest_kept;
 } Cleaning;
 
+// What a run that ended in the middle of a checkpoint left of it goes too.
+static bool is_half(const char *name) {
+    const char *end = strrchr(name, '.');
+    return strncmp(name, "step-", 5) == 0 && end && strcmp(end, ".tmp") == 0;
+}
+
 static void remove_if_older(void *user, const char *name) {
     const Cleaning *cleaning = user;
     int64_t step = step_of(name);
-    if (step < 0 || step >= cleaning->oldest_kept) return;
+    if (!is_half(name) && (step < 0 || step >= cleaning->oldest_kept)) return;
     char *path = hone_path_join(cleaning->folder, name);
     if (path) hone_file_remove(path);
     hone_free(path);
@@ -90,27 +96,20 @@ static uint64_t add_to_sum(uint64_t sum, const void *bytes, size_t length) {
     return sum;
 }
 
-// Of what a run goes on with.
-static int64_t checksum(const Parameters *parameters, int64_t step, double loss_first) {
-    uint64_t sum = add_to_sum((uint64_t)step, &loss_first, sizeof loss_first);
-    sum = add_to_sum(sum, parameters->values, (size_t)parameters->count * sizeof(float));
-    for (int i = 0; i < parameters->state.count; i++) {
-        const StateBlock *block = &parameters->state.block[i];
-        sum = add_to_sum(sum, block->data, hone_dtype_bytes(block->dtype, block->count));
-    }
-    return (int64_t)sum;
+// Of a tensor under its name; those of a file are added up in any order.
+static uint64_t sum_of(const char *name, const void *bytes, size_t length) {
+    return add_to_sum(add_to_sum(length, name, strlen(name)), bytes, length);
 }
 
-hone_status hone_checkpoint_write(Run *run, int64_t steps_done) {
+// The progress in whole numbers, and after it the sum of everything in the file.
+enum { PROGRESS = sizeof(Progress) / sizeof(int64_t) };
+
+hone_status hone_checkpoint_write(Run *run) {
     const Parameters *parameters = &run->parameters;
-    int64_t progress[4] = {steps_done, (int64_t)run->fingerprint, run->step_count,
-                           checksum(parameters, steps_done, run->loss_first)};
-    double losses[1] = {run->loss_first};
-    int64_t loss_bits;
-    memcpy(&loss_bits, &losses[0], sizeof loss_bits);
+    int64_t numbers[PROGRESS + 1];
     SafeTensorEntry entries[3 + MOST_STATE_BLOCKS] = {
-        {"progress", HONE_I64, 1, {4}, progress},
-        {"held_out_before", HONE_I64, 1, {1}, &loss_bits},
+        {"progress", HONE_I64, 1, {PROGRESS + 1}, numbers},
+        {"run", HONE_I8, 1, {(int64_t)run->identity.length}, run->identity.data},
         {"values", HONE_F32, 1, {parameters->count}, parameters->values},
     };
     int64_t entry_count = 3;
@@ -119,8 +118,16 @@ hone_status hone_checkpoint_write(Run *run, int64_t steps_done) {
         entries[entry_count++] =
             (SafeTensorEntry){block->name, block->dtype, 1, {block->count}, block->data};
     }
+    memcpy(numbers, &run->progress, sizeof run->progress);
+    uint64_t sum = sum_of("progress", numbers, sizeof run->progress);
+    for (int i = 1; i < entry_count; i++)
+        sum += sum_of(entries[i].name, entries[i].data,
+                      hone_dtype_bytes(entries[i].dtype, entries[i].shape[0]));
+    numbers[PROGRESS] = (int64_t)sum;
+    // A run that goes on from here writes the steps before it no second time.
+    RETURN_IF_ERROR(hone_log_sync(&run->metrics, run->err));
     char *folder = folder_of(run);
-    char *path = folder ? file_of(folder, steps_done) : NULL;
+    char *path = folder ? file_of(folder, run->progress.steps) : NULL;
     hone_status status =
         path ? hone_directory_make(folder, run->err) : hone_fail_memory(run->err, 0, "a path");
     if (status == HONE_OK) status = hone_safetensors_write(path, entries, entry_count, run->err);
@@ -146,33 +153,53 @@ static hone_status copy_block(Run *run, const SafeTensorsFile *file, const char 
     return HONE_OK;
 }
 
-static hone_status restore(Run *run, const SafeTensorsFile *file, const char *path,
-                           int64_t *steps_done) {
-    const SafeTensor *tensor = hone_safetensors_find(file, "progress");
-    const SafeTensor *before = hone_safetensors_find(file, "held_out_before");
-    int64_t progress[4];
-    if (!tensor || tensor->dtype != HONE_I64 || tensor->bytes != sizeof progress || !before ||
-        before->bytes != sizeof(double))
-        return hone_fail(run->err, HONE_ERROR_INPUT, "%s: is not a checkpoint of Hone", path);
-    memcpy(progress, tensor->data, sizeof progress);
-    memcpy(&run->loss_first, before->data, sizeof run->loss_first);
-    if ((uint64_t)progress[1] != run->fingerprint)
-        return hone_fail(run->err, HONE_ERROR_ARGUMENT,
-                         "%s: the run was started with another model, other data or other options; "
-                         "config.yaml beside checkpoint/ holds them",
-                         path);
-    if (progress[0] < 0 || progress[0] > run->step_count)
-        return hone_fail(run->err, HONE_ERROR_INPUT, "%s: step %lld of a run of %lld", path,
-                         (long long)progress[0], (long long)run->step_count);
+// Whether the checkpoint is this run's.
+static hone_status same_run(const Run *run, const SafeTensor *stored, const char *path) {
+    TextBuffer told = {0};
+    hone_identity_compare(run, stored->data, stored->bytes, &told);
+    hone_status status = told.failed ? hone_fail_memory(run->err, told.length, path) : HONE_OK;
+    if (status == HONE_OK && told.length > 0)
+        status = hone_fail(run->err, HONE_ERROR_ARGUMENT,
+                           "%s: is of another run: %s; without other options --resume takes those "
+                           "of config.yaml, --resume-changed goes on all the same",
+                           path, told.data);
+    hone_text_free(&told);
+    return status;
+}
+
+// What the file says of the run, once every bit in it is known to be as it was written.
+static hone_status read_progress(Run *run, const SafeTensorsFile *file, const char *path) {
+    const SafeTensor *progress = hone_safetensors_find(file, "progress");
+    int64_t numbers[PROGRESS + 1];
+    if (!progress || progress->dtype != HONE_I64 || progress->bytes != sizeof numbers ||
+        !hone_safetensors_find(file, "run"))
+        return hone_fail(run->err, HONE_ERROR_INPUT,
+                         "%s: is not a checkpoint, or one of another version of Hone", path);
+    memcpy(numbers, progress->data, sizeof numbers);
+    uint64_t sum = sum_of("progress", numbers, sizeof run->progress);
+    for (int64_t i = 0; i < file->count; i++) {
+        const SafeTensor *tensor = &file->tensors[i];
+        if (tensor != progress) sum += sum_of(tensor->name, tensor->data, tensor->bytes);
+    }
+    if (sum != (uint64_t)numbers[PROGRESS])
+        return hone_fail(run->err, HONE_ERROR_INPUT,
+                         "%s: its checksum is not that of its values: the file was damaged", path);
+    memcpy(&run->progress, numbers, sizeof run->progress);
+    return HONE_OK;
+}
+
+static hone_status restore(Run *run, const SafeTensorsFile *file, const char *path) {
     const Parameters *parameters = &run->parameters;
+    RETURN_IF_ERROR(read_progress(run, file, path));
+    if (!run->options.resume_changed)
+        RETURN_IF_ERROR(same_run(run, hone_safetensors_find(file, "run"), path));
+    if (run->progress.steps < 0 || run->progress.steps > run->step_count)
+        return hone_fail(run->err, HONE_ERROR_INPUT, "%s: step %lld of a run of %lld", path,
+                         (long long)run->progress.steps, (long long)run->step_count);
     const StateBlock values = {"values", HONE_F32, parameters->count, parameters->values};
     RETURN_IF_ERROR(copy_block(run, file, path, &values));
     for (int i = 0; i < parameters->state.count; i++)
         RETURN_IF_ERROR(copy_block(run, file, path, &parameters->state.block[i]));
-    if (checksum(parameters, progress[0], run->loss_first) != progress[3])
-        return hone_fail(run->err, HONE_ERROR_INPUT,
-                         "%s: its checksum is not that of its values: the file was damaged", path);
-    *steps_done = progress[0];
     return HONE_OK;
 }
 
@@ -194,7 +221,7 @@ hone_status hone_checkpoint_check(Run *run) {
 }
 
 // The newest checkpoint that is whole; the one before it when the newest cannot be read.
-hone_status hone_checkpoint_resume(Run *run, int64_t *steps_done) {
+hone_status hone_checkpoint_resume(Run *run) {
     char *folder = hone_path_join(run->options.resume, "checkpoint");
     if (!folder) return hone_fail_memory(run->err, 0, "a path");
     int64_t steps[2];
@@ -207,7 +234,7 @@ hone_status hone_checkpoint_resume(Run *run, int64_t *steps_done) {
         status = path ? hone_safetensors_open(path, &file, run->err)
                       : hone_fail_memory(run->err, 0, "a path");
         if (status == HONE_OK) {
-            status = restore(run, &file, path, steps_done);
+            status = restore(run, &file, path);
             hone_safetensors_close(&file);
         }
         hone_free(path);

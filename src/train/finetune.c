@@ -120,63 +120,6 @@ static hone_status checkpoint_interval(Run *run) {
     return HONE_OK;
 }
 
-// What a resumed run must share with the one it continues: the data as tokenised, what makes its
-// order, the trained shapes and every number of the schedule.
-static void fingerprint(Run *run) {
-    const HoneFinetuneOptions *options = &run->options;
-    double numbers[] = {(double)options->method,
-                        options->alpha,
-                        options->lr,
-                        options->warmup,
-                        options->weight_decay,
-                        options->clip,
-                        options->beta1,
-                        options->beta2,
-                        options->eps,
-                        (double)options->schedule,
-                        (double)options->optimizer,
-                        (double)options->seed,
-                        (double)run->step_count,
-                        (double)options->accumulate,
-                        (double)options->batch,
-                        (double)options->batch_tokens,
-                        (double)options->shuffle,
-                        (double)options->group_prefixes,
-                        options->dropout,
-                        run->kernels.bf16,
-                        (double)run->parameters.count};
-    uint64_t hash = hone_hash_bytes(numbers, sizeof numbers);
-    // The model: the file's first bytes and length, and the beginning of every tensor.
-    enum { HEAD = 1 << 16, SAMPLE = 4096 };
-    const GgufFile *file = &run->model->file;
-    size_t head = file->map.bytes < HEAD ? file->map.bytes : HEAD;
-    hash = hash * 31 + hone_hash_bytes(file->map.data, head);
-    hash = hash * 31 + file->map.bytes;
-    for (int64_t i = 0; i < file->tensor_count; i++) {
-        const GgufTensor *tensor = &file->tensors[i];
-        size_t bytes = tensor->bytes < SAMPLE ? tensor->bytes : SAMPLE;
-        hash = hash * 31 + hone_hash_bytes(tensor->data, bytes);
-    }
-    // What is trained, and at which scale.
-    for (int64_t i = 0; i < run->parameters.item_count; i++) {
-        const Trainable *item = &run->parameters.items[i];
-        const Weight *weight = item->slot->weight;
-        hash = hash * 31 + hone_hash_bytes(item->name, strlen(item->name));
-        hash = hash * 31 + hone_hash_bytes(item->tensor->shape, sizeof item->tensor->shape);
-        if (options->method == HONE_METHOD_LORA)
-            hash = hash * 31 + hone_hash_bytes(&weight->adapters[item->slot->adapters - 1].scale,
-                                               sizeof(float));
-    }
-    for (int64_t s = 0; s < options->data_count; s++)
-        hash = hash * 31 + hone_hash_bytes(&options->data[s].weight, sizeof(double));
-    for (int64_t i = 0; i < run->train_count; i++) {
-        const Example *example = run->train[i];
-        hash = hash * 31 + hone_hash_bytes(example->token, (size_t)example->count * 4);
-        hash = hash * 31 + hone_hash_bytes(example->target, (size_t)example->count);
-    }
-    run->fingerprint = hash;
-}
-
 // ---- events ------------------------------------------------------------------------------------
 
 static void send(Run *run, HoneEvent event) {
@@ -273,7 +216,7 @@ static hone_status prepare(Run *run) {
     for (int64_t i = 0; i < run->parameters.item_count; i++)
         run->parameters.items[i].tensor->requires_grad = true;
     RETURN_IF_ERROR(hone_run_choose_memory(run));
-    fingerprint(run);
+    RETURN_IF_ERROR(hone_identity_make(run));
     const FileMap *map = run->memory.releases ? &run->model->file.map : NULL;
     run->tape = hone_tape_create(&run->kernels, (TapeOptions){.gradients = true, .release = map});
     if (!run->tape) return hone_fail_memory(run->err, sizeof(void *), "the tape");
@@ -314,7 +257,7 @@ static hone_status begin(Run *run) {
                          "stopped before the first step; nothing was written");
     RETURN_IF_ERROR(open_outputs(run, 0));
     if (!measured) return HONE_OK;
-    run->loss_first = before.loss;
+    run->progress.loss_first = before.loss;
     return log_held_out(run, &before);
 }
 
@@ -348,10 +291,11 @@ static hone_status one_step(Run *run, int64_t index, double *seconds_total, int6
     return HONE_OK;
 }
 
-// Train from step `done` on; returns with run->stop set when it was asked to stop.
-static hone_status train(Run *run, int64_t *done) {
+// Train from the step that was reached on; returns with run->stop set when it was asked to stop.
+static hone_status train(Run *run) {
     double seconds = 0;
-    int64_t first = *done;
+    int64_t *done = &run->progress.steps;
+    const int64_t first = *done;
     run->checkpoint_last = hone_seconds();
     while (*done < run->step_count && !run->stop) {
         RETURN_IF_ERROR(one_step(run, *done, &seconds, first));
@@ -361,24 +305,25 @@ static hone_status train(Run *run, int64_t *done) {
             RETURN_IF_ERROR(held_out(run, *done, &loss));
         }
         if (run->stop || (*done < run->step_count && checkpoint_due(run, *done))) {
-            RETURN_IF_ERROR(hone_checkpoint_write(run, *done));
+            RETURN_IF_ERROR(hone_checkpoint_write(run));
             run->checkpoint_last = hone_seconds();
         }
     }
     return HONE_OK;
 }
 
-static hone_status finish(Run *run, int64_t done) {
+static hone_status finish(Run *run) {
+    const int64_t done = run->progress.steps;
     bool interrupted = done < run->step_count;
     if (!interrupted) {
         RETURN_IF_ERROR(held_out(run, done, &run->loss_last));
-        RETURN_IF_ERROR(hone_checkpoint_write(run, done));
+        RETURN_IF_ERROR(hone_checkpoint_write(run));
     }
     hone_tape_free(run->tape); // the outputs take its place
     run->tape = NULL;
     RETURN_IF_ERROR(hone_outputs_write(run));
     HoneDone result = {.steps = done,
-                       .loss_first = run->loss_first,
+                       .loss_first = run->progress.loss_first,
                        .loss_last = run->loss_last,
                        .seconds = hone_seconds() - run->started,
                        .rss_peak_bytes = hone_resident_peak(),
@@ -402,24 +347,23 @@ static hone_status execute(Run *run) {
     RETURN_IF_ERROR(hone_run_plan(run, &plan));
     RETURN_IF_ERROR(hone_plan_preview(run, &plan, &shown));
     RETURN_IF_ERROR(check_memory(run, &plan));
-    int64_t done = 0;
     if (run->options.resume) {
         RETURN_IF_ERROR(hone_parameters_allocate_state(run));
-        RETURN_IF_ERROR(hone_checkpoint_resume(run, &done));
+        RETURN_IF_ERROR(hone_checkpoint_resume(run));
     }
     send(run, (HoneEvent){.kind = HONE_EVENT_PLAN, .as.plan = &plan});
     if (run->options.dry_run) return HONE_OK;
     if (!run->options.resume) hone_place_note(run);
     if (run->options.resume) {
-        RETURN_IF_ERROR(open_outputs(run, done));
+        RETURN_IF_ERROR(open_outputs(run, run->progress.steps));
         double unused;
-        if (run->eval_pending) RETURN_IF_ERROR(held_out(run, done, &unused));
+        if (run->eval_pending) RETURN_IF_ERROR(held_out(run, run->progress.steps, &unused));
     } else {
         RETURN_IF_ERROR(hone_parameters_allocate_state(run));
         RETURN_IF_ERROR(begin(run));
     }
-    RETURN_IF_ERROR(train(run, &done));
-    return finish(run, done);
+    RETURN_IF_ERROR(train(run));
+    return finish(run);
 }
 
 void hone_run_free(Run *run) {
@@ -432,6 +376,7 @@ void hone_run_free(Run *run) {
     hone_free((void *)run->held_out);
     hone_free((void *)run->order);
     hone_free(run->steps);
+    hone_text_free(&run->identity);
     hone_arena_free(&run->batch_memory);
     for (int64_t i = 0; i < run->file_count; i++) hone_free(run->files[i]);
     hone_model_free(run->model);
@@ -450,7 +395,7 @@ hone_status hone_finetune(HoneContext *context, const HoneFinetuneOptions *optio
     run->sink = sink;
     run->user = user;
     run->started = hone_seconds();
-    run->loss_first = run->loss_last = (double)NAN;
+    run->progress.loss_first = run->loss_last = (double)NAN;
     hone_status status = execute(run);
     hone_run_free(run);
     return status;

@@ -204,38 +204,42 @@ static void put_date(TextBuffer *text, int64_t now) {
     put_text(text, "date", spelled);
 }
 
-hone_status hone_config_write(Run *run) {
+void hone_config_text(const Run *run, TextBuffer *text) {
     static const char *const losses[] = {"auto", "assistant", "completion", "all"};
     const HoneFinetuneOptions *options = &run->options;
+    put_text(text, "model", options->model);
+    put_data(text, options);
+    put_text(text, "eval-data", options->eval_data);
+    if (!options->eval_data) put_real(text, "eval-split", options->eval_split);
+    put_text(text, "method", options->method == HONE_METHOD_FULL ? "full" : "lora");
+    if (options->method == HONE_METHOD_LORA) {
+        put_text(text, "adapter", options->adapter);
+        put_integer(text, "rank", options->rank);
+        put_real(text, "alpha", options->alpha);
+        if (options->dropout > 0) put_real(text, "dropout", options->dropout);
+        put_text(text, "targets", options->targets);
+        if (options->layers > 0) put_integer(text, "layers", options->layers);
+        if (options->rslora) put_text(text, "rslora", "on");
+    } else {
+        put_text(text, "type", options->type);
+    }
+    put_integer(text, "max-length", options->examples.max_length);
+    put_text(text, "loss-on", losses[options->examples.loss_on]);
+    put_text(text, "on-bad-example", options->examples.skip_bad ? "skip" : "stop");
+    if (options->examples.no_eos) put_text(text, "no-eos", "on");
+    put_text(text, "template", options->template_path);
+    put_date(text, options->examples.now);
+    put_schedule(text, options);
+    put_text(text, "precision", options->precision);
+    put_text(text, "isa", hone_context_isa(run->context));
+}
+
+hone_status hone_config_write(Run *run) {
     TextBuffer text = {0};
     hone_text_puts(&text, "# Every option as resolved. hone finetune --config FILE --out DIR "
                           "repeats the run.\n");
-    put_text(&text, "model", options->model);
-    put_data(&text, options);
-    put_text(&text, "eval-data", options->eval_data);
-    if (!options->eval_data) put_real(&text, "eval-split", options->eval_split);
-    put_text(&text, "method", options->method == HONE_METHOD_FULL ? "full" : "lora");
-    if (options->method == HONE_METHOD_LORA) {
-        put_text(&text, "adapter", options->adapter);
-        put_integer(&text, "rank", options->rank);
-        put_real(&text, "alpha", options->alpha);
-        if (options->dropout > 0) put_real(&text, "dropout", options->dropout);
-        put_text(&text, "targets", options->targets);
-        if (options->layers > 0) put_integer(&text, "layers", options->layers);
-        if (options->rslora) put_text(&text, "rslora", "on");
-    } else {
-        put_text(&text, "type", options->type);
-    }
-    put_integer(&text, "max-length", options->examples.max_length);
-    put_text(&text, "loss-on", losses[options->examples.loss_on]);
-    put_text(&text, "on-bad-example", options->examples.skip_bad ? "skip" : "stop");
-    if (options->examples.no_eos) put_text(&text, "no-eos", "on");
-    put_text(&text, "template", options->template_path);
-    put_date(&text, options->examples.now);
-    put_schedule(&text, options);
-    put_text(&text, "precision", options->precision);
-    put_text(&text, "isa", hone_context_isa(run->context));
-    char *path = hone_path_join(options->out, "config.yaml");
+    hone_config_text(run, &text);
+    char *path = hone_path_join(run->options.out, "config.yaml");
     hone_status status = text.failed || !path
                              ? hone_fail_memory(run->err, text.length, "config.yaml")
                              : hone_file_write(path, text.data, text.length, run->err);

@@ -58,6 +58,12 @@ typedef struct MemoryUse {
 
 enum { HONE_HELD_OUT_TOKENS = 2048 };
 
+// What a run goes on with beside its tensors, as a checkpoint holds it: members of 8 bytes.
+typedef struct Progress {
+    int64_t steps; // done
+    double loss_first;
+} Progress;
+
 struct Run {
     HoneContext *context;
     KernelContext kernels; // the context's, in the run's precision
@@ -86,8 +92,9 @@ struct Run {
     bool eval_pending; // resumed where a held-out loss is due that metrics.jsonl does not hold
     double started, checkpoint_last, checkpoint_seconds;
     int64_t checkpoint_steps;
-    uint64_t fingerprint; // of data, model and options: a resumed run must agree
-    double loss_first, loss_last;
+    TextBuffer identity; // identity.c: a resumed run must agree
+    Progress progress;
+    double loss_last;
     PhaseSeconds spent;
     char *files[8];
     int64_t file_count;
@@ -149,11 +156,18 @@ int64_t hone_held_out_batch(const Run *run, int64_t first);
 hone_status hone_run_held_out(Run *run, int64_t step, HoneHeldOut *result);
 LossCall hone_run_loss_call(Run *run, Tape *tape); // on batch_memory
 
+// identity.c
+hone_status hone_identity_make(Run *run);
+// Append to `told` in what this run differs from the one whose identity is stored; nothing when
+// they are the same.
+void hone_identity_compare(const Run *run, const char *stored, size_t length, TextBuffer *told);
+
 // checkpoint.c
 hone_status hone_checkpoint_check(Run *run); // fail unless options.resume holds one
 void hone_checkpoint_clear(const Run *run);
-hone_status hone_checkpoint_write(Run *run, int64_t steps_done);
-hone_status hone_checkpoint_resume(Run *run, int64_t *steps_done);
+// Of run->progress and the trained values, after which metrics.jsonl is on the disk too.
+hone_status hone_checkpoint_write(Run *run);
+hone_status hone_checkpoint_resume(Run *run); // sets run->progress
 
 // place.c
 hone_status hone_place_check(Run *run); // fail where the run's files could not be written
@@ -161,6 +175,7 @@ void hone_place_note(Run *run);         // say which run will be replaced
 
 // outputs.c
 hone_status hone_outputs_write(Run *run);
+void hone_config_text(const Run *run, TextBuffer *text); // every option as resolved, a line each
 hone_status hone_config_write(Run *run);
 // Open metrics.jsonl; the lines after steps_done, of a run that ended without a checkpoint, go.
 hone_status hone_metrics_open(Run *run, int64_t steps_done);

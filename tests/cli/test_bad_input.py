@@ -333,7 +333,8 @@ class Adapters(Case):
         self.assertFalse(run.exists())
         self.events(*command, "--out", run)
         before = (run / "adapter.gguf").read_bytes()
-        self.refused(USAGE, [run, "other options"], *command, "--resume", run, "--lr", "0.5")
+        self.refused(USAGE, [run, "--lr was 0.0002", "is 0.5;", "--resume-changed"], *command, "--resume",
+                     run, "--lr", "0.5")
         self.assertEqual((run / "adapter.gguf").read_bytes(), before)
         for file in (run / "checkpoint").iterdir():
             file.write_bytes(file.read_bytes()[:100])
@@ -350,15 +351,39 @@ class Resume(Case):
         self.events(*self.command, "--targets", "q", "--out", self.run_folder)
 
     def test_other_targets_scale_and_model(self):
-        for options in (["--targets", "o"], ["--targets", "q", "--rslora"]):
-            self.refused(USAGE, [self.run_folder, "other options"], "finetune", "--resume",
-                         self.run_folder, *options)
+        for says, *options in (("--targets was \"q\" and is \"o\"", "--targets", "o"),
+                               ("--rslora was not given and is \"on\"", "--targets", "q", "--rslora")):
+            self.refused(USAGE, [self.run_folder, "what is trained is another", says], "finetune",
+                         "--resume", self.run_folder, *options)
         other = self.folder / "other.gguf"
         model = bytearray(TINY.read_bytes())
         model[-4096:] = bytes(4096)
         other.write_bytes(model)
-        self.refused(USAGE, [self.run_folder, "another model"], "finetune", "--resume",
+        self.refused(USAGE, [self.run_folder, "of another run: the model is another;"], "finetune", "--resume",
                      self.run_folder, "--model", other)
+
+    def test_other_data(self):
+        resume = ["finetune", "--resume", self.run_folder]
+        self.data.write_text(self.data.read_text().replace("two", "ten"))
+        line = self.refused(USAGE, ["the training data is another"], *resume)
+        self.assertNotIn("model", line.split("another")[0])
+        self.refused(USAGE, ["--lr", "--warmup", "--weight-decay", "and 2 more"], *resume, "--lr", "0.5",
+                     "--seed", "3", "--clip", "2", "--warmup", "0.5", "--weight-decay", "0.5")
+        held_out = self.write("held.jsonl", CHAT)
+        self.refused(USAGE, ["the held-out data is another"], *resume, "--eval-data", held_out)
+
+    def test_told_to_go_on(self):
+        """From the weights and the step that were reached, by the new options."""
+        events, _ = self.events("finetune", "--resume", self.run_folder, "--resume-changed",
+                                "--steps", 6, "--lr", "0.5")
+        steps = [event for event in events if event["event"] == "step"]
+        self.assertEqual([step["step"] for step in steps], [5, 6])
+        self.assertIn("\nlr: 0.5\n", (self.run_folder / "config.yaml").read_text())
+        self.events("finetune", "--resume", self.run_folder)  # by its own options now
+        self.refused(USAGE, ["values: it belongs to another run"], "finetune", "--resume",
+                     self.run_folder, "--resume-changed", "--targets", "q,k")
+        done = self.hone(*self.command, "--out", self.folder / "new", "--resume-changed")
+        self.assertIn("--resume-changed has no effect without --resume", done.stderr)
 
     def test_into_another_run(self):
         other = self.folder / "other"
@@ -480,22 +505,20 @@ class Places(Case):
         return run
 
     def test_dev_full(self):
-        """Every file that a run writes, on a device that takes nothing. What stood there stays."""
+        """Files that a run writes, on a device that takes nothing. What stood there stays."""
         if not os.path.exists("/dev/full"):
             self.skipTest("no /dev/full here")
         for name in ("config.yaml", "adapter_model.safetensors", "adapter_config.json",
-                     "adapter.gguf", "checkpoint/step-000003.safetensors"):
+                     "adapter.gguf"):
             with self.subTest(name=name):
-                out = self.folder / name.replace("/", "-")
-                (out / "checkpoint").mkdir(parents=True)
+                out = self.folder / name
+                out.mkdir()
                 (out / (name + ".tmp")).symlink_to("/dev/full")
-                if not name.startswith("checkpoint"):
-                    (out / name).write_text("the old one")
+                (out / name).write_text("the old one")
                 self.refused(WORK, [out / name, "No space left"], *self.command, "--json", "--out",
                              out)
                 self.assertFalse((out / (name + ".tmp")).exists())
-                if not name.startswith("checkpoint"):
-                    self.assertEqual((out / name).read_text(), "the old one")
+                self.assertEqual((out / name).read_text(), "the old one")
 
     def test_full_metrics(self):
         if not os.path.exists("/dev/full"):

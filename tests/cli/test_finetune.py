@@ -408,7 +408,7 @@ class Finetune(Case):
         self.refused(2, ["--optimizer is \"lion\"", "adamw8bit"], *self.command, "--out",
                      self.folder / "run", "--optimizer", "lion")
         out, _, _ = self.run_to("run", "--steps", 8, "--checkpoint-every", 4)
-        self.refused(2, ["started with another model, other data or other options"], *self.command,
+        self.refused(2, ["--optimizer was \"adamw\" and is \"sgd\""], *self.command,
                      "--steps", 8, "--checkpoint-every", 4, "--optimizer", "sgd", "--resume", out)
         done = self.hone(*self.command, "--out", self.folder / "other", "--steps", 1, "--optimizer",
                          "adafactor", "--beta1", "0.5")

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the tests of faults share: a short run with everything in it, and how its files compare.
+
+Each test_*.py here is run by ctest as: python3 test_X.py PATH-OF-HONE PATH-OF-HONE_FAULTS
+It tries some of the places where a fault can come; HONE_TRUST=long tries all (make trust).
+"""
+import json
+import os
+import pathlib
+import random
+import subprocess
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "cli"))
+from support import CHAT, HONE, TINY, Case, main  # noqa: E402,F401  (main is for those who import)
+
+FAULTS = os.path.abspath(sys.argv.pop(2))
+LONG = os.environ.get("HONE_TRUST") == "long"
+TIMING = ("tokens_per_s", "seconds", "rss_bytes", "rss_anon_bytes", "rss_mapped_bytes")
+OPTIONS = ["--steps", 5, "--checkpoint-every", 1, "--eval-split", 2, "--eval-every", 2, "--batch", 4,
+           "--accumulate", 2, "--dropout", "0.1", "--lr", "0.01", "--checkpoint-layers", 1,
+           "--threads", 2]
+
+
+def some(count, most):
+    """Of 0 … count-1: all in the long form, else `most` at most, the first and the last ones too."""
+    if LONG or count <= most:
+        return range(count)
+    drawn = random.Random(count).sample(range(count), most - 4)
+    return sorted({0, 1, count - 2, count - 1, *drawn})
+
+
+def contents(folder):
+    """Every file of a run's folder; what metrics.jsonl says of time and memory left out."""
+    files = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_dir():
+            continue
+        name, held = str(path.relative_to(folder)), path.read_bytes()
+        if name == "metrics.jsonl":
+            held = [{key: value for key, value in json.loads(line).items() if key not in TIMING}
+                    for line in held.splitlines()]
+        files[name] = held
+    return files
+
+
+class Faulty(Case):
+    def setUp(self):
+        super().setUp()
+        self.data = self.write("data.jsonl", CHAT)
+        self.command = ["finetune", "--model", TINY, "--data", self.data, *OPTIONS, "--json"]
+
+    def fault(self, fault, *arguments, counts=None):
+        """Run the command with a fault; counts: a file for the number of calls."""
+        setting = {"HONE_FAULT": fault, "HONE_FAULT_COUNTS": str(counts or "")}
+        environment = {**os.environ, **{key: value for key, value in setting.items() if value}}
+        return subprocess.run([FAULTS, *map(str, arguments)], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, timeout=120,
+                              universal_newlines=True, env=environment)
+
+    def counts(self, *arguments):
+        file = self.folder / "counts"
+        done = self.fault("", *arguments, counts=file)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return {name: int(count) for name, count in map(str.split, file.read_text().splitlines())}
+
+    def one_line(self, done):
+        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+        self.assertTrue(done.stderr.startswith("hone finetune: "), done.stderr)
+
+    def steps_of(self, done):
+        """The numbers of its step events, and the step of the last checkpoint it told of; 0: none."""
+        steps, saved = [], 0
+        for line in done.stdout.splitlines():
+            try:
+                event = json.loads(line)
+            except ValueError:  # killed in the middle of a line
+                continue
+            if event["event"] == "step":
+                steps.append(event["step"])
+            elif event["event"] == "checkpoint":
+                saved = int(event["text"].rsplit("-", 1)[1].split(".")[0])
+        return steps, saved
+
+    def continued(self, out):
+        """The arguments that resume a run, or begin it again where it has saved nothing."""
+        held = list(out.glob("checkpoint/step-*.safetensors")) if out.exists() else []
+        if held and (out / "config.yaml").exists():
+            return ["finetune", "--resume", out, "--json"]
+        return [*self.command, "--out", out]
+
+    def go_on(self, out, saved=0):
+        """The files of a run that ended before its end, once it was continued."""
+        arguments = self.continued(out)
+        if saved:
+            self.assertEqual(arguments[1], "--resume", "the checkpoint that was told of is not there")
+        done = self.hone(*arguments)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        steps, _ = self.steps_of(done)
+        if saved and steps:
+            self.assertGreater(steps[0], saved, "steps that had been saved were made again")
+        return contents(out)
+
+    def same_files(self, got, wanted):
+        self.assertEqual(sorted(got), sorted(wanted))
+        for name in wanted:
+            if name == "metrics.jsonl":
+                self.assertEqual(got[name], wanted[name])
+            self.assertTrue(got[name] == wanted[name], f"{name} is another")
