@@ -62,7 +62,7 @@ function(hone_library)
   target_include_directories(hone PUBLIC
     $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:include>)
   target_link_libraries(hone PUBLIC m Threads::Threads
-    PkgConfig::PCRE2 PkgConfig::JANSSON PkgConfig::UTF8PROC PkgConfig::YAML)
+    PkgConfig::PCRE2 PkgConfig::JANSSON PkgConfig::UTF8PROC PkgConfig::YAML ${HONE_OPTIONAL})
   if(HONE_SANITIZE)
     target_link_options(hone PUBLIC -fsanitize=${HONE_SANITIZE})
   endif()
@@ -86,7 +86,7 @@ function(hone_test name source)
     endif()
   endforeach()
   target_link_libraries(test_${name} PRIVATE hone_flags m Threads::Threads
-    PkgConfig::PCRE2 PkgConfig::JANSSON PkgConfig::UTF8PROC PkgConfig::YAML)
+    PkgConfig::PCRE2 PkgConfig::JANSSON PkgConfig::UTF8PROC PkgConfig::YAML ${HONE_OPTIONAL})
   target_include_directories(test_${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
   target_compile_definitions(test_${name} PRIVATE
     HONE_FIXTURES="${PROJECT_SOURCE_DIR}/tests/fixtures")

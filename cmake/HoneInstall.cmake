@@ -30,7 +30,7 @@ function(hone_shared_library)
     EXPORT_NAME shared VERSION ${PROJECT_VERSION} SOVERSION 0 LINK_DEPENDS ${script})
   target_include_directories(hone_shared INTERFACE $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
   target_link_libraries(hone_shared PRIVATE m Threads::Threads
-    PkgConfig::PCRE2 PkgConfig::JANSSON PkgConfig::UTF8PROC PkgConfig::YAML)
+    PkgConfig::PCRE2 PkgConfig::JANSSON PkgConfig::UTF8PROC PkgConfig::YAML ${HONE_OPTIONAL})
   install(TARGETS hone_shared EXPORT hone LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 endfunction()
 

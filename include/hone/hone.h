@@ -11,6 +11,7 @@
 #include <hone/files.h>
 #include <hone/finetune.h>
 #include <hone/generate.h>
+#include <hone/hub.h>
 #include <hone/layers.h>
 #include <hone/model.h>
 #include <hone/tokenizer.h>

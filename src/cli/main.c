@@ -21,6 +21,7 @@ static const Entry entries[] = {
     {"inspect", command_inspect, "what is in a model or adapter file"},
     {"merge", command_merge, "write model and adapter as one file"},
     {"convert", command_convert, "write a model or an adapter in another format or type"},
+    {"pull", command_pull, "fetch a model from the model hub"},
     {"bench", command_bench, "speeds beside the processor's own peak"},
 };
 enum { ENTRY_COUNT = sizeof entries / sizeof *entries };

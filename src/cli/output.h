@@ -59,6 +59,7 @@ int command_template(int argc, char **argv);
 int command_inspect(int argc, char **argv);
 int command_merge(int argc, char **argv);
 int command_convert(int argc, char **argv);
+int command_pull(int argc, char **argv);
 int command_bench(int argc, char **argv);
 
 #endif

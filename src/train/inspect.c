@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "hub/cache.h"
 #include "io/hf.h"
 #include "io/safetensors.h"
 #include "train/session.h"
@@ -222,7 +223,10 @@ hone_status hone_inspect(HoneContext *context, const char *path, bool json, char
         hone_text_puts(&text, "{\"path\":");
         hone_text_json(&text, path, strlen(path));
     }
-    hone_status status = inspect_path(context, path, json, &text);
+    char *found;
+    hone_status status = hone_hub_resolve(path, &found, err);
+    if (status == HONE_OK) status = inspect_path(context, found, json, &text);
+    hone_free(found);
     if (status == HONE_OK && text.failed) status = hone_fail_memory(err, text.length, "text");
     if (status != HONE_OK) {
         hone_text_free(&text);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "hub/cache.h"
 #include "io/hf.h"
 
 // ---- sizes -------------------------------------------------------------------------------------
@@ -246,9 +247,13 @@ static hone_status load_template(HoneModel *model, HoneError *err) {
 // ---- the whole ---------------------------------------------------------------------------------
 
 static hone_status load(HoneModel *model, const char *path, HoneError *err) {
-    model->path = hone_arena_strndup(&model->memory, path, strlen(path));
-    if (!model->path) return hone_fail_memory(err, strlen(path), "a path");
-    RETURN_IF_ERROR(hone_model_file_open(path, &model->file, err));
+    model->name = hone_arena_strndup(&model->memory, path, strlen(path));
+    char *found;
+    RETURN_IF_ERROR(hone_hub_resolve(path, &found, err)); // a name that was pulled
+    model->path = hone_arena_strndup(&model->memory, found, strlen(found));
+    hone_free(found);
+    if (!model->name || !model->path) return hone_fail_memory(err, strlen(path), "a path");
+    RETURN_IF_ERROR(hone_model_file_open(model->path, &model->file, err));
     RETURN_IF_ERROR(read_config(model, err));
     hone_status status = hone_model_make(&model->config, &model->model, err);
     if (status != HONE_OK) return hone_fail_in(err, "%s", path);

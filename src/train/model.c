@@ -5,6 +5,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "hub/cache.h"
+
 static const char *weight_types(HoneModel *model) {
     int64_t counts[HONE_DTYPE_LIMIT] = {0};
     for (int64_t i = 0; i < model->file.tensor_count; i++) {
@@ -40,7 +42,7 @@ static const char *string_key(const HoneModel *model, const char *name) {
 void hone_model_info(const HoneModel *model, HoneModelInfo *info) {
     const ModelConfig *config = &model->config;
     *info = (HoneModelInfo){
-        .path = model->path,
+        .path = model->name,
         .architecture = config->architecture,
         .name = string_key(model, "general.name"),
         .weight_types = weight_types((HoneModel *)(uintptr_t)model),
@@ -101,7 +103,7 @@ hone_status hone_model_detokenize(HoneModel *model, const int32_t *tokens, int64
 
 AdapterBase hone_model_adapter_base(const HoneModel *model) {
     return (AdapterBase){.architecture = model->config.architecture,
-                         .path = model->path,
+                         .path = model->name,
                          .heads = model->config.heads,
                          .kv_heads = model->config.kv_heads,
                          .head_size = model->config.head_size,
@@ -170,7 +172,11 @@ hone_status hone_model_add_adapter(HoneModel *model, const char *path, float wei
                          (double)weight);
     if (model->adapter_paths == 64)
         return hone_fail(err, HONE_ERROR_ARGUMENT, "%s: more than 64 adapters", path);
-    RETURN_IF_ERROR(hone_adapter_read(path, &base, &file, err));
+    char *found;
+    RETURN_IF_ERROR(hone_hub_resolve(path, &found, err));
+    hone_status opened = hone_adapter_read(found, &base, &file, err);
+    hone_free(found);
+    RETURN_IF_ERROR(opened);
     char *kept = hone_arena_strndup(&model->memory, path, strlen(path));
     if (kept) model->adapter_path[model->adapter_paths++] = kept;
     hone_status status = HONE_OK;

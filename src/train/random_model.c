@@ -178,7 +178,7 @@ hone_status hone_model_random(HoneContext *context, const HoneLlamaShape *shape,
     HoneModel *made = hone_calloc(1, sizeof *made);
     if (!made) return hone_fail_memory(err, sizeof *made, "a model");
     made->context = context;
-    made->path = "random weights";
+    made->name = made->path = "random weights";
     made->config = config_of(shape);
     made->adapters_enabled = true;
     hone_status status = make(made, dtype, seed, err);

@@ -23,7 +23,8 @@ typedef struct ParameterSlot {
 
 struct HoneModel {
     HoneContext *context;
-    char *path;
+    char *name; // as it was given: a path, or what was pulled
+    char *path; // where it lies
     GgufFile file;
     ModelConfig config;
     Model *model;

@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "hub/cache.h"
 #include "tokenizer/rules.h"
 #include "train/session.h"
 
@@ -255,7 +256,10 @@ hone_status hone_tokenizer_open(HoneContext *context, const char *path, HoneToke
     HoneTokenizer *opened = hone_calloc(1, sizeof *opened);
     if (!opened) return hone_fail_memory(err, sizeof *opened, "a tokeniser");
     opened->context = context;
-    hone_status status = open_file(path, &opened->tokenizer, err);
+    char *found;
+    hone_status status = hone_hub_resolve(path, &found, err);
+    if (status == HONE_OK) status = open_file(found, &opened->tokenizer, err);
+    hone_free(found);
     if (status != HONE_OK) {
         hone_tokenizer_close(opened);
         return status;

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+# Libraries that Hone does without: what is lost then is said, and HONE_OPTIONAL holds those found.
+
+set(HONE_OPTIONAL "")
+set(HONE_OPTIONAL_LINK "") # for hone.pc: the shared ones, for the static want dozens of others
+set(HONE_OPTIONAL_FIND "") # the lines that find them, for honeConfig.cmake
+
+# hone_optional(NAME MODULE): PkgConfig::NAME if there is MODULE.
+function(hone_optional name module)
+  pkg_check_modules(${name} QUIET IMPORTED_TARGET ${module})
+  if(${name}_FOUND)
+    list(APPEND HONE_OPTIONAL PkgConfig::${name})
+    string(APPEND HONE_OPTIONAL_LINK " -l${${name}_LIBRARIES}")
+    string(APPEND HONE_OPTIONAL_FIND
+      "  pkg_check_modules(${name} QUIET IMPORTED_TARGET ${module})\n")
+  endif()
+  set(HONE_OPTIONAL ${HONE_OPTIONAL} PARENT_SCOPE)
+  set(HONE_OPTIONAL_FIND "${HONE_OPTIONAL_FIND}" PARENT_SCOPE)
+  set(HONE_OPTIONAL_LINK "${HONE_OPTIONAL_LINK}" PARENT_SCOPE)
+endfunction()
+
+hone_optional(CURL libcurl)
+hone_optional(CRYPTO libcrypto)
+if(TARGET PkgConfig::CURL AND TARGET PkgConfig::CRYPTO)
+  set(HONE_HAS_HUB ON)
+else()
+  set(HONE_HAS_HUB OFF)
+  message(STATUS "without libcurl and libcrypto (libcurl4-openssl-dev, libssl-dev): "
+                 "hone pull fetches nothing")
+endif()
