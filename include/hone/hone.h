@@ -15,5 +15,6 @@
 #include <hone/layers.h>
 #include <hone/model.h>
 #include <hone/tokenizer.h>
+#include <hone/train.h>
 
 #endif

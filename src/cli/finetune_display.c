@@ -179,7 +179,9 @@ static void show_done(Display *display, const HoneDone *done) {
         fprintf(stderr, "try it:\n  hone chat --model %s --adapter %s\n", display->model,
                 display->out);
     else
-        fprintf(stderr, "try it:\n  hone chat --model %s/model.gguf\n", display->out);
+        fprintf(stderr, "try it:\n  hone %s --model %s/model.gguf%s\n",
+                display->generates ? "generate" : "chat", display->out,
+                display->generates ? " --raw --prompt \"The\"" : "");
 }
 
 static void json_done(const HoneDone *done) {

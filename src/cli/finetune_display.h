@@ -7,6 +7,7 @@
 
 typedef struct Display {
     bool json, dry_run;
+    bool generates; // the model is new: it has no chat template
     const char *model, *out;
     bool line_open;    // a live line without its newline stands on the terminal
     double last_shown; // when plain lines were last written (not on a terminal)

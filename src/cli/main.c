@@ -13,6 +13,7 @@ typedef struct Entry {
 
 static const Entry entries[] = {
     {"finetune", command_finetune, "fine-tune a model on your data (LoRA or all weights)"},
+    {"train", command_train, "develop a model from random weights on a corpus"},
     {"eval", command_eval, "loss, accuracy, ranked choices, exact match"},
     {"generate", command_generate, "continue a prompt"},
     {"chat", command_chat, "talk with a model, with or without an adapter"},
@@ -27,7 +28,7 @@ static const Entry entries[] = {
 enum { ENTRY_COUNT = sizeof entries / sizeof *entries };
 
 static void print_overview(FILE *out) {
-    fputs("Hone fine-tunes Transformer models on the machine you have.\n\n"
+    fputs("Hone fine-tunes and develops Transformer models on the machine you have.\n\n"
           "usage: hone COMMAND [options]    (hone COMMAND --help lists a command's options)\n\n",
           out);
     for (int i = 0; i < ENTRY_COUNT; i++)

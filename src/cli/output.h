@@ -51,6 +51,7 @@ bool parse_date(const char *command, const char *text, int64_t *seconds);
 bool parse_on_bad(const char *command, const char *word, bool *skip);
 
 int command_finetune(int argc, char **argv);
+int command_train(int argc, char **argv);
 int command_eval(int argc, char **argv);
 int command_generate(int argc, char **argv);
 int command_chat(int argc, char **argv);

@@ -48,6 +48,7 @@ hone_status hone_data_read(HoneModel *model, const char *path, const HoneDataOpt
 void hone_data_free(HoneData *data) {
     if (!data) return;
     hone_dataset_free(&data->set);
+    hone_file_unmap(&data->map);
     hone_free(data);
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The fine-tuning run from options to files.
+#include "train/develop.h"
 #include "train/recipe.h"
 #include "train/run.h"
 
@@ -75,8 +76,10 @@ static hone_status check_data_apart(const HoneFinetuneOptions *options, HoneErro
     return HONE_OK;
 }
 
-static hone_status check_options(const HoneFinetuneOptions *options, HoneError *err) {
-    if (!options->model) return hone_fail(err, HONE_ERROR_ARGUMENT, "no model was given: --model");
+static hone_status check_options(const HoneFinetuneOptions *options, bool has_model,
+                                 HoneError *err) {
+    if (!options->model && !has_model)
+        return hone_fail(err, HONE_ERROR_ARGUMENT, "no model was given: --model");
     if (options->data_count < 1 || options->data_count > 64)
         return hone_fail(err, HONE_ERROR_ARGUMENT, "%lld data files, want 1…64: --data",
                          (long long)options->data_count);
@@ -195,7 +198,8 @@ static hone_status prepare(Run *run) {
     RETURN_IF_ERROR(hone_run_precision(run));
     if (options->out && !options->dry_run) RETURN_IF_ERROR(hone_place_check(run));
     if (options->resume) RETURN_IF_ERROR(hone_checkpoint_check(run));
-    RETURN_IF_ERROR(hone_model_load(run->context, options->model, &run->model));
+    RETURN_IF_ERROR(run->develop ? hone_develop_model(run)
+                                 : hone_model_load(run->context, options->model, &run->model));
     if (options->template_path)
         RETURN_IF_ERROR(hone_model_set_template(run->model, options->template_path));
     fix_date(run);
@@ -335,8 +339,9 @@ static hone_status finish(Run *run) {
         return hone_fail(
             run->err, HONE_INTERRUPTED,
             "stopped after step %lld of %lld; the weights as they are and a checkpoint are "
-            "in %s; hone finetune --resume %s goes on",
-            (long long)done, (long long)run->step_count, run->options.out, run->options.out);
+            "in %s; hone %s --resume %s goes on",
+            (long long)done, (long long)run->step_count, run->options.out,
+            run->develop ? "train" : "finetune", run->options.out);
     return HONE_OK;
 }
 
@@ -380,18 +385,21 @@ void hone_run_free(Run *run) {
     hone_arena_free(&run->batch_memory);
     for (int64_t i = 0; i < run->file_count; i++) hone_free(run->files[i]);
     hone_model_free(run->model);
+    hone_gguf_close(&run->vocabulary);
     hone_free(run);
 }
 
-hone_status hone_finetune(HoneContext *context, const HoneFinetuneOptions *options,
-                          HoneEventSink sink, void *user) {
+hone_status hone_run_start(HoneContext *context, const HoneFinetuneOptions *options,
+                           const HoneTrainOptions *develop, HoneEventSink sink, void *user) {
     HoneError *err = hone_begin(context);
-    RETURN_IF_ERROR(check_options(options, err));
+    RETURN_IF_ERROR(check_options(options, develop != NULL, err));
+    if (develop) RETURN_IF_ERROR(hone_develop_check(develop, err));
     Run *run = hone_calloc(1, sizeof *run);
     if (!run) return hone_fail_memory(err, sizeof *run, "the run");
     run->context = context;
     run->err = err;
     run->options = *options;
+    run->develop = develop;
     run->sink = sink;
     run->user = user;
     run->started = hone_seconds();
@@ -399,4 +407,17 @@ hone_status hone_finetune(HoneContext *context, const HoneFinetuneOptions *optio
     hone_status status = execute(run);
     hone_run_free(run);
     return status;
+}
+
+hone_status hone_finetune(HoneContext *context, const HoneFinetuneOptions *options,
+                          HoneEventSink sink, void *user) {
+    return hone_run_start(context, options, NULL, sink, user);
+}
+
+hone_status hone_train(HoneContext *context, const HoneTrainOptions *options, HoneEventSink sink,
+                       void *user) {
+    HoneFinetuneOptions run = options->run;
+    run.method = HONE_METHOD_FULL;
+    run.model = run.adapter = NULL;
+    return hone_run_start(context, &run, options, sink, user);
 }

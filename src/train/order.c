@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which examples, in which order, cut into which steps: all fixed before the first step, from the
 // data and the seed alone.
-#include "train/run.h"
+#include "train/develop.h"
 
 #include <math.h>
 #include <string.h>
@@ -55,13 +55,18 @@ static hone_status split_held_out(Run *run) {
     return HONE_OK;
 }
 
+static hone_status read_examples(Run *run, const char *path, HoneData **data) {
+    const HoneFinetuneOptions *options = &run->options;
+    return run->develop ? hone_corpus_read(run->model, path, &options->examples, options->out, data)
+                        : hone_data_read(run->model, path, &options->examples, data);
+}
+
 hone_status hone_run_read_data(Run *run) {
     const HoneFinetuneOptions *options = &run->options;
     HoneDataInfo info;
     int64_t total = 0;
     for (int64_t s = 0; s < options->data_count; s++) {
-        RETURN_IF_ERROR(
-            hone_data_read(run->model, options->data[s].path, &options->examples, &run->data[s]));
+        RETURN_IF_ERROR(read_examples(run, options->data[s].path, &run->data[s]));
         hone_data_info(run->data[s], &info);
         total += info.examples;
     }
@@ -73,8 +78,7 @@ hone_status hone_run_read_data(Run *run) {
     }
     run->source_begin[options->data_count] = run->train_count;
     if (!options->eval_data) return split_held_out(run);
-    RETURN_IF_ERROR(
-        hone_data_read(run->model, options->eval_data, &options->examples, &run->eval_data));
+    RETURN_IF_ERROR(read_examples(run, options->eval_data, &run->eval_data));
     const Dataset *set = &run->eval_data->set;
     RETURN_IF_ERROR(allocate(run, &run->held_out, set->count, "held-out examples"));
     for (int64_t i = 0; i < set->count; i++) run->held_out[i] = &set->examples[i];

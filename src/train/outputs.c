@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a run leaves behind: the adapter in both forms or the model, and every option as resolved.
-#include "train/run.h"
+#include "io/tokenizer_file.h"
+#include "train/develop.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,7 +57,8 @@ static void remove_stale(Run *run) {
     const char *const *names = lora ? model : adapter;
     for (int i = 0; i < (lora ? 1 : 3); i++) {
         char *path = hone_path_join(run->options.out, names[i]);
-        if (path && !hone_same_file(path, run->options.model)) hone_file_remove(path);
+        if (path && !(run->options.model && hone_same_file(path, run->options.model)))
+            hone_file_remove(path);
         hone_free(path);
     }
 }
@@ -204,14 +206,30 @@ static void put_date(TextBuffer *text, int64_t now) {
     put_text(text, "date", spelled);
 }
 
+// Kinds that tokenizer.json is not written for are in model.gguf all the same.
+static hone_status write_vocabulary(Run *run) {
+    HoneError unsupported = {0};
+    hone_status status = hone_tokenizer_file_write(&run->vocabulary, run->options.out,
+                                                   run->model->config.context, &unsupported);
+    if (status == HONE_OK) status = hone_run_add_file(run, "tokenizer.json");
+    if (status == HONE_OK) return hone_run_add_file(run, "tokenizer_config.json");
+    return status == HONE_ERROR_UNSUPPORTED
+               ? HONE_OK
+               : hone_fail(run->err, status, "%s", unsupported.message);
+}
+
 void hone_config_text(const Run *run, TextBuffer *text) {
     static const char *const losses[] = {"auto", "assistant", "completion", "all"};
     const HoneFinetuneOptions *options = &run->options;
-    put_text(text, "model", options->model);
+    if (run->develop)
+        hone_develop_config(run, text);
+    else
+        put_text(text, "model", options->model);
     put_data(text, options);
     put_text(text, "eval-data", options->eval_data);
     if (!options->eval_data) put_real(text, "eval-split", options->eval_split);
-    put_text(text, "method", options->method == HONE_METHOD_FULL ? "full" : "lora");
+    if (!run->develop)
+        put_text(text, "method", options->method == HONE_METHOD_FULL ? "full" : "lora");
     if (options->method == HONE_METHOD_LORA) {
         put_text(text, "adapter", options->adapter);
         put_integer(text, "rank", options->rank);
@@ -224,8 +242,10 @@ void hone_config_text(const Run *run, TextBuffer *text) {
         put_text(text, "type", options->type);
     }
     put_integer(text, "max-length", options->examples.max_length);
-    put_text(text, "loss-on", losses[options->examples.loss_on]);
-    put_text(text, "on-bad-example", options->examples.skip_bad ? "skip" : "stop");
+    if (!run->develop) {
+        put_text(text, "loss-on", losses[options->examples.loss_on]);
+        put_text(text, "on-bad-example", options->examples.skip_bad ? "skip" : "stop");
+    }
     if (options->examples.no_eos) put_text(text, "no-eos", "on");
     put_text(text, "template", options->template_path);
     put_date(text, options->examples.now);
@@ -236,8 +256,10 @@ void hone_config_text(const Run *run, TextBuffer *text) {
 
 hone_status hone_config_write(Run *run) {
     TextBuffer text = {0};
-    hone_text_puts(&text, "# Every option as resolved. hone finetune --config FILE --out DIR "
-                          "repeats the run.\n");
+    hone_text_printf(&text,
+                     "# Every option as resolved. hone %s --config FILE --out DIR repeats the "
+                     "run.\n",
+                     run->develop ? "train" : "finetune");
     hone_config_text(run, &text);
     char *path = hone_path_join(run->options.out, "config.yaml");
     hone_status status = text.failed || !path
@@ -246,5 +268,6 @@ hone_status hone_config_write(Run *run) {
     hone_free(path);
     hone_text_free(&text);
     RETURN_IF_ERROR(status);
-    return hone_run_add_file(run, "config.yaml");
+    RETURN_IF_ERROR(hone_run_add_file(run, "config.yaml"));
+    return run->develop ? write_vocabulary(run) : HONE_OK;
 }

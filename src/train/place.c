@@ -29,7 +29,9 @@ hone_status hone_place_check(Run *run) {
                                         "adapter.gguf",
                                         "model.gguf",
                                         "config.yaml",
-                                        "metrics.jsonl"};
+                                        "metrics.jsonl",
+                                        "tokenizer.json",
+                                        "tokenizer_config.json"};
     const HoneFinetuneOptions *options = &run->options;
     RETURN_IF_ERROR(hone_directory_check(options->out, run->err));
     hone_status status = HONE_OK;
@@ -38,7 +40,8 @@ hone_status hone_place_check(Run *run) {
         if (!path) return hone_fail_memory(run->err, 0, "a path");
         if (hone_is_directory(path))
             status = hone_fail(run->err, HONE_ERROR_IO, "%s: is a folder, a file is wanted", path);
-        else if (options->method == HONE_METHOD_FULL && hone_same_file(path, options->model))
+        else if (options->model && options->method == HONE_METHOD_FULL &&
+                 hone_same_file(path, options->model))
             status = hone_fail(run->err, HONE_ERROR_ARGUMENT,
                                "%s: is the model that would be trained; give --out another folder",
                                path);

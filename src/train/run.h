@@ -3,6 +3,8 @@
 #ifndef HONE_TRAIN_RUN_H
 #define HONE_TRAIN_RUN_H
 
+#include <hone/train.h>
+
 #include "base/random.h"
 #include "train/loss.h"
 #include "train/optimizer.h"
@@ -68,7 +70,9 @@ struct Run {
     HoneContext *context;
     KernelContext kernels; // the context's, in the run's precision
     HoneError *err;
-    HoneFinetuneOptions options; // as resolved; strings borrowed from the caller
+    HoneFinetuneOptions options;     // as resolved; strings borrowed from the caller
+    const HoneTrainOptions *develop; // the model is a new one of these sizes; NULL: it is loaded
+    GgufFile vocabulary;             // of a new model: the tokeniser's keys
     HoneEventSink sink;
     void *user;
     HoneModel *model;
@@ -130,6 +134,9 @@ const Example *const *hone_micro_batch(const Run *run, const StepRange *step, in
 double hone_step_operations(const Run *run, const StepRange *step);
 
 // finetune.c
+// The run of these options, which are hone_train's if develop is given.
+hone_status hone_run_start(HoneContext *context, const HoneFinetuneOptions *options,
+                           const HoneTrainOptions *develop, HoneEventSink sink, void *user);
 // Set run->kernels by options.precision. HONE_ERROR_UNSUPPORTED where the level cannot.
 hone_status hone_run_precision(Run *run);
 

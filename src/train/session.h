@@ -40,6 +40,7 @@ struct HoneModel {
 
 struct HoneData {
     Dataset set;
+    FileMap map; // of a corpus: its tokens, which the examples are windows on
 };
 
 // tokenizer.c

@@ -105,6 +105,17 @@ def torch_logprobs(model, examples):
     return found
 
 
+def torch_logprobs_of(model, examples):
+    """As torch_logprobs, by the model's own logits: for any family."""
+    found = []
+    with torch.no_grad():
+        for tokens, targets in examples:
+            logits = model(input_ids=torch.tensor([tokens])).logits[0].double().log_softmax(-1)
+            rows = torch.tensor(targets) - 1
+            found.append(logits[rows, torch.tensor(tokens)[targets]].numpy())
+    return found
+
+
 @contextlib.contextmanager
 def rounded_inputs(model, kind):
     """Each linear layer reads its input rounded to kind, as llama.cpp does with matrices so stored."""

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+// hone train: a model from nothing.
+#include <signal.h>
+#include <string.h>
+
+#include "finetune_display.h"
+#include "output.h"
+#include "run_options.h"
+
+// Of the options of a run, those that a new model has no use for.
+static bool is_of_finetune_only(const char *name) {
+    static const char *const names[] = {
+        "model",  "method",  "rank",    "alpha", "dropout",        "targets", "layers",
+        "rslora", "adapter", "loss-on", "date",  "on-bad-example", "template"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(names[i], name) == 0) return true;
+    return false;
+}
+
+static int fill_table(RunOptions *given, HoneTrainOptions *train, Option *options) {
+    const Option table[] = {
+        {"architecture", OPTION_TEXT, &train->architecture, "A", "llama (default) or gpt2"},
+        {"layers", OPTION_COUNT, &train->layers, "N", "of the model (6)"},
+        {"channels", OPTION_COUNT, &train->channels, "N", "its width (384)"},
+        {"heads", OPTION_COUNT, &train->heads, "N", "of attention (6)"},
+        {"kv-heads", OPTION_COUNT, &train->kv_heads, "N", "of keys and values (as many)"},
+        {"head-size", OPTION_COUNT, &train->head_size, "N", "(channels/heads)"},
+        {"feed-forward", OPTION_COUNT, &train->feed_forward, "N",
+         "width inside (gpt2: 4 times channels, else 8/3 of it)"},
+        {"context", OPTION_SIZE, &train->context, "N", "tokens (512)"},
+        {"norm-eps", OPTION_RATE, &train->norm_eps, "X", "(1e-5)"},
+        {"rope-base", OPTION_RATE, &train->rope_base, "X", "(10000)"},
+        {"tied-head", OPTION_SWITCH, &train->tied_head, "on|off", "the head is the embedding (on)"},
+        {"tokenizer", OPTION_TEXT, &train->tokenizer, "T",
+         "bpe (default): learnt from the data; or a GGUF file, a tokenizer.json or its folder"},
+        {"vocabulary", OPTION_COUNT, &train->vocabulary, "N", "tokens to learn at most (8192)"},
+        {"min-frequency", OPTION_COUNT, &train->min_frequency, "N",
+         "pairs that stand less often are not merged (2)"},
+    };
+    Option shared[64];
+    const int all = run_option_table(given, shared);
+    int count = (int)(sizeof table / sizeof *table);
+    memcpy(options, table, sizeof table);
+    for (int i = 0; i < all; i++) {
+        if (is_of_finetune_only(shared[i].name)) continue;
+        options[count] = shared[i];
+        Option *option = &options[count++];
+        if (strcmp(option->name, "data") == 0)
+            option->help = "a corpus: .jsonl with a \"text\" a line, text files, folders of both";
+        if (strcmp(option->name, "max-length") == 0)
+            option->help = "tokens of an example; longer texts are several (the context)";
+        if (strcmp(option->name, "no-eos") == 0) option->help = "do not end texts with EOS";
+        if (strcmp(option->name, "lr") == 0) option->help = "learning rate (1e-3)";
+        if (strcmp(option->name, "weight-decay") == 0) option->help = "of matrices (0.1)";
+        if (strcmp(option->name, "beta2") == 0) option->help = "of AdamW (0.95)";
+        if (strcmp(option->name, "type") == 0)
+            option->help = "of model.gguf: f16 (default) or as hone merge has them";
+    }
+    return count;
+}
+
+int command_train(int argc, char **argv) {
+    HoneTrainOptions train;
+    hone_train_defaults(&train);
+    RunOptions given = {.run = train.run};
+    run_option_defaults(&given);
+    Option options[96];
+    Command command = {.name = "train",
+                       .summary = "Develop a model from random weights on a corpus.",
+                       .usage = "hone train --data D --out DIR [--config C] [options]",
+                       .options = options,
+                       .option_count = fill_table(&given, &train, options)};
+    int status = parse_options(&command, argc, argv);
+    if (status >= 0) return status;
+    let_the_command_line_win(argc, argv, &given.run);
+    HoneDataSource sources[LIST_LIMIT];
+    if (!resolve_run_options("train", &given, sources)) return EXIT_USAGE;
+    const char *lacking = given.run.data_count == 0            ? "--data"
+                          : given.run.out || given.run.dry_run ? NULL
+                                                               : "--out";
+    if (lacking) {
+        fprintf(stderr, "hone train: %s is needed (usage: %s)\n", lacking, command.usage);
+        return EXIT_USAGE;
+    }
+    note_what_the_optimizer_ignores(&command, argc, argv, &given.run);
+    HoneContext *context = open_context("train", &given.common, &status);
+    if (!context) return status;
+    watch_signals();
+    signal(SIGPIPE, SIG_IGN); // whoever read along may leave: the training goes on
+    Display display = {.json = given.common.json,
+                       .model = train.architecture,
+                       .out = given.run.out,
+                       .dry_run = given.run.dry_run,
+                       .generates = true};
+    train.run = given.run;
+    hone_status result = hone_train(context, &train, display_event, &display);
+    display_end(&display);
+    status = result == HONE_OK ? EXIT_DONE : report_failure("train", context, result);
+    hone_context_free(context);
+    return status;
+}

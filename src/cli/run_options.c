@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "run_options.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "output.h"
+
+void run_option_defaults(RunOptions *given) {
+    given->method = "lora";
+    given->schedule = "cosine";
+    given->optimizer = "adamw";
+    given->loss_on = "auto";
+    given->on_bad = "stop";
+    given->checkpoint_layers = "0";
+    given->rank = given->run.rank;
+}
+
+int run_option_table(RunOptions *given, Option *options) {
+    HoneFinetuneOptions *run = &given->run;
+    const Option table[] = {
+        {"model", OPTION_TEXT, &run->model, "FILE",
+         "the model, a GGUF file or a Hugging Face folder"},
+        {"data", OPTION_LIST, &given->data, "F[:WEIGHT]", "examples; may be repeated"},
+        {"out", OPTION_TEXT, &run->out, "DIR", "the folder for the results"},
+        {"eval-data", OPTION_TEXT, &run->eval_data, "FILE", "held-out examples"},
+        {"eval-split", OPTION_REAL, &run->eval_split, "X",
+         "without --eval-data: share or number held out (0.05, at most 200; 0: none)"},
+        {"method", OPTION_TEXT, &given->method, "M", "lora (default) or full"},
+        {"rank", OPTION_COUNT, &given->rank, "N", "of the adapter (16, or that of --adapter)"},
+        {"alpha", OPTION_RATE, &run->alpha, "X",
+         "its scale is alpha/rank (32, or that of --adapter)"},
+        {"dropout", OPTION_REAL, &run->dropout, "X",
+         "of what adapters read, in training (0); in steps of 1/256"},
+        {"targets", OPTION_TEXT, &run->targets, "LIST",
+         "all-linear (default), or words of q,k,v,qkv,o,gate,up,down, or patterns of tensor names"},
+        {"layers", OPTION_COUNT, &given->layers, "N", "adapt the last N layers only"},
+        {"rslora", OPTION_FLAG, &run->rslora, NULL, "scale alpha/sqrt(rank)"},
+        {"adapter", OPTION_TEXT, &run->adapter, "A", "begin from this adapter"},
+        {"epochs", OPTION_RATE, &run->epochs, "E", "passes over the data (1)"},
+        {"steps", OPTION_COUNT, &run->steps, "N", "instead of epochs"},
+        {"batch", OPTION_COUNT, &run->batch, "N", "examples a step"},
+        {"batch-tokens", OPTION_SIZE, &run->batch_tokens, "N",
+         "tokens a step, but 4 examples at least (4096, less for little data)"},
+        {"accumulate", OPTION_COUNT, &run->accumulate, "K",
+         "cut each step into K micro-batches: less memory, same result"},
+        {"checkpoint-layers", OPTION_TEXT, &given->checkpoint_layers, "N|all",
+         "make the activations of N layers again in backward: less memory, same bits (0)"},
+        {"memory", OPTION_SIZE, &run->memory, "SIZE",
+         "stay within SIZE (900M, 4G): chooses the two above, or says what would do"},
+        {"max-length", OPTION_SIZE, &run->examples.max_length, "N",
+         "cut longer examples (the model's context, at most 2048)"},
+        {"loss-on", OPTION_TEXT, &given->loss_on, "WHAT", "auto, assistant, completion, all"},
+        {"on-bad-example", OPTION_TEXT, &given->on_bad, "WHAT", "stop (default) or skip"},
+        {"date", OPTION_TEXT, &given->date, "DAY",
+         "that a chat template tells, as 2026-11-24 (today)"},
+        {"no-eos", OPTION_FLAG, &run->examples.no_eos, NULL,
+         "do not end \"text\" records with EOS"},
+        {"template", OPTION_TEXT, &run->template_path, "FILE", "another chat template"},
+        {"lr", OPTION_RATE, &run->lr, "X", "learning rate (2e-4; full: 2e-5)"},
+        {"schedule", OPTION_TEXT, &given->schedule, "S", "cosine (default), linear, constant"},
+        {"warmup", OPTION_REAL, &run->warmup, "X", "share of the steps, from 1 on steps (0.03)"},
+        {"weight-decay", OPTION_REAL, &run->weight_decay, "X", "of matrices (0)"},
+        {"clip", OPTION_REAL, &run->clip, "X", "largest gradient norm (1; 0: off)"},
+        {"optimizer", OPTION_TEXT, &given->optimizer, "O",
+         "adamw (default), adamw8bit, adafactor, sgd"},
+        {"beta1", OPTION_REAL, &run->beta1, "X", "of AdamW; sgd: its momentum (0.9)"},
+        {"beta2", OPTION_REAL, &run->beta2, "X", "of AdamW (0.999)"},
+        {"eps", OPTION_RATE, &run->eps, "X", "of AdamW (1e-8)"},
+        {"shuffle", OPTION_SWITCH, &run->shuffle, "on|off", "the order depends on --seed (on)"},
+        {"group-prefixes", OPTION_FLAG, &run->group_prefixes, NULL,
+         "bring examples that begin alike into the same steps: less to compute"},
+        {"precision", OPTION_TEXT, &run->precision, "P",
+         "of matrix products: f32 (auto), or bf16 with f32 sums where the processor has it"},
+        {"type", OPTION_TEXT, &run->type, "TYPE",
+         "of a fully tuned model: f16 (default) or as hone merge has them"},
+        {"eval-every", OPTION_COUNT, &run->eval_every, "N", "steps between held-out losses"},
+        {"checkpoint-every", OPTION_TEXT, &run->checkpoint_every, "T", "steps, or minutes: 5m"},
+        {"resume", OPTION_TEXT, &run->resume, "DIR", "go on with DIR's run, by its options"},
+        {"resume-changed", OPTION_FLAG, &run->resume_changed, NULL,
+         "with --resume: go on though model, data or options are others"},
+        {"dry-run", OPTION_FLAG, &run->dry_run, NULL, "print the plan, write nothing"},
+        {"config", OPTION_TEXT, &given->config, "FILE", "YAML of these names"},
+    };
+    int count = (int)(sizeof table / sizeof *table);
+    memcpy(options, table, sizeof table);
+    return count + common_options(&given->common, options + count);
+}
+
+// "all" or a number of layers.
+static bool parse_layers(const char *command, const char *text, int *layers) {
+    char *end;
+    const long count = strtol(text, &end, 10);
+    const bool all = strcmp(text, "all") == 0;
+    *layers = all ? -1 : (int)count;
+    if (all || (end != text && !*end && count >= 0 && count <= 65536)) return true;
+    fprintf(stderr, "hone %s: --checkpoint-layers is \"%s\", want a number or all\n", command,
+            text);
+    return false;
+}
+
+bool resolve_run_options(const char *command, RunOptions *given, HoneDataSource *sources) {
+    static const char *const methods[] = {"lora", "full"};
+    static const char *const schedules[] = {"cosine", "linear", "constant"};
+    HoneFinetuneOptions *run = &given->run;
+    int method = choose(command, "method", given->method, methods, 2);
+    int schedule = method < 0 ? -1 : choose(command, "schedule", given->schedule, schedules, 3);
+    if (schedule < 0 || !parse_optimizer(command, given->optimizer, &run->optimizer) ||
+        !parse_loss_on(command, given->loss_on, &run->examples.loss_on) ||
+        !parse_on_bad(command, given->on_bad, &run->examples.skip_bad) ||
+        !parse_date(command, given->date, &run->examples.now) ||
+        !parse_layers(command, given->checkpoint_layers, &run->checkpoint_layers))
+        return false;
+    run->method = (HoneMethod)method;
+    run->schedule = (HoneSchedule)schedule;
+    const int64_t most = INT32_MAX;
+    run->rank = (int)(given->rank > most ? most : given->rank < -1 ? -1 : given->rank);
+    run->layers = (int)(given->layers > most ? most : given->layers < -1 ? -1 : given->layers);
+    run->seed = (uint64_t)given->common.seed;
+    for (int i = 0; i < given->data.count; i++)
+        sources[i].path = split_weight(given->data.items[i], &sources[i].weight);
+    run->data = sources;
+    run->data_count = given->data.count;
+    if (run->resume && !run->out) run->out = run->resume;
+    return true;
+}
+
+void let_the_command_line_win(int argc, char **argv, HoneFinetuneOptions *run) {
+    bool batch = is_given(argc, argv, "batch"), tokens = is_given(argc, argv, "batch-tokens");
+    if (batch && !tokens) run->batch_tokens = 0;
+    if (tokens && !batch) run->batch = 0;
+    if (is_given(argc, argv, "epochs") && !is_given(argc, argv, "steps")) run->steps = 0;
+}
+
+void note_what_the_optimizer_ignores(const Command *command, int argc, char **argv,
+                                     const HoneFinetuneOptions *run) {
+    if (run->optimizer == HONE_ADAFACTOR)
+        note_without_effect(command, argc, argv, "beta1 beta2 eps", "with --optimizer adafactor");
+    if (run->optimizer == HONE_SGD)
+        note_without_effect(command, argc, argv, "beta2 eps", "with --optimizer sgd");
+    if (run->steps > 0) note_without_effect(command, argc, argv, "epochs", "beside --steps");
+    if (run->eval_data)
+        note_without_effect(command, argc, argv, "eval-split", "beside --eval-data");
+}

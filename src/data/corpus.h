@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+// Corpora: the documents of text files, one after the other, whatever their size together.
+#ifndef HONE_DATA_CORPUS_H
+#define HONE_DATA_CORPUS_H
+
+#include "base/error.h"
+
+// text (length bytes) is valid during the call; it stands in line `line` of path.
+typedef hone_status DocumentVisitor(void *user, const char *path, int line, const char *text,
+                                    size_t length, HoneError *err);
+
+// A .jsonl file: each line's "text" is a document. Any other file of text: all of it is one, but
+// above 16 MiB it is cut at ends of lines. A folder: its .jsonl and .txt files and those of the
+// folders in it, by name. Files are mapped and what was read is given back. HONE_ERROR_INPUT: no
+// document at all, a line that is not such an object, an empty text, by file and line.
+hone_status hone_corpus_each(const char *path, DocumentVisitor *visit, void *user, HoneError *err);
+
+#endif

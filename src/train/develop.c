@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+// A model from nothing: its sizes and its first weights as a GGUF file, which is then a model like
+// any other, to be fine-tuned in full.
+#include "train/develop.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "io/tokenizer_file.h"
+
+void hone_train_defaults(HoneTrainOptions *options) {
+    *options = (HoneTrainOptions){.architecture = "llama",
+                                  .layers = 6,
+                                  .channels = 384,
+                                  .heads = 6,
+                                  .context = 512,
+                                  .norm_eps = 1e-5,
+                                  .rope_base = 10000,
+                                  .tied_head = true,
+                                  .tokenizer = "bpe",
+                                  .vocabulary = 8192,
+                                  .min_frequency = 2};
+    hone_finetune_defaults(&options->run);
+    options->run.method = HONE_METHOD_FULL;
+    options->run.lr = 1e-3;
+    options->run.beta2 = 0.95;
+    options->run.weight_decay = 0.1;
+}
+
+// ---- sizes -------------------------------------------------------------------------------------
+
+static hone_status in_range(HoneError *err, const char *name, int64_t value, int64_t low,
+                            int64_t high) {
+    if (value >= low && value <= high) return HONE_OK;
+    return hone_fail(err, HONE_ERROR_ARGUMENT, "%s is %lld, want %lld to %lld", name,
+                     (long long)value, (long long)low, (long long)high);
+}
+
+hone_status hone_develop_check(const HoneTrainOptions *options, HoneError *err) {
+    const int64_t large = 1 << 20;
+    RETURN_IF_ERROR(in_range(err, "layers", options->layers, 1, 4096));
+    RETURN_IF_ERROR(in_range(err, "channels", options->channels, 1, large));
+    RETURN_IF_ERROR(in_range(err, "heads", options->heads, 1, 65536));
+    RETURN_IF_ERROR(in_range(err, "kv-heads", options->kv_heads, 0, options->heads));
+    RETURN_IF_ERROR(in_range(err, "head-size", options->head_size, 0, 256));
+    RETURN_IF_ERROR(in_range(err, "feed-forward", options->feed_forward, 0, large));
+    RETURN_IF_ERROR(in_range(err, "context", options->context, 2, 1 << 30));
+    RETURN_IF_ERROR(in_range(err, "vocabulary", options->vocabulary, 1, 1 << 30));
+    RETURN_IF_ERROR(in_range(err, "min-frequency", options->min_frequency, 0, 1 << 30));
+    if (options->head_size == 0 && options->channels % options->heads)
+        return hone_fail(err, HONE_ERROR_ARGUMENT,
+                         "channels is %lld, which %lld heads do not divide; give head-size too",
+                         (long long)options->channels, (long long)options->heads);
+    if (!(options->norm_eps > 0) || !(options->norm_eps < 1) || !(options->rope_base > 1) ||
+        !(options->rope_base < 1e12))
+        return hone_fail(err, HONE_ERROR_ARGUMENT,
+                         "norm-eps is %g and rope-base %g; want above 0 and below 1, above 1 and "
+                         "below 1e12",
+                         options->norm_eps, options->rope_base);
+    return HONE_OK;
+}
+
+static bool is_gpt2(const HoneTrainOptions *options) {
+    return strcmp(options->architecture, "gpt2") == 0;
+}
+
+static ModelConfig config_of(const HoneTrainOptions *options, int64_t vocabulary) {
+    const int64_t channels = options->channels, heads = options->heads;
+    const int64_t head_size = options->head_size ? options->head_size : channels / heads;
+    const int64_t wide = is_gpt2(options) ? 4 * channels : (channels * 8 / 3 + 63) / 64 * 64;
+    return (ModelConfig){.architecture = options->architecture,
+                         .layers = (int)options->layers,
+                         .heads = (int)heads,
+                         .kv_heads = (int)(options->kv_heads ? options->kv_heads : heads),
+                         .head_size = (int)head_size,
+                         .rotary = is_gpt2(options) ? 0 : (int)head_size,
+                         .channels = channels,
+                         .feed_forward = options->feed_forward ? options->feed_forward : wide,
+                         .vocabulary = vocabulary,
+                         .context = options->context,
+                         .norm_eps = (float)options->norm_eps,
+                         .rope_base = (float)options->rope_base,
+                         .rope_interleaved = !is_gpt2(options),
+                         .tied_head = options->tied_head};
+}
+
+static void put_size(GgufWriter *writer, const ModelConfig *config, const char *key,
+                     int64_t value) {
+    char name[96];
+    snprintf(name, sizeof name, "%s.%s", config->architecture, key);
+    hone_gguf_put_u32(writer, name, (uint32_t)value);
+}
+
+static void put_real(GgufWriter *writer, const ModelConfig *config, const char *key, float value) {
+    char name[96];
+    snprintf(name, sizeof name, "%s.%s", config->architecture, key);
+    hone_gguf_put_f32(writer, name, value);
+}
+
+static void put_keys(GgufWriter *writer, const ModelConfig *config, const GgufFile *vocabulary) {
+    const bool gpt2 = strcmp(config->architecture, "gpt2") == 0;
+    hone_gguf_put_string(writer, "general.architecture", config->architecture);
+    hone_gguf_put_string(writer, "general.name", "a new model");
+    hone_gguf_put_u32(writer, "general.file_type", 0);
+    put_size(writer, config, "context_length", config->context);
+    put_size(writer, config, "embedding_length", config->channels);
+    put_size(writer, config, "block_count", config->layers);
+    put_size(writer, config, "feed_forward_length", config->feed_forward);
+    put_size(writer, config, "attention.head_count", config->heads);
+    put_size(writer, config, "attention.head_count_kv", config->kv_heads);
+    put_real(writer, config,
+             gpt2 ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon",
+             config->norm_eps);
+    if (!gpt2) {
+        put_size(writer, config, "attention.key_length", config->head_size);
+        put_size(writer, config, "attention.value_length", config->head_size);
+        put_size(writer, config, "rope.dimension_count", config->rotary);
+        put_real(writer, config, "rope.freq_base", config->rope_base);
+        put_size(writer, config, "vocab_size", config->vocabulary);
+    }
+    for (int64_t i = 0; i < vocabulary->key_count; i++) {
+        const GgufKey *key = &vocabulary->keys[i];
+        if (key->name.length > 10 && memcmp(key->name.data, "tokenizer.", 10) == 0)
+            hone_gguf_put_raw(writer, key);
+    }
+}
+
+// ---- first weights -----------------------------------------------------------------------------
+
+typedef struct Drawing {
+    GgufWriter *writer;
+    uint64_t seed, number;
+    float residual; // deviation of what writes to the residual stream
+} Drawing;
+
+static hone_status plan_tensor(void *user, const ParameterVisit *visit, HoneError *err) {
+    (void)err; // of the put calls: hone_gguf_writer_begin's
+    const Tensor *tensor = visit->tensor;
+    hone_gguf_add_tensor(user, visit->name, HONE_F32, tensor->rank, tensor->shape);
+    return HONE_OK;
+}
+
+static bool ends_with(const char *name, const char *ending) {
+    const size_t length = strlen(name), tail = strlen(ending);
+    return length >= tail && strcmp(name + length - tail, ending) == 0;
+}
+
+static hone_status draw_tensor(void *user, const ParameterVisit *visit, HoneError *err) {
+    Drawing *drawing = user;
+    const int64_t count = hone_tensor_count(visit->tensor);
+    const char *target = visit->target ? visit->target : "";
+    const bool residual = strcmp(target, "o") == 0 || strcmp(target, "down") == 0;
+    const float deviation = residual ? drawing->residual : 0.02f;
+    const float constant = ends_with(visit->name, ".bias") ? 0.0f : 1.0f;
+    float *values = hone_alloc((size_t)count * sizeof *values);
+    if (!values) return hone_fail_memory(err, (size_t)count * sizeof *values, visit->name);
+    RandomStream stream = hone_random_stream(drawing->seed, RANDOM_INITIAL, drawing->number++);
+    for (int64_t i = 0; i < count; i++)
+        values[i] = visit->weight ? deviation * hone_random_normal(&stream) : constant;
+    hone_status status =
+        hone_gguf_write_tensor(drawing->writer, values, (size_t)count * sizeof *values, err);
+    hone_free(values);
+    return status;
+}
+
+static hone_status write_start(Run *run, Model *model, const char *path) {
+    const ModelConfig *config = hone_model_config(model);
+    Drawing drawing = {.seed = run->options.seed,
+                       .residual = 0.02f / sqrtf(2.0f * (float)config->layers)};
+    RETURN_IF_ERROR(hone_gguf_writer_create(&drawing.writer, run->err));
+    put_keys(drawing.writer, config, &run->vocabulary);
+    hone_status status = hone_model_visit(model, plan_tensor, drawing.writer, run->err);
+    if (status == HONE_OK) status = hone_gguf_writer_begin(drawing.writer, path, run->err);
+    if (status == HONE_OK) status = hone_model_visit(model, draw_tensor, &drawing, run->err);
+    if (status == HONE_OK) status = hone_gguf_writer_commit(drawing.writer, run->err);
+    hone_gguf_writer_free(drawing.writer);
+    return status;
+}
+
+static hone_status start_file(Run *run, const char *path) {
+    Tokenizer *tokenizer;
+    RETURN_IF_ERROR(hone_develop_vocabulary(run, &run->vocabulary));
+    RETURN_IF_ERROR(hone_read_tokenizer(&run->vocabulary, &tokenizer, run->err));
+    const ModelConfig config = config_of(run->develop, hone_tokenizer_size(tokenizer));
+    hone_tokenizer_free(tokenizer);
+    Model *model;
+    RETURN_IF_ERROR(hone_model_make(&config, &model, run->err));
+    hone_status status = write_start(run, model, path);
+    hone_model_destroy(model);
+    return status;
+}
+
+hone_status hone_develop_model(Run *run) {
+    char *path = hone_scratch_path(run->options.out, "start");
+    if (!path) return hone_fail_memory(run->err, 0, "a path");
+    hone_status status = start_file(run, path);
+    if (status == HONE_OK) status = hone_model_load(run->context, path, &run->model);
+    hone_file_remove(path); // the map keeps its content
+    hone_free(path);
+    RETURN_IF_ERROR(status);
+    run->model->path = "the new model";
+    int64_t *longest = &run->options.examples.max_length;
+    if (*longest == 0) *longest = run->model->config.context;
+    return HONE_OK;
+}
+
+// ---- config.yaml -------------------------------------------------------------------------------
+
+static void put_line(TextBuffer *text, const char *name, int64_t value) {
+    hone_text_printf(text, "%s: %lld\n", name, (long long)value);
+}
+
+static void put_name(TextBuffer *text, const char *name, const char *value) {
+    hone_text_printf(text, "%s: ", name);
+    hone_text_json(text, value, strlen(value));
+    hone_text_puts(text, "\n");
+}
+
+void hone_develop_config(const Run *run, TextBuffer *text) {
+    const HoneTrainOptions *options = run->develop;
+    const ModelConfig *config = &run->model->config;
+    put_name(text, "architecture", options->architecture);
+    put_line(text, "layers", config->layers);
+    put_line(text, "channels", config->channels);
+    put_line(text, "heads", config->heads);
+    put_line(text, "kv-heads", config->kv_heads);
+    put_line(text, "head-size", config->head_size);
+    put_line(text, "feed-forward", config->feed_forward);
+    put_line(text, "context", config->context);
+    hone_text_printf(text, "norm-eps: %.17g\n", options->norm_eps);
+    hone_text_printf(text, "rope-base: %.17g\n", options->rope_base);
+    put_name(text, "tied-head", options->tied_head ? "on" : "off");
+    put_name(text, "tokenizer", options->tokenizer);
+    put_line(text, "vocabulary", options->vocabulary);
+    put_line(text, "min-frequency", options->min_frequency);
+}

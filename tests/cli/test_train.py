@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""hone train: resumed and on any number of threads the same bytes; what it refuses."""
+import json
+
+import support
+
+SMALL = ["--layers", 2, "--channels", 16, "--heads", 2, "--context", 16, "--vocabulary", 270,
+         "--batch", 2, "--eval-split", 2]
+PLACES = ["model.gguf", "tokenizer.json", "metrics.jsonl"]
+
+
+class Train(support.Case):
+    def corpus(self):
+        """Two shards and a text in a folder of a folder."""
+        (self.folder / "corpus" / "more").mkdir(parents=True)
+        self.write("corpus/a.jsonl", support.TEXTS[:4])
+        self.write("corpus/more/b.txt", "to be or not to be\n" * 4)
+        self.write("corpus/c.jsonl", support.TEXTS[4:])
+        self.write("corpus/ignored.md", "not this")
+        return self.folder / "corpus"
+
+    def train(self, name, *options):
+        return self.events("train", "--data", self.corpus_path, "--out", self.folder / name, *SMALL,
+                           *options)
+
+    def bytes_of(self, name):
+        def steps(line):
+            record = json.loads(line)
+            return [record.get(key) for key in ("event", "step", "loss", "lr", "grad_norm")]
+        folder = self.folder / name
+        lines = [steps(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        return [(folder / "model.gguf").read_bytes(), (folder / "tokenizer.json").read_bytes(), lines]
+
+    def setUp(self):
+        super().setUp()
+        self.corpus_path = self.corpus()
+
+    def test_threads_and_resumption_change_no_byte(self):
+        self.train("one", "--steps", 8, "--threads", 1)
+        self.train("two", "--steps", 8, "--threads", 2)
+        self.assertEqual(self.bytes_of("one"), self.bytes_of("two"))
+        self.train("again", "--steps", 8, "--checkpoint-every", 3)
+        (self.folder / "again" / "checkpoint" / "step-000008.safetensors").unlink()
+        self.events("train", "--resume", self.folder / "again")
+        self.assertEqual(self.bytes_of("one"), self.bytes_of("again"))
+
+    def test_config_repeats_the_run(self):
+        self.train("one", "--steps", 5, "--architecture", "gpt2")
+        self.events("train", "--config", self.folder / "one" / "config.yaml", "--out",
+                    self.folder / "two")
+        self.assertEqual(self.bytes_of("one"), self.bytes_of("two"))
+
+    def test_windows_leave_out_no_token(self):
+        events, _ = self.train("out", "--dry-run", "--eval-split", 0)
+        plan = events[0]
+        short, _ = self.train("out", "--dry-run", "--eval-split", 0, "--max-length", 5)
+        self.assertEqual(plan["targets"], short[0]["targets"])
+        self.assertGreater(short[0]["examples"], plan["examples"])
+        self.assertFalse((self.folder / "out").exists())
+        self.assertEqual(list(self.folder.glob(".hone*")), [])
+
+    def test_generates(self):
+        self.train("out", "--steps", 4)
+        events, _ = self.events("generate", "--model", self.folder / "out" / "model.gguf",
+                                "--prompt", "the", "--raw", "--max-tokens", 4)
+        self.assertTrue(events)
+
+    def test_what_is_refused(self):
+        data, out = self.corpus_path, self.folder / "out"
+
+        def refused(status, says, *options):
+            self.refused(status, says, "train", "--out", out, *options)
+            self.assertFalse(out.exists())
+
+        refused(2, ["--data"])
+        refused(2, ["architecture", "bloom", "gpt2"], "--data", data, "--architecture", "bloom")
+        refused(2, ["channels is 384", "7 heads"], "--data", data, "--heads", 7)
+        refused(2, ["kv-heads is 9", "6"], "--data", data, "--kv-heads", 9)
+        refused(2, ["vocabulary of 100", "257"], "--data", data, "--vocabulary", 100)
+        refused(2, ["none.gguf"], "--data", data, "--tokenizer", self.folder / "none.gguf")
+        refused(2, ["--max-length", "512"], "--data", data, "--max-length", 1000)
+        refused(2, ["nothing"], "--data", self.folder / "nothing")
+        (self.folder / "empty").mkdir()
+        refused(2, ["empty", "no document"], "--data", self.folder / "empty")
+        refused(2, ["bad.jsonl:2", "\"text\""], "--data",
+                self.write("bad.jsonl", '{"text": "a b"}\n{"txt": "c"}\n'))
+        refused(2, ["bad.jsonl:1", "not JSON"], "--data", self.write("bad.jsonl", "text\n"))
+        refused(2, ["bad.jsonl:1", "empty"], "--data", self.write("bad.jsonl", '{"text": ""}\n'))
+        refused(2, [".parquet"], "--data", self.write("x.parquet", "a"))
+        vocabulary = self.write("tokenizer.json", '{"model": {"type": "BPE", "vocab": {}}}')
+        refused(2, ["tokenizer.json", "no tokens"], "--data", data, "--tokenizer", vocabulary)
+
+
+if __name__ == "__main__":
+    support.main()
