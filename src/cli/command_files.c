@@ -192,11 +192,18 @@ int command_merge(int argc, char **argv) {
 typedef struct ConvertOptions {
     Common common;
     const char *in, *model, *out, *to, *type;
+    TextList adapters;
 } ConvertOptions;
 
 static int convert_adapter(HoneContext *context, HoneModel *model, const ConvertOptions *options) {
     const bool peft = strcmp(options->to, "peft") == 0;
-    hone_status result = hone_convert_adapter(model, options->in, peft, options->out);
+    hone_status result = HONE_OK;
+    if (options->in) {
+        result = hone_convert_adapter(model, options->in, peft, options->out);
+    } else {
+        result = add_adapters(model, &options->adapters);
+        if (result == HONE_OK) result = hone_convert_adapters(model, peft, options->out);
+    }
     if (result != HONE_OK) return report_failure("convert", context, result);
     if (options->common.json) {
         printf("{\"out\":");
@@ -240,7 +247,9 @@ static bool is_adapter_folder(const char *path) {
 
 // NULL: the options go together.
 static const char *convert_problem(const ConvertOptions *given) {
-    if (!given->in) return "which file or folder?";
+    if (given->in && given->adapters.count > 0)
+        return "name the adapter first, or several as --adapter A[:WEIGHT], not both";
+    if (!given->in && given->adapters.count == 0) return "which file or folder?";
     if (!given->out || !given->to) return "--out and --to are needed";
     const bool peft = strcmp(given->to, "peft") == 0;
     const bool folder = strcmp(given->to, "hf") == 0;
@@ -249,7 +258,7 @@ static const char *convert_problem(const ConvertOptions *given) {
     if (folder && given->model)
         return "--to hf writes models: hone merge --to hf puts an adapter into one, --to peft "
                "converts it";
-    if (!given->model && is_adapter_folder(given->in))
+    if (!given->model && (!given->in || is_adapter_folder(given->in)))
         return "this is an adapter: its base is wanted as --model";
     if (given->type && given->model) return "--type is of models; an adapter is written in f32";
     return NULL;
@@ -264,14 +273,16 @@ int command_convert(int argc, char **argv) {
         {"type", OPTION_TEXT, &given.type, "TYPE",
          "of a model's matrices: same (default), f32, f16, bf16, q8_0, q6_k, q4_k_m …"},
         {"model", OPTION_TEXT, &given.model, "FILE", "the base, where IN is an adapter"},
+        {"adapter", OPTION_LIST, &given.adapters, "A[:WEIGHT]",
+         "instead of IN: adapters to write as one, of summed rank; may be repeated"},
     };
     Command command = {.name = "convert",
                        .summary = "Write a model as GGUF, of any type, or as a Hugging Face "
                                   "folder; an adapter as GGUF or for PEFT.",
                        .usage = "hone convert IN --to gguf|hf|peft --out F [--type q4_k_m] "
-                                "[--model BASE]",
+                                "[--model BASE [--adapter A:0.7 --adapter B:0.3]]",
                        .options = options,
-                       .option_count = 4 + common_options(&given.common, options + 4),
+                       .option_count = 5 + common_options(&given.common, options + 5),
                        .position = &given.in};
     int status = parse_options(&command, argc, argv);
     if (status >= 0) return status;

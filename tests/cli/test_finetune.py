@@ -125,6 +125,22 @@ class Finetune(Case):
             for name in ("adapter_model.safetensors", "adapter_config.json"):
                 self.assertEqual((folder / name).read_bytes(), (out / name).read_bytes())
 
+    def test_convert_several(self):
+        """Adapters with weights become one; alone and unweighted it stays what it is."""
+        out, _, _ = self.run_to("run", "--steps", 2, "--eval-split", "0")
+        again, both = self.folder / "again.gguf", self.folder / "both"
+        self.events("convert", "--model", TINY, "--adapter", out, "--to", "gguf", "--out", again)
+        self.assertEqual(again.read_bytes(), (out / "adapter.gguf").read_bytes())
+        several = ["--adapter", f"{out}:0.5", "--adapter", f"{out}:-0.25"]
+        self.events("convert", "--model", TINY, *several, "--to", "peft", "--out", both)
+        config = json.loads((both / "adapter_config.json").read_text())
+        rank = json.loads((out / "adapter_config.json").read_text())["r"]
+        self.assertEqual((config["r"], config["lora_alpha"]), (2 * rank, 2 * rank))
+        evaluate = ["eval", "--data", self.data, "--model", TINY, "--adapter"]
+        [wanted], _ = self.events(*evaluate, f"{out}:0.25")
+        [got], _ = self.events(*evaluate, both)
+        self.assertAlmostEqual(got["loss"], wanted["loss"], places=5)
+
     def test_folders(self):
         """A GGUF file as a Hugging Face folder, with and without an adapter, and back."""
         out, _, _ = self.run_to("run", "--steps", 10, "--eval-split", "0")
@@ -174,6 +190,11 @@ class Finetune(Case):
         self.refused(USAGE, [TINY], "convert", TINY, "--model", TINY, *to)
         self.refused(USAGE, ["another"], "convert", TINY, "--to", "gguf", "--out", TINY)
         self.refused(USAGE, ["another"], "convert", out, "--model", TINY, "--to", "peft", "--out", out)
+        several = ["--adapter", out, "--adapter", out, "--to", "peft"]
+        self.refused(USAGE, ["another"], "convert", "--model", TINY, *several, "--out", out)
+        self.refused(USAGE, ["--model"], "convert", *several, "--out", self.folder / "p")
+        self.refused(USAGE, ["not both"], "convert", out, "--model", TINY, *several, "--out",
+                     self.folder / "p")
         self.refused(WORK, ["no/x.gguf"], "convert", TINY, "--to", "gguf", "--out",
                      self.folder / "no" / "x.gguf")
         self.assertFalse((self.folder / "x.gguf").exists())
