@@ -61,7 +61,7 @@ asan tsan: setup
 
 # Every parser under libFuzzer for SECONDS each, from its corpus on; what it finds stays in
 # build/fuzz/new.
-FUZZERS = adapter config data gguf hf safetensors template tokenizer
+FUZZERS = adapter config csv data gguf hf safetensors template tokenizer
 SECONDS ?= 20
 fuzz: setup
 	cmake --preset $@

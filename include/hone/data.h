@@ -19,6 +19,7 @@ typedef enum HoneLossOn {
 // The defaults are the zero value.
 typedef struct HoneDataOptions {
     int64_t max_length; // tokens an example; 0: the model's context, at most 2048
+    int64_t stride;     // tokens between the windows that a .txt file is cut into; 0: no overlap
     HoneLossOn loss_on;
     bool skip_bad; // skip and count bad examples instead of stopping at the first
     bool no_eos;   // do not end "text" records with EOS
@@ -38,8 +39,10 @@ typedef struct HoneExample {
     bool cut;           // longer than max_length
 } HoneExample;
 
-// Read a file of examples (.jsonl, .json; the kind of each record is told from its content).
-// Caller frees *data with hone_data_free.
+// Read a file of examples: JSON, one record a line or one list; .csv and .tsv tables; .txt, cut
+// into windows of max_length tokens; each also packed with gzip or zstd. What is in it is told from
+// its content, and from its name where that cannot tell. The kind of a record its keys or columns
+// tell. Caller frees *data with hone_data_free.
 hone_status hone_data_read(HoneModel *model, const char *path, const HoneDataOptions *options,
                            HoneData **data);
 void hone_data_free(HoneData *data);

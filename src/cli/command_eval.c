@@ -9,7 +9,7 @@ typedef struct EvalOptions {
     Common common;
     const char *model, *data, *choices, *loss_on, *on_bad, *template_path, *date;
     TextList adapters;
-    int64_t max_length, max_tokens, limit;
+    int64_t max_length, stride, max_tokens, limit;
     bool logprobs, generate, no_eos;
 } EvalOptions;
 
@@ -215,7 +215,8 @@ static int option_table(EvalOptions *given, Option *options) {
          "the model, a GGUF file or a Hugging Face folder"},
         {"adapter", OPTION_LIST, &given->adapters, "A[:WEIGHT]",
          "PEFT or MLX-LM folder or GGUF adapter; may be repeated"},
-        {"data", OPTION_TEXT, &given->data, "FILE", "examples (.jsonl, .json)"},
+        {"data", OPTION_TEXT, &given->data, "FILE",
+         "examples (.jsonl, .json, .csv, .tsv, .txt; also .gz, .zst)"},
         {"logprobs", OPTION_FLAG, &given->logprobs, NULL,
          "log-probability of every target token, a line an example (with --json)"},
         {"generate", OPTION_FLAG, &given->generate, NULL,
@@ -227,6 +228,8 @@ static int option_table(EvalOptions *given, Option *options) {
         {"loss-on", OPTION_TEXT, &given->loss_on, "WHAT", "auto, assistant, completion, all"},
         {"on-bad-example", OPTION_TEXT, &given->on_bad, "WHAT", "stop (default) or skip"},
         {"max-length", OPTION_SIZE, &given->max_length, "N", "cut longer examples"},
+        {"stride", OPTION_COUNT, &given->stride, "N",
+         "tokens from window to window of a .txt file (no overlap)"},
         {"date", OPTION_TEXT, &given->date, "DAY",
          "that a chat template tells, as 2026-11-24 (today)"},
         {"no-eos", OPTION_FLAG, &given->no_eos, NULL, "do not end \"text\" records with EOS"},
@@ -255,7 +258,8 @@ int command_eval(int argc, char **argv) {
     if (!given.common.json) note_without_effect(&command, argc, argv, "logprobs", "without --json");
     if (!given.generate)
         note_without_effect(&command, argc, argv, "max-tokens", "without --generate");
-    HoneDataOptions data = {.max_length = given.max_length, .no_eos = given.no_eos};
+    HoneDataOptions data = {
+        .max_length = given.max_length, .stride = given.stride, .no_eos = given.no_eos};
     if (!parse_loss_on("eval", given.loss_on, &data.loss_on) ||
         !parse_on_bad("eval", given.on_bad, &data.skip_bad) ||
         !parse_date("eval", given.date, &data.now))

@@ -150,7 +150,7 @@ int command_tokenize(int argc, char **argv) {
 typedef struct TemplateOptions {
     Common common;
     const char *model, *data, *template_path, *loss_on, *on_bad, *date;
-    int64_t max_length, limit;
+    int64_t max_length, stride, limit;
     bool no_eos;
 } TemplateOptions;
 
@@ -224,11 +224,14 @@ int command_template(int argc, char **argv) {
     TemplateOptions given = {.loss_on = "auto", .on_bad = "stop"};
     Option options[16] = {
         {"model", OPTION_TEXT, &given.model, "FILE", "whose tokeniser and template are used"},
-        {"data", OPTION_TEXT, &given.data, "FILE", "examples (.jsonl, .json)"},
+        {"data", OPTION_TEXT, &given.data, "FILE",
+         "examples (.jsonl, .json, .csv, .tsv, .txt; also .gz, .zst)"},
         {"template", OPTION_TEXT, &given.template_path, "FILE", "another chat template"},
         {"loss-on", OPTION_TEXT, &given.loss_on, "WHAT", "auto, assistant, completion, all"},
         {"on-bad-example", OPTION_TEXT, &given.on_bad, "WHAT", "stop (default) or skip"},
         {"max-length", OPTION_SIZE, &given.max_length, "N", "cut longer examples"},
+        {"stride", OPTION_COUNT, &given.stride, "N",
+         "tokens from window to window of a .txt file (no overlap)"},
         {"limit", OPTION_COUNT, &given.limit, "N", "show the first N only"},
         {"date", OPTION_TEXT, &given.date, "DAY",
          "that a chat template tells, as 2026-11-24 (today)"},
@@ -238,7 +241,7 @@ int command_template(int argc, char **argv) {
                        .summary = "Each example as the model will see it, with the loss mask.",
                        .usage = "hone template --model M --data D [--template F] [--json]",
                        .options = options,
-                       .option_count = 9 + common_options(&given.common, options + 9)};
+                       .option_count = 10 + common_options(&given.common, options + 10)};
     int status = parse_options(&command, argc, argv);
     if (status >= 0) return status;
     if (!given.model || !given.data) {
@@ -246,7 +249,8 @@ int command_template(int argc, char **argv) {
                 command.usage);
         return EXIT_USAGE;
     }
-    HoneDataOptions data = {.max_length = given.max_length, .no_eos = given.no_eos};
+    HoneDataOptions data = {
+        .max_length = given.max_length, .stride = given.stride, .no_eos = given.no_eos};
     if (!parse_loss_on("template", given.loss_on, &data.loss_on) ||
         !parse_on_bad("template", given.on_bad, &data.skip_bad) ||
         !parse_date("template", given.date, &data.now))

@@ -21,7 +21,8 @@ int run_option_table(RunOptions *given, Option *options) {
     const Option table[] = {
         {"model", OPTION_TEXT, &run->model, "FILE",
          "the model, a GGUF file or a Hugging Face folder"},
-        {"data", OPTION_LIST, &given->data, "F[:WEIGHT]", "examples; may be repeated"},
+        {"data", OPTION_LIST, &given->data, "F[:WEIGHT]",
+         "examples (.jsonl, .json, .csv, .tsv, .txt; also .gz, .zst); may be repeated"},
         {"out", OPTION_TEXT, &run->out, "DIR", "the folder for the results"},
         {"eval-data", OPTION_TEXT, &run->eval_data, "FILE", "held-out examples"},
         {"eval-split", OPTION_REAL, &run->eval_split, "X",
@@ -50,6 +51,8 @@ int run_option_table(RunOptions *given, Option *options) {
          "stay within SIZE (900M, 4G): chooses the two above, or says what would do"},
         {"max-length", OPTION_SIZE, &run->examples.max_length, "N",
          "cut longer examples (the model's context, at most 2048)"},
+        {"stride", OPTION_COUNT, &run->examples.stride, "N",
+         "tokens from window to window of a .txt file (no overlap)"},
         {"loss-on", OPTION_TEXT, &given->loss_on, "WHAT", "auto, assistant, completion, all"},
         {"on-bad-example", OPTION_TEXT, &given->on_bad, "WHAT", "stop (default) or skip"},
         {"date", OPTION_TEXT, &given->date, "DAY",

@@ -4,10 +4,10 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
-#include "base/file.h"
+#include "data/content.h"
 #include "data/record.h"
+#include "data/table.h"
 
 typedef struct Reader {
     const char *path;
@@ -22,13 +22,12 @@ typedef struct Reader {
 
 // ---- one record --------------------------------------------------------------------------------
 
-static hone_status add_example(Reader *reader, const Example *example) {
-    Dataset *dataset = reader->dataset;
+hone_status hone_dataset_add(Dataset *dataset, const Example *example, HoneError *err) {
     int64_t count = dataset->count;
     if ((count & (count - 1)) == 0) { // capacity is the next power of two
         size_t bytes = (size_t)(count ? count * 2 : 1) * sizeof *example;
         Example *grown = hone_realloc(dataset->examples, (size_t)count * sizeof *example, bytes);
-        if (!grown) return hone_fail_memory(reader->err, bytes, "examples");
+        if (!grown) return hone_fail_memory(err, bytes, "examples");
         dataset->examples = grown;
     }
     dataset->examples[dataset->count++] = *example;
@@ -63,7 +62,7 @@ static hone_status read_record(Reader *reader, const json_t *value, int line) {
     hone_arena_reset(&reader->scratch);
     if (status != HONE_OK) return note_bad(reader, &problem, line);
     example.line = line;
-    return add_example(reader, &example);
+    return hone_dataset_add(reader->dataset, &example, reader->err);
 }
 
 // An integer beyond 64 bits is no error: all integers of that record are read as reals then.
@@ -163,19 +162,131 @@ static hone_status read_array(Reader *reader, const char *text, size_t length, s
                      column_of(text, at));
 }
 
-// Kinds of files that are known but not read here.
-static hone_status check_name(const char *path, HoneError *err) {
-    static const char *const others[] = {".txt", ".csv", ".tsv", ".gz", ".zst", ".parquet"};
-    size_t length = strlen(path);
-    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
-        size_t end = strlen(others[i]);
-        if (length < end || strcasecmp(path + length - end, others[i]) != 0) continue;
-        return hone_fail(err, HONE_ERROR_UNSUPPORTED,
-                         "%s: %s files are not supported yet: give a .jsonl file, one record a "
-                         "line, or a .json list",
-                         path, others[i]);
+// ---- tables ------------------------------------------------------------------------------------
+
+// Columns whose cells hold JSON.
+static bool is_json_column(const char *name) {
+    static const char *const names[] = {"messages", "conversations", "tools",
+                                        "chat_template_kwargs"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(name, names[i]) == 0) return true;
+    return false;
+}
+
+static hone_status put_cell(json_t *record, const char *name, const char *cell, size_t length,
+                            HoneError *err) {
+    json_error_t problem;
+    json_t *value;
+    if (length == 0 && is_json_column(name)) return HONE_OK; // a row without it
+    if (memchr(cell, '\0', length))
+        return hone_fail(err, HONE_ERROR_INPUT,
+                         "column '%.*s' holds the character \\u0000, which no text may hold",
+                         hone_excerpt(name), name);
+    if (is_json_column(name)) {
+        value = parse(cell, length, 0, &problem);
+        if (!value) {
+            not_json(err, &problem, problem.column);
+            return hone_fail_in(err, "column '%s'", name);
+        }
+    } else if (!(value = json_stringn(cell, length))) {
+        return hone_fail(err, HONE_ERROR_INPUT, "column '%.*s' is not UTF-8", hone_excerpt(name),
+                         name);
+    }
+    return json_object_set_new(record, name, value) == 0 ? HONE_OK
+                                                         : hone_fail_memory(err, length, "a row");
+}
+
+static hone_status row_record(const json_t *names, const TableRow *row, json_t *record,
+                              HoneError *err) {
+    size_t length, columns = json_array_size(names);
+    if ((size_t)row->count != columns)
+        return hone_fail(err, HONE_ERROR_INPUT, "this row has %lld cells, the header has %zu",
+                         (long long)row->count, columns);
+    for (size_t i = 0; i < columns; i++) {
+        const char *name = json_string_value(json_array_get(names, i));
+        const char *cell = hone_row_cell(row, (int64_t)i, &length);
+        RETURN_IF_ERROR(put_cell(record, name, cell, length, err));
     }
     return HONE_OK;
+}
+
+static hone_status read_header(Reader *reader, Table *table, TableRow *row, json_t *names) {
+    bool more;
+    size_t length;
+    hone_status status = hone_table_next(table, row, &more, reader->err);
+    for (int64_t i = 0; i < row->count && status == HONE_OK; i++) {
+        const char *cell = hone_row_cell(row, i, &length);
+        json_t *name = memchr(cell, '\0', length) ? NULL : json_stringn(cell, length);
+        for (size_t k = 0; name && k < json_array_size(names); k++)
+            if (length > 0 && json_equal(name, json_array_get(names, k)))
+                status =
+                    hone_fail(reader->err, HONE_ERROR_INPUT, "two columns have the name '%.*s'",
+                              hone_excerpt(json_string_value(name)), json_string_value(name));
+        if (json_array_append_new(names, name) != 0 && status == HONE_OK)
+            status = hone_fail(reader->err, HONE_ERROR_INPUT,
+                               "the name of column %lld is not UTF-8", (long long)i + 1);
+    }
+    if (status != HONE_OK) hone_fail_in(reader->err, "%s:%d", reader->path, row->line);
+    return status;
+}
+
+static hone_status read_rows(Reader *reader, Table *table, TableRow *row, const json_t *names) {
+    for (bool more = true; more;) {
+        HoneError problem = {0};
+        hone_status status = hone_table_next(table, row, &more, &problem);
+        if (status == HONE_OK && !more) break;
+        json_t *record = json_object();
+        if (!record) return hone_fail_memory(reader->err, row->text.length, "a row");
+        if (status == HONE_OK) status = row_record(names, row, record, &problem);
+        if (status == HONE_OK) {
+            status = read_record(reader, record, row->line);
+        } else {
+            reader->records++;
+            status = note_bad(reader, &problem, row->line);
+        }
+        json_decref(record);
+        RETURN_IF_ERROR(status);
+    }
+    return HONE_OK;
+}
+
+static hone_status read_table(Reader *reader, const Content *content) {
+    Table table = {content->text, content->length, 0, content->delimiter, 1};
+    TableRow row = {0};
+    json_t *names = json_array();
+    hone_status status = names ? read_header(reader, &table, &row, names)
+                               : hone_fail_memory(reader->err, 0, "a row");
+    if (status == HONE_OK) status = read_rows(reader, &table, &row, names);
+    json_decref(names);
+    hone_row_free(&row);
+    return status;
+}
+
+// ---- the whole file ----------------------------------------------------------------------------
+
+static hone_status read_windows(Reader *reader, const Content *content) {
+    const int64_t before = reader->dataset->count;
+    hone_status status = hone_windows_read(&reader->workshop, reader->options, content->text,
+                                           content->length, reader->dataset, reader->err);
+    reader->records = reader->dataset->count - before;
+    if (status != HONE_OK) hone_fail_in(reader->err, "%s", reader->path);
+    return status;
+}
+
+static hone_status read_content(Reader *reader, const Content *content) {
+    int line = 1;
+    switch (content->kind) {
+    case CONTENT_TEXT:
+        return read_windows(reader, content);
+    case CONTENT_TABLE:
+        return read_table(reader, content);
+    case CONTENT_LIST: {
+        size_t at = skip_space(content->text, content->length, 0, &line);
+        return read_array(reader, content->text, content->length, at, line);
+    }
+    default:
+        return read_lines(reader, content->text, content->length);
+    }
 }
 
 // What the whole file comes to, once it is read.
@@ -206,37 +317,24 @@ static hone_status conclude(Reader *reader) {
 hone_status hone_dataset_read(const char *path, const DataOptions *options, Dataset *dataset,
                               HoneError *err) {
     Reader reader = {.path = path, .options = options, .dataset = dataset, .err = err};
-    FileMap map;
+    Content content;
     if (options->max_length < 2)
         return hone_fail(
             err, HONE_ERROR_ARGUMENT,
             "a length of at most %lld tokens (--max-length) leaves nothing to predict: "
             "at least 2",
             (long long)options->max_length);
-    RETURN_IF_ERROR(check_name(path, err));
-    RETURN_IF_ERROR(hone_file_map(path, &map, err));
-    hone_status status = hone_workshop_open(&reader.workshop, options, err);
-    const char *text = (const char *)map.data;
-    size_t length = map.bytes;
-    if (length >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) { // a byte order mark
-        text += 3;
-        length -= 3;
-    }
-    if (status == HONE_OK && length >= 2 &&
-        (memcmp(text, "\xff\xfe", 2) == 0 || memcmp(text, "\xfe\xff", 2) == 0))
-        status = hone_fail(err, HONE_ERROR_INPUT,
-                           "%s: is UTF-16; UTF-8 is wanted (iconv -f UTF-16 -t UTF-8)", path);
-    if (status == HONE_OK) {
-        int line = 1;
-        size_t at = skip_space(text, length, 0, &line);
-        bool is_list = at < length && text[at] == '[';
-        status = is_list ? read_array(&reader, text, length, at, line)
-                         : read_lines(&reader, text, length);
-    }
+    if (options->stride > options->max_length)
+        return hone_fail(err, HONE_ERROR_ARGUMENT,
+                         "--stride is %lld, more than the %lld tokens of a window (--max-length)",
+                         (long long)options->stride, (long long)options->max_length);
+    hone_status status = hone_content_open(path, &content, err);
+    if (status == HONE_OK) status = hone_workshop_open(&reader.workshop, options, err);
+    if (status == HONE_OK) status = read_content(&reader, &content);
     if (status == HONE_OK) status = conclude(&reader);
     hone_workshop_close(&reader.workshop);
     hone_arena_free(&reader.scratch);
-    hone_file_unmap(&map);
+    hone_content_close(&content);
     return status;
 }
 

@@ -15,6 +15,7 @@ typedef struct DataOptions {
     Tokenizer *tokenizer;
     const ChatTemplate *chat_template; // NULL: the model has none (chat data is refused, saying so)
     int64_t max_length;                // tokens; longer examples are cut from the end and counted
+    int64_t stride; // tokens between the beginnings of a text's windows; 0: max_length, no overlap
     LossOn loss_on;
     OnBad on_bad;
     bool no_eos;    // "text" records end with EOS unless this is set
@@ -44,10 +45,10 @@ typedef struct Dataset {
     Arena memory;
 } Dataset;
 
-// Append the examples of a file (.jsonl, .json, .txt is for later): messages, conversations,
-// prompt+completion, instruction(+input)+output, text. The kind is told from the content of each
-// record. BAD_STOP: the first bad example is the error, with its line and how many more there are.
-// All bad, or an empty file: HONE_ERROR_INPUT in any case.
+// Append the examples of a file (data/content.h): messages, conversations, prompt+completion,
+// instruction(+input)+output, text; the kind is told from the keys of each record or the columns of
+// the table. A .txt file is cut into windows. BAD_STOP: the first bad example is the error, with
+// its line and how many more there are. All bad, or an empty file: HONE_ERROR_INPUT in any case.
 hone_status hone_dataset_read(const char *path, const DataOptions *options, Dataset *dataset,
                               HoneError *err);
 void hone_dataset_free(Dataset *dataset);

@@ -47,6 +47,15 @@ TemplateInput hone_record_input(const Workshop *workshop, const DataOptions *opt
 hone_status hone_example_make(Workshop *workshop, const DataOptions *options, const Record *record,
                               Arena *arena, Example *example, HoneError *err);
 
+// data.c: append an example, whose arrays are the dataset's already.
+hone_status hone_dataset_add(Dataset *dataset, const Example *example, HoneError *err);
+
+// window.c: text as it is, in windows of max_length tokens. Each begins `stride` tokens behind the
+// one before; what that one had is read and not learnt. BOS goes in front of each where the
+// tokeniser wants one, EOS behind the last. HONE_ERROR_INPUT: not UTF-8, nothing to predict.
+hone_status hone_windows_read(Workshop *workshop, const DataOptions *options, const char *text,
+                              size_t length, Dataset *dataset, HoneError *err);
+
 // mask.c: the targets of workshop->tokens, a byte each, in workshop->targets. last: the message
 // that LOSS_COMPLETION learns, −1: none; boundary: where the completion of a text begins.
 hone_status hone_mask_make(Workshop *workshop, const DataOptions *options, const Record *record,

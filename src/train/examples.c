@@ -13,6 +13,7 @@ DataOptions hone_model_data_options(const HoneModel *model, const HoneDataOption
     return (DataOptions){.tokenizer = model->tokenizer,
                          .chat_template = model->chat_template,
                          .max_length = options->max_length > 0 ? options->max_length : longest,
+                         .stride = options->stride,
                          .loss_on = loss_on,
                          .on_bad = options->skip_bad ? BAD_SKIP : BAD_STOP,
                          .no_eos = options->no_eos,

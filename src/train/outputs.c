@@ -242,6 +242,7 @@ void hone_config_text(const Run *run, TextBuffer *text) {
         put_text(text, "type", options->type);
     }
     put_integer(text, "max-length", options->examples.max_length);
+    if (options->examples.stride > 0) put_integer(text, "stride", options->examples.stride);
     if (!run->develop) {
         put_text(text, "loss-on", losses[options->examples.loss_on]);
         put_text(text, "on-bad-example", options->examples.skip_bad ? "skip" : "stop");

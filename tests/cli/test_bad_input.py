@@ -153,9 +153,10 @@ class Data(Case):
                 self.refuse(self.after_good_ones(record), [":3", says])
 
     def test_other_formats(self):
-        for name in ("data.csv", "data.parquet", "data.jsonl.gz"):
+        for name, says in (("data.csv", "no example"), ("data.parquet", "pandas.read_parquet"),
+                           ("data.jsonl.gz", "not JSON"), ("data.xlsx", "not JSON")):
             path = self.write(name, "a,b\n")
-            self.refused(USAGE, [path, ".jsonl"], "eval", "--model", TINY, "--data", path)
+            self.refused(USAGE, [path, says], "eval", "--model", TINY, "--data", path)
 
     def test_held_out_data(self):
         data, bad = self.write("data.jsonl", CHAT), self.write("bad.jsonl", CHAT + ["x"])
