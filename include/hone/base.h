@@ -48,6 +48,10 @@ typedef struct HoneContext HoneContext;
 typedef struct HoneContextOptions {
     int threads;     // 0: the physical cores this process may use (affinity and cgroup quota)
     const char *isa; // NULL: $HONE_ISA, else the best level this processor has; else "generic", …
+    // Keep models in memory of their own: once hone_model_load has returned, nothing reads their
+    // files. Else they are mapped, and a file that is cut short afterwards is a SIGBUS for whoever
+    // reads there; the program may answer it, as the hone command does.
+    bool copy_models;
 } HoneContextOptions;
 
 // Make a context. options: NULL for the defaults. On failure *context holds only the message for

@@ -117,6 +117,32 @@ void hone_file_unmap(FileMap *map) {
     *map = (FileMap){0};
 }
 
+// Into a file that lies in memory: the kernel reads the pages, so one that is gone is an error
+// number and no signal.
+static int copy_into(int descriptor, const FileMap *map) {
+    for (size_t done = 0; done < map->bytes;) {
+        const ssize_t put = write(descriptor, map->data + done, map->bytes - done);
+        if (put < 0 && errno == EINTR) continue;
+        if (put <= 0) return put < 0 ? errno : ENOSPC;
+        done += (size_t)put;
+    }
+    void *at = (void *)(uintptr_t)map->data;
+    void *copy = mmap(at, map->bytes, PROT_READ, MAP_SHARED | MAP_FIXED, descriptor, 0);
+    return copy == MAP_FAILED ? errno : 0;
+}
+
+hone_status hone_file_copy(FileMap *map, HoneError *err) {
+    if (map->bytes == 0) return HONE_OK;
+    const int descriptor = memfd_create("hone", MFD_CLOEXEC);
+    const int failed = descriptor < 0 ? errno : copy_into(descriptor, map);
+    if (descriptor >= 0) close(descriptor);
+    if (failed == EFAULT)
+        return hone_fail(err, HONE_ERROR_IO, "%s: became shorter while it was read", map->path);
+    if (failed == ENOMEM || failed == ENOSPC) return hone_fail_memory(err, map->bytes, map->path);
+    errno = failed;
+    return failed ? fail_path(err, HONE_ERROR_IO, map->path, "copy") : HONE_OK;
+}
+
 void hone_file_drop(const FileMap *map, const void *data, size_t bytes) {
     static const uintptr_t window = 64 << 10; // the kernel maps so much at once around what is read
     uintptr_t begin = (uintptr_t)data, end = begin + bytes;

@@ -18,6 +18,9 @@ hone_status hone_file_map(const char *path, FileMap *map, HoneError *err);
 hone_status hone_files_map(const char *path, const char *const *files, int count, FileMap *map,
                            size_t *begin, size_t *bytes, HoneError *err);
 void hone_file_unmap(FileMap *map);
+// Put a copy in memory in the place of the files, at the same addresses: what happens to them from
+// then on is not seen. HONE_ERROR_IO where they end before the map does.
+hone_status hone_file_copy(FileMap *map, HoneError *err);
 // Give these bytes' pages back: read again they come from the kernel's cache, or from the file.
 // What lies outside of the map is left alone.
 void hone_file_drop(const FileMap *map, const void *data, size_t bytes);

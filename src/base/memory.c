@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/memory.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,6 +16,14 @@ enum {
 
 bool hone_size_product(size_t a, size_t b, size_t *product) {
     return !__builtin_mul_overflow(a, b, product);
+}
+
+void hone_memory_watch(void) {
+    errno = 0;
+}
+
+bool hone_memory_lacked(void) {
+    return errno == ENOMEM;
 }
 
 void *hone_alloc(size_t bytes) {

@@ -16,6 +16,11 @@ void *hone_realloc(void *block, size_t old_bytes, size_t new_bytes);
 char *hone_strndup(const char *text, size_t length);
 char *hone_strdup(const char *text);
 
+// For libraries that take memory themselves and may report its lack as another fault: watch before
+// the call, ask after it failed. Of this thread, by the system's own error number.
+void hone_memory_watch(void);
+bool hone_memory_lacked(void);
+
 // ok = false on overflow of a*b; otherwise *product.
 bool hone_size_product(size_t a, size_t b, size_t *product);
 

@@ -36,6 +36,12 @@ HoneContext *open_context(const char *command, const Common *common, int *status
     HoneContextOptions options = {.threads = (int)common->threads, .isa = common->isa};
     HoneContext *context = NULL;
     hone_status made = hone_context_create(&options, &context);
+    const int threads = made == HONE_OK ? hone_context_threads(context) : 0;
+    if (made == HONE_OK && common->threads > threads)
+        fprintf(stderr,
+                "hone %s: note: %d of %lld threads could be started; the result is the same\n",
+                command, threads, (long long)common->threads);
+    if (made == HONE_OK) watch_maps(command);
     if (made == HONE_OK) return context;
     *status = report_failure(command, context, made);
     hone_context_free(context);

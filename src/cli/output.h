@@ -33,6 +33,8 @@ const char *time_text(double seconds, char text[32]);
 // once.
 void watch_signals(void);
 bool was_interrupted(void);
+// Answer SIGBUS, a mapped file that was cut short, with one line and status 1; open_context does.
+void watch_maps(const char *command); // mapped.c
 
 // Add the adapters of --adapter A[:WEIGHT] to the model.
 hone_status add_adapters(HoneModel *model, const TextList *adapters);

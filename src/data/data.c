@@ -68,6 +68,7 @@ static hone_status read_record(Reader *reader, const json_t *value, int line) {
 // An integer beyond 64 bits is no error: all integers of that record are read as reals then.
 static json_t *parse(const char *text, size_t length, size_t flags, json_error_t *problem) {
     flags |= JSON_REJECT_DUPLICATES | JSON_DECODE_ANY;
+    hone_memory_watch();
     json_t *value = json_loadb(text, length, flags, problem);
     if (value || json_error_code(problem) != json_error_numeric_overflow) return value;
     return json_loadb(text, length, flags | JSON_DECODE_INT_AS_REAL, problem);
@@ -86,6 +87,7 @@ static size_t skip_space(const char *text, size_t length, size_t at, int *line) 
 
 static hone_status not_json(HoneError *err, const json_error_t *problem, int column) {
     char text[sizeof problem->text];
+    if (hone_memory_lacked()) return hone_fail_memory(err, sizeof(json_t), "a record");
     switch (json_error_code(problem)) {
     case json_error_null_character:
     case json_error_null_byte_in_key:
@@ -143,8 +145,7 @@ static hone_status read_array(Reader *reader, const char *text, size_t length, s
         if (!value) {
             int before = problem.line == 1 ? column_of(text, at) - 1 : 0;
             not_json(reader->err, &problem, problem.column + before);
-            hone_fail_in(reader->err, "%s:%d", reader->path, line + problem.line - 1);
-            return HONE_ERROR_INPUT;
+            return hone_fail_in(reader->err, "%s:%d", reader->path, line + problem.line - 1);
         }
         hone_status status = read_record(reader, value, line);
         json_decref(value);

@@ -88,8 +88,10 @@ static hone_status check_role(const DataOptions *options, const char *role, size
                               HoneError *err) {
     if (strcmp(role, "system") == 0 || strcmp(role, "user") == 0 || strcmp(role, "assistant") == 0)
         return HONE_OK;
+    hone_memory_watch();
     const bool known = strcmp(role, "tool") == 0 || strcmp(role, "developer") == 0;
     if (known && template_prints(options, role)) return HONE_OK;
+    if (known && hone_memory_lacked()) return hone_fail_memory(err, sizeof(json_t), "a message");
     return hone_fail(err, HONE_ERROR_INPUT,
                      "message %zu has the role '%.*s', which does not exist here; the roles are "
                      "%suser, assistant%s",
@@ -202,7 +204,9 @@ static hone_status read_tools(const json_t *record, Record *out, HoneError *err)
     const json_t *extra = json_object_get(record, "chat_template_kwargs");
     json_error_t fault;
     if (json_is_string(tools)) {
+        hone_memory_watch();
         tools = out->read = json_loads(json_string_value(tools), JSON_DECODE_ANY, &fault);
+        if (!tools && hone_memory_lacked()) return hone_fail_memory(err, sizeof(json_t), "'tools'");
         if (!tools)
             return hone_fail(err, HONE_ERROR_INPUT, "'tools' is a string that is not JSON: %s",
                              fault.text);

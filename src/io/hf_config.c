@@ -66,8 +66,11 @@ hone_status hone_hf_json(const char *folder, const char *name, bool needed, size
     if (needed || hone_is_file(path)) status = hone_file_read(path, &text, &length, err);
     if (text) {
         json_error_t fault;
+        hone_memory_watch();
         *root = json_loadb(text, length, JSON_REJECT_DUPLICATES | flags, &fault);
-        if (!*root)
+        if (!*root && hone_memory_lacked())
+            status = hone_fail_memory(err, length, path);
+        else if (!*root)
             status = hone_fail(err, HONE_ERROR_INPUT, "%s:%d: not JSON: %s", path, fault.line,
                                fault.text);
         else if (!json_is_object(*root))

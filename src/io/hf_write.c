@@ -227,6 +227,7 @@ static void dump(const json_t *root, TextBuffer *text) {
         hone_text_clear(text);
         json_dump_callback(root, append_part, text, JSON_INDENT(2) | JSON_REAL_PRECISION(17));
     }
+    if (!again) text->failed = true; // there was no memory for it
     json_decref(again);
     hone_text_puts(text, "\n");
 }

@@ -46,8 +46,11 @@ static hone_status open_config(const char *path, MlxConfig *config, HoneError *e
     size_t bytes = 0;
     RETURN_IF_ERROR(hone_file_read(path, &text, &bytes, err));
     json_error_t fault;
+    hone_memory_watch();
     json_t *root = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &fault);
+    const bool lacked = !root && hone_memory_lacked();
     hone_free(text);
+    if (lacked) return hone_fail_memory(err, bytes, path);
     hone_status status =
         json_is_object(root)
             ? read_config(path, root, config, err)

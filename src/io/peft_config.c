@@ -116,8 +116,11 @@ hone_status hone_peft_config_open(const char *path, PeftConfig *config, HoneErro
     hone_status status = hone_file_read(path, &text, &bytes, err);
     if (status == HONE_OK) {
         json_error_t fault;
+        hone_memory_watch();
         config->root = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &fault);
-        if (!json_is_object(config->root))
+        if (!config->root && hone_memory_lacked())
+            status = hone_fail_memory(err, bytes, path);
+        else if (!json_is_object(config->root))
             status = hone_fail(err, HONE_ERROR_INPUT, "%s: line %d: %s", path,
                                config->root ? 1 : fault.line,
                                config->root ? "a JSON object is wanted" : fault.text);
@@ -171,6 +174,8 @@ static hone_status matches_regex(const PeftConfig *config, const char *key, cons
     pcre2_code *code = pcre2_compile((PCRE2_SPTR)text.data, text.length, PCRE2_ANCHORED | PCRE2_UTF,
                                      &fault, &place, NULL);
     hone_text_free(&text);
+    if (!code && fault == PCRE2_ERROR_HEAP_FAILED)
+        return hone_fail_memory(err, strlen(pattern), "a pattern");
     if (!code)
         return hone_fail(err, HONE_ERROR_INPUT,
                          "%s: \"%s\": %.200s is not a regular expression that can be read",

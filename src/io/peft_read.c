@@ -88,9 +88,11 @@ static hone_status read_pairs(const char *path, const PeftConfig *config, const 
 }
 
 static hone_status check_folder(const char *folder, HoneError *err) {
+    hone_memory_watch();
     if (hone_adapter_folder_holds(folder, "adapter_model.safetensors") &&
         hone_adapter_folder_holds(folder, "adapter_config.json"))
         return HONE_OK;
+    if (hone_memory_lacked()) return hone_fail_memory(err, strlen(folder), "a path");
     if (hone_adapter_folder_holds(folder, "adapter_model.bin"))
         return hone_fail(err, HONE_ERROR_UNSUPPORTED,
                          "%s: adapter_model.bin is a Python pickle: save the adapter as "

@@ -201,8 +201,10 @@ static hone_status parse(SafeTensorsFile *file, HoneError *err) {
                          "%s: the header has %llu bytes, the format allows %d", map->path,
                          (unsigned long long)header, LARGEST_HEADER);
     json_error_t fault;
+    hone_memory_watch();
     json_t *root =
         json_loadb((const char *)map->data + 8, (size_t)header, JSON_REJECT_DUPLICATES, &fault);
+    if (!root && hone_memory_lacked()) return hone_fail_memory(err, (size_t)header, map->path);
     if (!root)
         return hone_fail(err, HONE_ERROR_INPUT, "%s: the header is not JSON: %s (at its byte %d)",
                          map->path, fault.text, fault.position);

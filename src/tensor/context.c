@@ -13,6 +13,7 @@ hone_status hone_context_create(const HoneContextOptions *options, HoneContext *
     if (threads < 0 || threads > 1024)
         return hone_fail(err, HONE_ERROR_ARGUMENT,
                          "threads is %d, want 1…1024 (0: as many as cores)", threads);
+    (*context)->copies = options && options->copy_models;
     RETURN_IF_ERROR(
         hone_kernel_table(options ? options->isa : NULL, &(*context)->kernels.table, err));
     (*context)->pool = hone_pool_create(threads ? threads : hone_physical_cores());

@@ -12,6 +12,7 @@ struct HoneContext {
     HoneError error;
     ThreadPool *pool;
     KernelContext kernels;
+    bool copies; // model files are copied, not mapped
 };
 
 // Begin a public call: forget the last message.

@@ -50,9 +50,12 @@ static hone_status load(const char *path, size_t flags, json_t **root, HoneError
     json_error_t fault;
     *root = NULL;
     RETURN_IF_ERROR(hone_file_read(path, &text, &bytes, err));
+    hone_memory_watch();
     json_t *value =
         json_loadb(text, bytes, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | flags, &fault);
+    const bool lacked = !value && hone_memory_lacked();
     hone_free(text);
+    if (lacked) return hone_fail_memory(err, bytes, path);
     if (json_is_object(value)) {
         *root = value;
         return HONE_OK;

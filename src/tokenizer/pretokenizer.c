@@ -57,6 +57,8 @@ static hone_status compile(PreTokenizer *pre, HoneError *err) {
     PCRE2_SIZE place;
     pre->code = pcre2_compile((PCRE2_SPTR)pre->pattern, PCRE2_ZERO_TERMINATED,
                               PCRE2_UTF | PCRE2_UCP, &error, &place, pre->compile);
+    if (!pre->code && error == PCRE2_ERROR_HEAP_FAILED)
+        return hone_fail_memory(err, 4096, "a pre-tokeniser");
     if (!pre->code) {
         PCRE2_UCHAR message[128] = "";
         pcre2_get_error_message(error, message, sizeof message);
@@ -154,6 +156,7 @@ static hone_status find_match(PreTokenizer *pre, size_t from, HoneError *err) {
         pre->match_begin = pre->match_end = pre->length;
         return HONE_OK;
     }
+    if (found == PCRE2_ERROR_NOMEMORY) return hone_fail_memory(err, pre->length, "a pre-token");
     if (found < 0) {
         PCRE2_UCHAR message[128] = "";
         pcre2_get_error_message(found, message, sizeof message);

@@ -59,9 +59,9 @@ static void remove_if_older(void *user, const char *name) {
     const Cleaning *cleaning = user;
     int64_t step = step_of(name);
     if (!is_half(name) && (step < 0 || step >= cleaning->oldest_kept)) return;
-    char *path = hone_path_join(cleaning->folder, name);
-    if (path) hone_file_remove(path);
-    hone_free(path);
+    char path[4096]; // no memory is asked for: what is not removed now would stay
+    const int length = snprintf(path, sizeof path, "%s/%s", cleaning->folder, name);
+    if (length > 0 && length < (int)sizeof path) hone_file_remove(path);
 }
 
 // Keep the last two: the one before stays whole while a new one is written.

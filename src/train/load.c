@@ -254,6 +254,7 @@ static hone_status load(HoneModel *model, const char *path, HoneError *err) {
     hone_free(found);
     if (!model->name || !model->path) return hone_fail_memory(err, strlen(path), "a path");
     RETURN_IF_ERROR(hone_model_file_open(model->path, &model->file, err));
+    if (model->context->copies) RETURN_IF_ERROR(hone_file_copy(&model->file.map, err));
     RETURN_IF_ERROR(read_config(model, err));
     hone_status status = hone_model_make(&model->config, &model->model, err);
     if (status != HONE_OK) return hone_fail_in(err, "%s", path);

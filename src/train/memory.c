@@ -221,7 +221,7 @@ hone_status hone_run_choose_memory(Run *run) {
     int layers = options->checkpoint_layers;
     if (layers < 0 || layers > all) layers = all;
     RETURN_IF_ERROR(use_of(run, given, layers, &run->memory));
-    if (!has_room(run, &run->memory) && is_mapped(run)) {
+    if (!has_room(run, &run->memory) && is_mapped(run) && !run->context->copies) {
         release_weights(run);
         RETURN_IF_ERROR(use_of(run, given, layers, &run->memory));
     }

@@ -166,6 +166,7 @@ static void put_data(TextBuffer *text, const HoneFinetuneOptions *options) {
             hone_text_printf(&entry, ":%.17g", options->data[s].weight);
         hone_text_json(text, entry.data, entry.length);
         hone_text_puts(text, "\n");
+        text->failed = text->failed || entry.failed;
         hone_text_free(&entry);
     }
 }

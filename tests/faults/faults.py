@@ -22,9 +22,10 @@ OPTIONS = ["--steps", 5, "--checkpoint-every", 1, "--eval-split", 2, "--eval-eve
            "--threads", 2]
 
 
-def some(count, most):
-    """Of 0 … count-1: all in the long form, else `most` at most, the first and the last ones too."""
-    if LONG or count <= most:
+def some(count, most, long=1000):
+    """Of 0 … count-1 some, `most` at most, the first and the last ones too; `long` in the long form."""
+    most = long if LONG else most
+    if count <= most:
         return range(count)
     drawn = random.Random(count).sample(range(count), most - 4)
     return sorted({0, 1, count - 2, count - 1, *drawn})

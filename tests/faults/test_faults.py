@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every way in which a run can be stopped or refused something ends in a message and in a folder
 from which the run goes on to the very same files."""
+import os
+import shutil
 import signal
+import subprocess
 
-from faults import Faulty, contents, main, some
+from faults import HONE, TINY, Faulty, contents, main, some
 
-WORK, INTERRUPTED = 1, 130
+WORK, USAGE, INTERRUPTED = 1, 2, 130
 
 
 class Stopped(Faulty):
@@ -75,6 +78,105 @@ class Stopped(Faulty):
 
     def test_files_cannot_be_made(self):
         self.refused("open", 5, "Too many open files")
+
+
+class Refused(Faulty):
+    """What the system does not give."""
+
+    def setUp(self):
+        super().setUp()
+        self.runs = 0
+        self.plain = [*self.command[:-1], "--checkpoint-every", 2, "--json"]
+
+    def each(self, kind, most, arguments, check, long=1000):
+        shutil.rmtree(self.folder / "whole", True)
+        counted = self.counts(*arguments, "--out", self.folder / "whole")[kind]
+        for at in some(counted, most, long):
+            self.runs += 1
+            out = self.folder / f"{kind}{self.runs}"
+            with self.subTest(f"{arguments[0]} {kind}:{at}"):
+                check(out, self.fault(f"{kind}:{at}", *arguments, "--out", out))
+            shutil.rmtree(out, True)
+
+    def no_memory(self, arguments):
+        """Of the N-th block, or of that and all after it."""
+        def check(out, done):
+            if done.returncode == 0:  # it was for something that can be done without
+                self.same_files(contents(out), contents(self.folder / "whole"))
+                return
+            self.assertEqual(done.returncode, WORK, done.stderr)
+            self.assertRegex(done.stderr, r"^(hone \w+: note: [^\n]*\n)*"
+                             r"hone \w+: [^\n]*([Oo]ut of|no|allocate) memory[^\n]*\n$")
+            if out.is_dir():
+                self.assertEqual(list(out.rglob("*.tmp")), [])
+
+        for kind in ("block", "memory"):
+            self.each(kind, 7, arguments, check, 200)
+
+    def test_no_memory(self):
+        self.no_memory(self.plain)
+
+    def test_no_memory_and_bad_examples_skipped(self):
+        """An example that cannot be read for lack of memory is not a bad one."""
+        self.no_memory([*self.plain, "--on-bad-example", "skip"])
+
+    def test_no_memory_for_folders_and_adapters(self):
+        model, adapter = self.folder / "model", self.folder / "adapter"
+        self.events("convert", TINY, "--to", "hf", "--out", model)
+        self.events(*self.plain[:-1], "--out", adapter)
+        self.no_memory(["finetune", "--model", model, "--data", self.data, "--steps", 2, "--adapter",
+                        adapter, "--json"])
+        self.no_memory(["merge", "--model", model, "--adapter", adapter, "--to", "hf", "--json"])
+
+    def test_no_memory_for_all_weights(self):
+        self.no_memory([*self.plain, "--method", "full", "--optimizer", "adamw8bit"])
+
+    def test_reading_fails(self):
+        run = self.folder / "run"
+        model = self.folder / "model"
+        self.events("convert", TINY, "--to", "hf", "--out", model)
+        self.events("finetune", "--model", model, *self.plain[3:-1], "--out", run)
+
+        def check(out, done):
+            self.assertIn(done.returncode, (WORK, USAGE))
+            self.assertRegex(done.stderr, r"^hone finetune: /\S+: read 0 of \d+ bytes[^\n]*\n$")
+
+        self.each("read", 8, ["finetune", "--resume", run, "--json"], check)
+
+    def test_mapping_fails(self):
+        def check(out, done):
+            self.assertEqual(done.returncode, WORK)
+            self.assertRegex(done.stderr, r"^hone finetune: /\S+: cannot map: [^\n]*\n$")
+            self.assertFalse(out.exists())
+
+        self.each("map", 8, self.plain, check)
+
+    def test_no_threads(self):
+        def check(out, done):
+            self.assertEqual(done.returncode, 0)
+            self.assertRegex(done.stderr, r"note: \d of 8 threads could be started")
+            self.same_files(contents(out), contents(self.folder / "whole"))
+
+        self.each("thread", 8, [*self.plain[:-1], "--threads", 8, "--json"], check)
+
+    def test_a_model_that_is_cut_short(self):
+        """While it is read: the pages that are gone are told of, and the run goes on from where it was."""
+        model, out = self.folder / "model.gguf", self.folder / "run"
+        model.write_bytes(TINY.read_bytes())
+        command = ["finetune", "--model", model, *self.plain[3:-1], "--steps", 4000, "--eval-split",
+                   "0", "--json"]
+        with subprocess.Popen([HONE, *map(str, command), "--out", str(out)], stderr=subprocess.PIPE,
+                              stdout=subprocess.PIPE, universal_newlines=True) as process:
+            for _ in range(12):
+                process.stdout.readline()
+            os.truncate(model, 4096)
+            _, said = process.communicate(timeout=300)
+        self.assertEqual((process.returncode, said.count("\n")), (WORK, 1), said)
+        self.assertTrue(said.startswith(f"hone finetune: {model.resolve()}: was cut short"), said)
+        self.refused(USAGE, [model], "finetune", "--resume", out)
+        model.write_bytes(TINY.read_bytes())
+        events, _ = self.events("finetune", "--resume", out)
+        self.assertGreater(min(event["step"] for event in events if event["event"] == "step"), 1)
 
 
 if __name__ == "__main__":
