@@ -8,7 +8,7 @@ import time
 
 from faults import HONE, LONG, Faulty, contents, main
 
-KILLS = 200 if LONG else 40
+KILLS = 200 if LONG else 16
 MOST_A_RUN = 8  # then it may end
 
 
