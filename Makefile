@@ -84,10 +84,14 @@ SOURCES = $(shell find include src tests bench examples -name '*.[ch]')
 format:
 	@clang-format -i $(SOURCES)
 
+# What is written from the program's own tables.
+docs: hone
+	@$(HONE) --help=markdown >docs/options.md
+
 check-format:
 	@clang-format --dry-run -Werror $(SOURCES)
 
 clean:
 	rm -rf build
 
-.PHONY: hone everything configure setup test trust demo interop fuzz arm64 asan tsan bench format check-format clean
+.PHONY: hone everything configure setup test trust demo interop fuzz arm64 asan tsan bench format docs check-format clean

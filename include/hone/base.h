@@ -68,6 +68,10 @@ const char *hone_context_error(const HoneContext *context);
 int hone_context_threads(const HoneContext *context);
 const char *hone_context_isa(const HoneContext *context);
 
+// The one of `count` known words that is nearest to `word`, at most three changes away and with
+// half of it unchanged; NULL: none is near.
+const char *hone_nearest(const char *word, const char *const *known, int count);
+
 // Free memory that the library handed out ("caller frees with hone_free"). NULL is allowed.
 void hone_free(void *memory);
 

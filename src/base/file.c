@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/memory.h"
+#include "base/nearest.h"
 
 enum { BUFFER_BYTES = 1 << 20 };
 
@@ -21,11 +22,22 @@ static hone_status fail_path(HoneError *err, hone_status status, const char *pat
     return hone_fail(err, status, "%s: cannot %s: %s", path, doing, strerror(errno));
 }
 
+// A file that is not there is often one that is spelled otherwise.
+static hone_status fail_open(HoneError *err, const char *path) {
+    const int reason = errno;
+    char near[1024];
+    if (reason == ENOENT && hone_nearest_file(path, near, sizeof near))
+        return hone_fail(err, HONE_ERROR_INPUT, "%s: cannot open: %s; did you mean %s?", path,
+                         strerror(reason), near);
+    errno = reason;
+    return fail_path(err, HONE_ERROR_INPUT, path, "open");
+}
+
 // Open a regular file for reading; what is missing or unreadable is the user's input.
 static hone_status open_input(const char *path, int *descriptor, size_t *bytes, HoneError *err) {
     // A pipe without a writer would be waited for.
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) return fail_path(err, HONE_ERROR_INPUT, path, "open");
+    if (fd < 0) return fail_open(err, path);
     struct stat info;
     if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
         bool folder = S_ISDIR(info.st_mode);

@@ -160,6 +160,26 @@ int64_t hone_memory_available(void) {
     return available;
 }
 
+int64_t hone_memory_total(void) {
+    return (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
+}
+
+void hone_processor_name(char *text, size_t size) {
+    FILE *file = fopen("/proc/cpuinfo", "re");
+    char line[512];
+    *text = '\0';
+    while (file && !*text && fgets(line, sizeof line, file)) {
+        const char *value = strchr(line, ':');
+        // Arm's kernels say only what the device tree knows, under one of these names.
+        const bool named = strncmp(line, "model name", 10) == 0 ||
+                           strncmp(line, "Hardware", 8) == 0 || strncmp(line, "Model", 5) == 0;
+        if (!value || !named) continue;
+        value += 1 + strspn(value + 1, " \t");
+        snprintf(text, size, "%.*s", (int)strcspn(value, "\n"), value);
+    }
+    if (file) fclose(file);
+}
+
 CpuFeatures hone_cpu_features(void) {
     CpuFeatures found = {0};
 #if defined(__x86_64__)

@@ -27,6 +27,9 @@ int64_t hone_resident_parts(int64_t *anonymous, int64_t *mapped);
 int64_t hone_resident_peak(void);    // its highest value so far
 int64_t hone_memory_available(void); // what the machine and the cgroup can still give; 0 if unknown
 
+int64_t hone_memory_total(void);                   // of the machine; 0 if unknown
+void hone_processor_name(char *text, size_t size); // "" if unknown
+
 // What this processor can run, read once from CPUID and XCR0.
 typedef struct CpuFeatures {
     bool avx2, avx512, avx512_vnni, avx512_bf16, amx_bf16, neon; // avx2 includes FMA and F16C

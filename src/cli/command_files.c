@@ -16,6 +16,7 @@ int command_inspect(int argc, char **argv) {
                        .usage = "hone inspect FILE [--json]",
                        .options = options,
                        .option_count = common_options(&common, options),
+                       .positional = "FILE",
                        .position = &path};
     int status = parse_options(&command, argc, argv);
     if (status >= 0) return status;
@@ -149,7 +150,8 @@ int command_merge(int argc, char **argv) {
         {"adapter", OPTION_LIST, &given.adapters, "A[:WEIGHT]",
          "PEFT or MLX-LM folder or GGUF adapter; may be repeated"},
         {"out", OPTION_TEXT, &given.out, "PATH", "the GGUF file, or the folder, to write"},
-        {"to", OPTION_TEXT, &given.to, "FORMAT", "gguf (default), or hf: a Hugging Face folder"},
+        {"to", OPTION_TEXT, &given.to, "gguf|hf",
+         "a GGUF file (default), or a Hugging Face folder"},
         {"type", OPTION_TEXT, &given.type, "TYPE",
          "of the matrices: auto, f32, f16, bf16, q8_0, q6_k, q5_k_m, q4_k_m, q4_0 …, same"},
         {"eval-data", OPTION_TEXT, &given.eval_data, "FILE",
@@ -268,7 +270,7 @@ int command_convert(int argc, char **argv) {
     ConvertOptions given = {0};
     Option options[16] = {
         {"out", OPTION_TEXT, &given.out, "PATH", "the GGUF file, or the folder, to write"},
-        {"to", OPTION_TEXT, &given.to, "FORMAT",
+        {"to", OPTION_TEXT, &given.to, "gguf|hf|peft",
          "gguf (models and adapters), hf (models, a Hugging Face folder) or peft (adapters)"},
         {"type", OPTION_TEXT, &given.type, "TYPE",
          "of a model's matrices: same (default), f32, f16, bf16, q8_0, q6_k, q4_k_m …"},
@@ -283,6 +285,7 @@ int command_convert(int argc, char **argv) {
                                 "[--model BASE [--adapter A:0.7 --adapter B:0.3]]",
                        .options = options,
                        .option_count = 5 + common_options(&given.common, options + 5),
+                       .positional = "FILE",
                        .position = &given.in};
     int status = parse_options(&command, argc, argv);
     if (status >= 0) return status;

@@ -30,7 +30,7 @@ int command_finetune(int argc, char **argv) {
     RunOptions given = {0};
     hone_finetune_defaults(&given.run);
     run_option_defaults(&given);
-    Option options[64];
+    Option options[96];
     Command command = {.name = "finetune",
                        .summary =
                            "Fine-tune a model on your data: LoRA over the weights as stored, "

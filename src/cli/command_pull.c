@@ -90,6 +90,7 @@ int command_pull(int argc, char **argv) {
                        .usage = "hone pull OWNER/NAME [--file F] [--revision R] [--endpoint URL]",
                        .options = options,
                        .option_count = 3 + common_options(&common, options + 3),
+                       .positional = "OWNER/NAME",
                        .position = &given.repository};
     int status = parse_options(&command, argc, argv);
     if (status >= 0) return status;

@@ -19,7 +19,8 @@ static bool is_of_finetune_only(const char *name) {
 
 static int fill_table(RunOptions *given, HoneTrainOptions *train, Option *options) {
     const Option table[] = {
-        {"architecture", OPTION_TEXT, &train->architecture, "A", "llama (default) or gpt2"},
+        {"the model", OPTION_HEADING, NULL, NULL, NULL},
+        {"architecture", OPTION_TEXT, &train->architecture, "llama|gpt2", "its family (llama)"},
         {"layers", OPTION_COUNT, &train->layers, "N", "of the model (6)"},
         {"channels", OPTION_COUNT, &train->channels, "N", "its width (384)"},
         {"heads", OPTION_COUNT, &train->heads, "N", "of attention (6)"},
@@ -31,13 +32,13 @@ static int fill_table(RunOptions *given, HoneTrainOptions *train, Option *option
         {"norm-eps", OPTION_RATE, &train->norm_eps, "X", "(1e-5)"},
         {"rope-base", OPTION_RATE, &train->rope_base, "X", "(10000)"},
         {"tied-head", OPTION_SWITCH, &train->tied_head, "on|off", "the head is the embedding (on)"},
-        {"tokenizer", OPTION_TEXT, &train->tokenizer, "T",
+        {"tokenizer", OPTION_TEXT, &train->tokenizer, "FILE|bpe",
          "bpe (default): learnt from the data; or a GGUF file, a tokenizer.json or its folder"},
         {"vocabulary", OPTION_COUNT, &train->vocabulary, "N", "tokens to learn at most (8192)"},
         {"min-frequency", OPTION_COUNT, &train->min_frequency, "N",
          "pairs that stand less often are not merged (2)"},
     };
-    Option shared[64];
+    Option shared[96];
     const int all = run_option_table(given, shared);
     int count = (int)(sizeof table / sizeof *table);
     memcpy(options, table, sizeof table);
@@ -64,7 +65,7 @@ int command_train(int argc, char **argv) {
     hone_train_defaults(&train);
     RunOptions given = {.run = train.run};
     run_option_defaults(&given);
-    Option options[96];
+    Option options[128];
     Command command = {.name = "train",
                        .summary = "Develop a model from random weights on a corpus.",
                        .usage = "hone train --data D --out DIR [--config C] [options]",

@@ -5,13 +5,7 @@
 
 #include "output.h"
 
-typedef struct Entry {
-    const char *name;
-    int (*run)(int argc, char **argv);
-    const char *summary;
-} Entry;
-
-static const Entry entries[] = {
+static const CommandEntry entries[] = {
     {"finetune", command_finetune, "fine-tune a model on your data (LoRA or all weights)"},
     {"train", command_train, "develop a model from random weights on a corpus"},
     {"eval", command_eval, "loss, accuracy, ranked choices, exact match"},
@@ -24,8 +18,15 @@ static const Entry entries[] = {
     {"convert", command_convert, "write a model or an adapter in another format or type"},
     {"pull", command_pull, "fetch a model from the model hub"},
     {"bench", command_bench, "speeds beside the processor's own peak"},
+    {"doctor", command_doctor, "what this processor and this build can do, and what is missing"},
+    {"completion", command_completion, "a script that completes commands and options in a shell"},
 };
 enum { ENTRY_COUNT = sizeof entries / sizeof *entries };
+
+const CommandEntry *all_commands(int *count) {
+    *count = ENTRY_COUNT;
+    return entries;
+}
 
 static void print_overview(FILE *out) {
     fputs("Hone fine-tunes and develops Transformer models on the machine you have.\n\n"
@@ -47,15 +48,21 @@ static int finish(const char *name, int status) {
 
 // The version, and the kernel levels of this processor, best last.
 static int print_version(void) {
-    static const char *const levels[] = {"generic", "avx2", "avx512", "avx512bf16", "neon"};
-    printf("hone %s", HONE_VERSION);
-    for (size_t i = 0; i < sizeof levels / sizeof *levels; i++) {
-        HoneContextOptions options = {.threads = 1, .isa = levels[i]};
-        HoneContext *context = NULL;
-        if (hone_context_create(&options, &context) == HONE_OK) printf(" %s", levels[i]);
-        hone_context_free(context);
-    }
+    const char *levels[8];
+    int count = hone_levels(levels);
+    printf("hone %s", hone_version());
+    for (int i = 0; i < count; i++) printf(" %s", levels[i]);
     printf("\n");
+    return EXIT_DONE;
+}
+
+// hone help COMMAND is hone COMMAND --help.
+static int help_of(int argc, char **argv) {
+    char help[] = "--help";
+    for (int i = 0; i < ENTRY_COUNT && argc > 2; i++)
+        if (strcmp(argv[2], entries[i].name) == 0)
+            return entries[i].run(2, (char *[]){argv[2], help, NULL});
+    print_overview(stdout);
     return EXIT_DONE;
 }
 
@@ -66,10 +73,9 @@ int main(int argc, char **argv) {
         return EXIT_USAGE;
     }
     const char *name = argv[1];
-    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
-        print_overview(stdout);
-        return finish("--help", EXIT_DONE);
-    }
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0)
+        return finish("--help", help_of(argc, argv));
+    if (strncmp(name, "--help=", 7) == 0) return finish(name, print_overview_as(name + 7));
     if (strcmp(name, "--version") == 0) return finish(name, print_version());
     const char *names[ENTRY_COUNT];
     for (int i = 0; i < ENTRY_COUNT; i++) {
@@ -77,7 +83,7 @@ int main(int argc, char **argv) {
         if (strcmp(name, entries[i].name) != 0) continue;
         return finish(name, entries[i].run(argc - 1, argv + 1));
     }
-    const char *close = nearest(name, names, ENTRY_COUNT);
+    const char *close = hone_nearest(name, names, ENTRY_COUNT);
     fprintf(stderr, "hone: no command \"%s\"", name);
     if (close) fprintf(stderr, "; did you mean %s?", close);
     fprintf(stderr, " (hone --help lists them)\n");

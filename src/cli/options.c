@@ -24,7 +24,9 @@ int common_options(Common *common, Option *options) {
 
 const Option *find_option(const Command *command, const char *name) {
     for (int i = 0; i < command->option_count; i++)
-        if (strcmp(command->options[i].name, name) == 0) return &command->options[i];
+        if (command->options[i].kind != OPTION_HEADING &&
+            strcmp(command->options[i].name, name) == 0)
+            return &command->options[i];
     return NULL;
 }
 
@@ -46,51 +48,12 @@ const char *keep_text(const char *text, size_t length) {
 
 // ---- the nearest right spelling ----------------------------------------------------------------
 
-static int smallest(int a, int b, int c) {
-    int least = a < b ? a : b;
-    return least < c ? least : c;
-}
-
-// Edits between two short words; long ones are simply far apart.
-static int edit_distance(const char *a, const char *b) {
-    enum { LONGEST = 40 };
-    size_t a_length = strlen(a), b_length = strlen(b);
-    if (a_length >= LONGEST || b_length >= LONGEST) return LONGEST;
-    int row[LONGEST];
-    for (size_t j = 0; j <= b_length; j++) row[j] = (int)j;
-    for (size_t i = 1; i <= a_length; i++) {
-        int diagonal = row[0];
-        row[0] = (int)i;
-        for (size_t j = 1; j <= b_length; j++) {
-            int above = row[j];
-            row[j] = smallest(above + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1]));
-            diagonal = above;
-        }
-    }
-    return row[b_length];
-}
-
-const char *nearest(const char *name, const char *const *known, int count) {
-    const char *best = NULL;
-    // Farther words are no help: three changes at most, and half of what was written stands.
-    int least = (int)strlen(name) / 2 + 1;
-    if (least > 4) least = 4;
-    for (int i = 0; i < count; i++) {
-        int distance = edit_distance(name, known[i]);
-        if (distance < least) {
-            least = distance;
-            best = known[i];
-        }
-    }
-    return best;
-}
-
 void unknown_option(const Command *command, const char *name) {
     const char *names[128];
     int count = 0;
-    for (; count < command->option_count && count < 128; count++)
-        names[count] = command->options[count].name;
-    const char *close = nearest(name, names, count);
+    for (int i = 0; i < command->option_count && count < 128; i++)
+        if (command->options[i].kind != OPTION_HEADING) names[count++] = command->options[i].name;
+    const char *close = hone_nearest(name, names, count);
     fprintf(stderr, "hone %s: no option --%s", command->name, name);
     if (close) fprintf(stderr, "; did you mean --%s?", close);
     fprintf(stderr, " (hone %s --help lists them)\n", command->name);
@@ -147,7 +110,67 @@ static bool set_real(const Command *command, const Option *option, const char *v
     return true;
 }
 
+int argument_words(const char *argument, char *buffer, const char **words, bool *open) {
+    int count = 0;
+    *open = false;
+    strcpy(buffer, argument);
+    for (char *word = buffer; word && count < WORD_LIMIT;) {
+        char *bar = strchr(word, '|');
+        if (bar) *bar = '\0';
+        const bool small =
+            *word && word[strspn(word, "abcdefghijklmnopqrstuvwxyz0123456789_-")] == 0;
+        if (small)
+            words[count++] = word;
+        else
+            *open = true;
+        word = bar ? bar + 1 : NULL;
+    }
+    return count;
+}
+
+bool word_fits(const char *argument, const char *value) {
+    char buffer[256];
+    const char *words[WORD_LIMIT];
+    bool open;
+    if (!argument || strlen(argument) >= sizeof buffer) return true;
+    int count = argument_words(argument, buffer, words, &open);
+    for (int i = 0; i < count; i++)
+        if (strcmp(words[i], value) == 0) return true;
+    return open;
+}
+
+// "lora or full; did you mean lora?" for what is none of argument's words.
+static void wanted_words(const char *argument, const char *value, char *list, size_t size) {
+    char buffer[256];
+    const char *words[WORD_LIMIT];
+    bool open;
+    int count = argument_words(argument, buffer, words, &open);
+    size_t used = 0;
+    for (int i = 0; i < count && used < size; i++)
+        used += (size_t)snprintf(list + used, size - used, "%s%s",
+                                 i == 0          ? ""
+                                 : i + 1 < count ? ", "
+                                                 : " or ",
+                                 words[i]);
+    const char *close = hone_nearest(value, words, count);
+    if (close && used < size) snprintf(list + used, size - used, "; did you mean %s?", close);
+}
+
+static bool wrong_word(const Command *command, const Option *option, const char *value) {
+    char list[512];
+    wanted_words(option->argument, value, list, sizeof list);
+    return wrong_value(command, option, value, list);
+}
+
+void unknown_word(const Command *command, const char *value) {
+    char list[512];
+    wanted_words(command->positional, value, list, sizeof list);
+    fprintf(stderr, "hone %s: \"%s\" is not %s\n", command->name, value, list);
+}
+
 bool set_option(const Command *command, const Option *option, const char *value) {
+    if (option->kind == OPTION_TEXT && !word_fits(option->argument, value))
+        return wrong_word(command, option, value);
     switch (option->kind) {
     case OPTION_FLAG:
     case OPTION_SWITCH:
@@ -178,131 +201,8 @@ bool set_option(const Command *command, const Option *option, const char *value)
         list->items[list->count++] = value;
         return true;
     }
+    case OPTION_HEADING:
+        break;
     }
     return false;
-}
-
-// ---- the command line --------------------------------------------------------------------------
-
-static void mark_config_lists(const Command *command) {
-    for (int i = 0; i < command->option_count; i++)
-        if (command->options[i].kind == OPTION_LIST)
-            ((TextList *)command->options[i].target)->from_config = true;
-}
-
-// The value of --NAME wherever it stands; NULL: not given.
-static const char *value_of(const char *name, int argc, char **argv) {
-    size_t length = strlen(name);
-    for (int i = 1; i < argc; i++) {
-        if (strncmp(argv[i], "--", 2) != 0 || strncmp(argv[i] + 2, name, length) != 0) continue;
-        const char *rest = argv[i] + 2 + length;
-        if (*rest == '=') return rest + 1;
-        if (*rest == '\0' && i + 1 < argc) return argv[i + 1];
-    }
-    return NULL;
-}
-
-// --config is read first, wherever it stands, so that the command line wins. A run that is resumed
-// brings its own.
-static int apply_config(const Command *command, int argc, char **argv) {
-    if (!find_option(command, "config")) return -1;
-    const char *path = value_of("config", argc, argv);
-    const char *resumed = value_of("resume", argc, argv);
-    char own[4096];
-    if (!path && resumed) {
-        snprintf(own, sizeof own, "%s/config.yaml", resumed);
-        FILE *file = fopen(own, "rb"); // without one the options must all be given again
-        if (!file) return -1;
-        fclose(file);
-        path = own;
-    }
-    if (!path) return -1;
-    if (!read_config(command, path)) return EXIT_USAGE;
-    mark_config_lists(command);
-    return -1;
-}
-
-// One "--name", "--name=value" or "--name value" at argv[*at].
-static bool parse_one(const Command *command, int argc, char **argv, int *at) {
-    char name[64];
-    const char *text = argv[*at] + 2, *equals = strchr(text, '=');
-    size_t length = equals ? (size_t)(equals - text) : strlen(text);
-    if (length >= sizeof name) length = sizeof name - 1;
-    memcpy(name, text, length);
-    name[length] = '\0';
-    const Option *option = find_option(command, name);
-    if (!option) {
-        unknown_option(command, name);
-        return false;
-    }
-    if (option->kind == OPTION_FLAG && !equals) {
-        *(bool *)option->target = true;
-        return true;
-    }
-    const char *value = equals ? equals + 1 : *at + 1 < argc ? argv[++*at] : NULL;
-    if (!value) {
-        fprintf(stderr, "hone %s: --%s wants %s\n", command->name, name,
-                option->argument ? option->argument : "on or off");
-        return false;
-    }
-    if (option->kind == OPTION_LIST) {
-        TextList *list = option->target;
-        if (list->from_config) list->count = 0;
-        list->from_config = false;
-    }
-    return set_option(command, option, value);
-}
-
-int parse_options(const Command *command, int argc, char **argv) {
-    for (int i = 1; i < argc; i++)
-        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
-            print_help(command);
-            return EXIT_DONE;
-        }
-    int status = apply_config(command, argc, argv);
-    if (status >= 0) return status;
-    for (int i = 1; i < argc; i++) {
-        if (strncmp(argv[i], "--", 2) == 0 && argv[i][2]) {
-            if (!parse_one(command, argc, argv, &i)) return EXIT_USAGE;
-        } else if (command->position && !*command->position) {
-            *command->position = argv[i];
-        } else {
-            fprintf(stderr, "hone %s: \"%s\" was not expected (usage: %s)\n", command->name,
-                    argv[i], command->usage);
-            return EXIT_USAGE;
-        }
-    }
-    return -1;
-}
-
-bool is_given(int argc, char **argv, const char *name) {
-    size_t length = strlen(name);
-    for (int i = 1; i < argc; i++)
-        if (strncmp(argv[i], "--", 2) == 0 && strncmp(argv[i] + 2, name, length) == 0 &&
-            (argv[i][2 + length] == '\0' || argv[i][2 + length] == '='))
-            return true;
-    return false;
-}
-
-void note_without_effect(const Command *command, int argc, char **argv, const char *names,
-                         const char *why) {
-    for (int i = 1; i < argc; i++) {
-        if (strncmp(argv[i], "--", 2) != 0) continue;
-        size_t length = strcspn(argv[i] + 2, "=");
-        for (const char *name = names; *name; name += strcspn(name, " "), name += *name == ' ')
-            if (strcspn(name, " ") == length && strncmp(name, argv[i] + 2, length) == 0)
-                fprintf(stderr, "hone %s: note: --%.*s has no effect %s\n", command->name,
-                        (int)length, name, why);
-    }
-}
-
-void print_help(const Command *command) {
-    printf("%s\n\nusage: %s\n\n", command->summary, command->usage);
-    for (int i = 0; i < command->option_count; i++) {
-        const Option *option = &command->options[i];
-        char left[64];
-        snprintf(left, sizeof left, "--%s%s%s", option->name, option->argument ? " " : "",
-                 option->argument ? option->argument : "");
-        printf("  %-26s %s\n", left, option->help);
-    }
 }

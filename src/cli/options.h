@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One table of options a command: parsing, --help, config files and the nearest right spelling all
-// come from it.
+// One table of options a command: parsing, --help, config files, the nearest right spelling, man
+// pages, completion and docs/options.md all come from it. docs/add-an-option.md tells how.
 #ifndef HONE_CLI_OPTIONS_H
 #define HONE_CLI_OPTIONS_H
 
@@ -18,6 +18,7 @@ typedef enum OptionKind {
     OPTION_REAL,    // double *
     OPTION_RATE,    // double *: above 0
     OPTION_LIST,    // TextList *: may be repeated
+    OPTION_HEADING, // no option: `name` stands above those that follow
 } OptionKind;
 
 typedef struct TextList {
@@ -30,7 +31,10 @@ typedef struct Option {
     const char *name; // without the dashes
     OptionKind kind;
     void *target;
-    const char *argument; // "FILE"; NULL for flags
+    // "N"; NULL for flags. Words in small letters between bars, "lora|full", are what it can be,
+    // and all that it can be unless a word in capitals stands beside them, "N|all". FILE, PATH and
+    // A are completed as files, DIR as folders; brackets hold what may be left out.
+    const char *argument;
     const char *help;
 } Option;
 
@@ -38,9 +42,16 @@ typedef struct Command {
     const char *name, *summary, *usage;
     const Option *options;
     int option_count;
-    const char *positional; // name of the one positional argument, NULL: none
+    const char *positional; // the one positional argument, as in `argument`; NULL: none
     const char **position;  // where it goes
 } Command;
+
+typedef struct CommandEntry {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *summary;
+} CommandEntry;
+const CommandEntry *all_commands(int *count); // main.c
 
 // Options that every command takes.
 typedef struct Common {
@@ -57,6 +68,7 @@ int common_options(Common *common, Option *options);
 const char *keep_text(const char *text, size_t length);
 
 // Parse argv[1…]. Returns -1 to go on, else the exit status (help was printed, or an error).
+// --help=FORM prints the table as man page, markdown, JSON schema or completion.
 int parse_options(const Command *command, int argc, char **argv);
 // Where the values that set_option gets stand ("FILE:LINE"), for its errors. NULL: the command
 // line.
@@ -70,10 +82,22 @@ bool is_given(int argc, char **argv, const char *name);
 // nothing, and why.
 void note_without_effect(const Command *command, int argc, char **argv, const char *names,
                          const char *why);
-void print_help(const Command *command);
+// Is one of argument's words in small letters `value`? true as well where others are allowed.
+bool word_fits(const char *argument, const char *value);
+enum { WORD_LIMIT = 16 };
+// Split "lora|full" into its words in small letters, into `words` of room for WORD_LIMIT; *open: it
+// can be something else too. `buffer` (at least as long as argument) holds them.
+int argument_words(const char *argument, char *buffer, const char **words, bool *open);
+
+// help.c: print the table. NULL: as text for the terminal; else a FORM. Returns the exit status.
+int print_help(const Command *command, const char *form);
+int print_overview_as(const char *form); // of all commands
+// completion.c: one command's part of a shell's script.
+void complete_command(const Command *command, const char *shell);
 // Print the usage error for an unknown name, with the nearest known one.
 void unknown_option(const Command *command, const char *name);
-const char *nearest(const char *name, const char *const *known, int count);
+// The same for a positional argument that is none of the command's words.
+void unknown_word(const Command *command, const char *value);
 
 // Read a YAML file of option names into the targets. Returns false after printing what is wrong.
 bool read_config(const Command *command, const char *path);

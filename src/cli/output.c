@@ -204,6 +204,8 @@ int choose(const char *command, const char *option, const char *word, const char
         if (strcmp(word, known[i]) == 0) return i;
     fprintf(stderr, "hone %s: --%s is \"%s\", want ", command, option, word);
     for (int i = 0; i < count; i++) fprintf(stderr, "%s%s", i ? ", " : "", known[i]);
+    const char *close = hone_nearest(word, known, count);
+    if (close) fprintf(stderr, "; did you mean %s?", close);
     fputc('\n', stderr);
     return -1;
 }

@@ -16,18 +16,21 @@ void run_option_defaults(RunOptions *given) {
     given->rank = given->run.rank;
 }
 
-int run_option_table(RunOptions *given, Option *options) {
+// What is read, written and trained, and on which examples.
+static int fill_first(RunOptions *given, Option *options) {
     HoneFinetuneOptions *run = &given->run;
     const Option table[] = {
+        {"what is read and written", OPTION_HEADING, NULL, NULL, NULL},
         {"model", OPTION_TEXT, &run->model, "FILE",
          "the model, a GGUF file or a Hugging Face folder"},
         {"data", OPTION_LIST, &given->data, "F[:WEIGHT]",
          "examples (.jsonl, .json, .csv, .tsv, .txt; also .gz, .zst); may be repeated"},
         {"out", OPTION_TEXT, &run->out, "DIR", "the folder for the results"},
-        {"eval-data", OPTION_TEXT, &run->eval_data, "FILE", "held-out examples"},
-        {"eval-split", OPTION_REAL, &run->eval_split, "X",
-         "without --eval-data: share or number held out (0.05, at most 200; 0: none)"},
-        {"method", OPTION_TEXT, &given->method, "M", "lora (default) or full"},
+        {"config", OPTION_TEXT, &given->config, "FILE", "YAML of these names"},
+        {"dry-run", OPTION_FLAG, &run->dry_run, NULL, "print the plan, write nothing"},
+        {"what is trained", OPTION_HEADING, NULL, NULL, NULL},
+        {"method", OPTION_TEXT, &given->method, "lora|full",
+         "an adapter over the weights as stored (lora, the default), or every weight"},
         {"rank", OPTION_COUNT, &given->rank, "N", "of the adapter (16, or that of --adapter)"},
         {"alpha", OPTION_RATE, &run->alpha, "X",
          "its scale is alpha/rank (32, or that of --adapter)"},
@@ -38,55 +41,78 @@ int run_option_table(RunOptions *given, Option *options) {
         {"layers", OPTION_COUNT, &given->layers, "N", "adapt the last N layers only"},
         {"rslora", OPTION_FLAG, &run->rslora, NULL, "scale alpha/sqrt(rank)"},
         {"adapter", OPTION_TEXT, &run->adapter, "A", "begin from this adapter"},
+        {"type", OPTION_TEXT, &run->type, "TYPE",
+         "of a fully tuned model: f16 (default) or as hone merge has them"},
+        {"the examples", OPTION_HEADING, NULL, NULL, NULL},
+        {"eval-data", OPTION_TEXT, &run->eval_data, "FILE", "held-out examples"},
+        {"eval-split", OPTION_REAL, &run->eval_split, "X",
+         "without --eval-data: share or number held out (0.05, at most 200; 0: none)"},
+        {"max-length", OPTION_SIZE, &run->examples.max_length, "N",
+         "cut longer examples (the model's context, at most 2048)"},
+        {"stride", OPTION_COUNT, &run->examples.stride, "N",
+         "tokens from window to window of a .txt file (no overlap)"},
+        {"loss-on", OPTION_TEXT, &given->loss_on, "auto|assistant|completion|all",
+         "which tokens are learnt (auto: the assistant's or the completion's where the data has "
+         "them)"},
+        {"on-bad-example", OPTION_TEXT, &given->on_bad, "stop|skip", "stop is the default"},
+        {"template", OPTION_TEXT, &run->template_path, "FILE", "another chat template"},
+        {"date", OPTION_TEXT, &given->date, "DAY",
+         "that a chat template tells, as 2026-11-24 (today)"},
+        {"no-eos", OPTION_FLAG, &run->examples.no_eos, NULL,
+         "do not end \"text\" records with EOS"},
+        {"shuffle", OPTION_SWITCH, &run->shuffle, "on|off", "the order depends on --seed (on)"},
+        {"group-prefixes", OPTION_FLAG, &run->group_prefixes, NULL,
+         "bring examples that begin alike into the same steps: less to compute"},
+    };
+    memcpy(options, table, sizeof table);
+    return (int)(sizeof table / sizeof *table);
+}
+
+// How.
+static int fill_second(RunOptions *given, Option *options) {
+    HoneFinetuneOptions *run = &given->run;
+    const Option table[] = {
+        {"the steps", OPTION_HEADING, NULL, NULL, NULL},
         {"epochs", OPTION_RATE, &run->epochs, "E", "passes over the data (1)"},
         {"steps", OPTION_COUNT, &run->steps, "N", "instead of epochs"},
         {"batch", OPTION_COUNT, &run->batch, "N", "examples a step"},
         {"batch-tokens", OPTION_SIZE, &run->batch_tokens, "N",
          "tokens a step, but 4 examples at least (4096, less for little data)"},
+        {"lr", OPTION_RATE, &run->lr, "X", "learning rate (2e-4; full: 2e-5)"},
+        {"schedule", OPTION_TEXT, &given->schedule, "cosine|linear|constant",
+         "of the learning rate (cosine)"},
+        {"warmup", OPTION_REAL, &run->warmup, "X", "share of the steps, from 1 on steps (0.03)"},
+        {"optimizer", OPTION_TEXT, &given->optimizer, "adamw|adamw8bit|adafactor|sgd",
+         "what makes a step of a gradient (adamw)"},
+        {"weight-decay", OPTION_REAL, &run->weight_decay, "X", "of matrices (0)"},
+        {"clip", OPTION_REAL, &run->clip, "X", "largest gradient norm (1; 0: off)"},
+        {"beta1", OPTION_REAL, &run->beta1, "X", "of AdamW; sgd: its momentum (0.9)"},
+        {"beta2", OPTION_REAL, &run->beta2, "X", "of AdamW (0.999)"},
+        {"eps", OPTION_RATE, &run->eps, "X", "of AdamW (1e-8)"},
+        {"memory and speed", OPTION_HEADING, NULL, NULL, NULL},
+        {"memory", OPTION_SIZE, &run->memory, "SIZE",
+         "stay within SIZE (900M, 4G): chooses the next two, or says what would do"},
         {"accumulate", OPTION_COUNT, &run->accumulate, "K",
          "cut each step into K micro-batches: less memory, same result"},
         {"checkpoint-layers", OPTION_TEXT, &given->checkpoint_layers, "N|all",
          "make the activations of N layers again in backward: less memory, same bits (0)"},
-        {"memory", OPTION_SIZE, &run->memory, "SIZE",
-         "stay within SIZE (900M, 4G): chooses the two above, or says what would do"},
-        {"max-length", OPTION_SIZE, &run->examples.max_length, "N",
-         "cut longer examples (the model's context, at most 2048)"},
-        {"stride", OPTION_COUNT, &run->examples.stride, "N",
-         "tokens from window to window of a .txt file (no overlap)"},
-        {"loss-on", OPTION_TEXT, &given->loss_on, "WHAT", "auto, assistant, completion, all"},
-        {"on-bad-example", OPTION_TEXT, &given->on_bad, "WHAT", "stop (default) or skip"},
-        {"date", OPTION_TEXT, &given->date, "DAY",
-         "that a chat template tells, as 2026-11-24 (today)"},
-        {"no-eos", OPTION_FLAG, &run->examples.no_eos, NULL,
-         "do not end \"text\" records with EOS"},
-        {"template", OPTION_TEXT, &run->template_path, "FILE", "another chat template"},
-        {"lr", OPTION_RATE, &run->lr, "X", "learning rate (2e-4; full: 2e-5)"},
-        {"schedule", OPTION_TEXT, &given->schedule, "S", "cosine (default), linear, constant"},
-        {"warmup", OPTION_REAL, &run->warmup, "X", "share of the steps, from 1 on steps (0.03)"},
-        {"weight-decay", OPTION_REAL, &run->weight_decay, "X", "of matrices (0)"},
-        {"clip", OPTION_REAL, &run->clip, "X", "largest gradient norm (1; 0: off)"},
-        {"optimizer", OPTION_TEXT, &given->optimizer, "O",
-         "adamw (default), adamw8bit, adafactor, sgd"},
-        {"beta1", OPTION_REAL, &run->beta1, "X", "of AdamW; sgd: its momentum (0.9)"},
-        {"beta2", OPTION_REAL, &run->beta2, "X", "of AdamW (0.999)"},
-        {"eps", OPTION_RATE, &run->eps, "X", "of AdamW (1e-8)"},
-        {"shuffle", OPTION_SWITCH, &run->shuffle, "on|off", "the order depends on --seed (on)"},
-        {"group-prefixes", OPTION_FLAG, &run->group_prefixes, NULL,
-         "bring examples that begin alike into the same steps: less to compute"},
-        {"precision", OPTION_TEXT, &run->precision, "P",
+        {"precision", OPTION_TEXT, &run->precision, "auto|f32|bf16",
          "of matrix products: f32 (auto), or bf16 with f32 sums where the processor has it"},
-        {"type", OPTION_TEXT, &run->type, "TYPE",
-         "of a fully tuned model: f16 (default) or as hone merge has them"},
+        {"along the way", OPTION_HEADING, NULL, NULL, NULL},
         {"eval-every", OPTION_COUNT, &run->eval_every, "N", "steps between held-out losses"},
         {"checkpoint-every", OPTION_TEXT, &run->checkpoint_every, "T", "steps, or minutes: 5m"},
         {"resume", OPTION_TEXT, &run->resume, "DIR", "go on with DIR's run, by its options"},
         {"resume-changed", OPTION_FLAG, &run->resume_changed, NULL,
          "with --resume: go on though model, data or options are others"},
-        {"dry-run", OPTION_FLAG, &run->dry_run, NULL, "print the plan, write nothing"},
-        {"config", OPTION_TEXT, &given->config, "FILE", "YAML of these names"},
+        {"of every command", OPTION_HEADING, NULL, NULL, NULL},
     };
-    int count = (int)(sizeof table / sizeof *table);
     memcpy(options, table, sizeof table);
+    return (int)(sizeof table / sizeof *table);
+}
+
+int run_option_table(RunOptions *given, Option *options) {
+    int count = fill_first(given, options);
+    count += fill_second(given, options + count);
     return count + common_options(&given->common, options + count);
 }
 

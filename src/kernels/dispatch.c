@@ -77,6 +77,11 @@ int hone_kernel_levels(const char *names[8]) {
     return count;
 }
 
+int hone_kernel_levels_built(const char *names[8]) {
+    for (int i = 0; i < LEVELS; i++) names[i] = levels[i].name;
+    return LEVELS;
+}
+
 hone_status hone_kernel_table(const char *name, const KernelTable **table, HoneError *err) {
     const char *names[8];
     int count = hone_kernel_levels(names);

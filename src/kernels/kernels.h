@@ -34,6 +34,7 @@ const char *hone_kernel_table_name(const KernelTable *table);
 bool hone_kernel_has_bf16(const KernelTable *table);
 // Names of the levels this processor has, worst first; returns how many (at most 8).
 int hone_kernel_levels(const char *names[8]);
+int hone_kernel_levels_built(const char *names[8]); // the same of all levels of this build
 
 // Floating-point operations a second that all of the pool's threads reach together on registers
 // alone, measured over about a millisecond; the best of `runs`. bf16: on operands of that type

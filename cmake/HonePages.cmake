@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+# Man pages and completions, written by the command itself: cmake -DHONE=… -DOUT=… -P HonePages.cmake
+function(page file)
+  execute_process(COMMAND ${HONE} ${ARGN} OUTPUT_FILE ${OUT}/${file} RESULT_VARIABLE status)
+  if(NOT status EQUAL 0)
+    message(FATAL_ERROR "${HONE} ${ARGN} ended with ${status}")
+  endif()
+endfunction()
+
+foreach(folder man/man1 bash-completion/completions zsh/site-functions fish/vendor_completions.d)
+  file(MAKE_DIRECTORY ${OUT}/${folder})
+endforeach()
+page(man/man1/hone.1 --help=man)
+file(STRINGS ${OUT}/man/man1/hone.1 lines REGEX "^.BR hone")
+foreach(line ${lines})
+  string(REGEX REPLACE "^.BR hone..([a-z]+) .*" "\\1" command "${line}")
+  page(man/man1/hone-${command}.1 ${command} --help=man)
+endforeach()
+page(bash-completion/completions/hone completion bash)
+page(zsh/site-functions/_hone completion zsh)
+page(fish/vendor_completions.d/hone.fish completion fish)
