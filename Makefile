@@ -27,7 +27,7 @@ setup:
 	@scripts/setup
 
 test: everything
-	ctest --test-dir $(BUILD) --output-on-failure
+	ctest --test-dir $(BUILD) --output-on-failure --parallel $(JOBS)
 	@for check in $(CHECKS); do tools/check_$$check --self-test && tools/check_$$check || exit 1; done
 
 # The tests of what may go wrong in their long form: every place where a fault can come.
@@ -51,13 +51,14 @@ arm64: setup
 	@scripts/setup arm64
 	cmake --preset $@
 	cmake --build build/$@ --parallel $(JOBS)
-	ctest --test-dir build/$@ --output-on-failure --parallel $(JOBS) -R '$(ARM64_TESTS)'
+	HONE_TESTS=some ctest --test-dir build/$@ --output-on-failure --parallel $(JOBS) \
+	    -R '$(ARM64_TESTS)'
 
 # The suite under the sanitizers, each in a build folder of its own.
 asan tsan: setup
 	cmake --preset $@
 	cmake --build build/$@ --parallel $(JOBS)
-	ctest --test-dir build/$@ --output-on-failure
+	ctest --test-dir build/$@ --output-on-failure --parallel $(JOBS)
 
 # Every parser under libFuzzer for SECONDS each, from its corpus on; what it finds stays in
 # build/fuzz/new.
@@ -66,13 +67,12 @@ SECONDS ?= 20
 fuzz: setup
 	cmake --preset $@
 	cmake --build --preset $@ --parallel $(JOBS)
-	@for name in $(FUZZERS); do \
-	    new=build/fuzz/new/$$name; mkdir -p $$new; echo "fuzz_$$name"; \
-	    build/fuzz/tests/fuzz/fuzz_$$name -max_total_time=$(SECONDS) -print_final_stats=1 \
-	        -close_fd_mask=2 -artifact_prefix=$$new/ $$new tests/fuzz/corpus/$$name \
-	        >build/fuzz/new/$$name.log 2>&1 || { cat build/fuzz/new/$$name.log; exit 1; }; \
-	    grep -h number_of_executed_units build/fuzz/new/$$name.log; \
-	done
+	@printf '%s\n' $(FUZZERS) | xargs -P $(JOBS) -I '{}' sh -c ' \
+	    new=build/fuzz/new/{}; mkdir -p $$new; \
+	    build/fuzz/tests/fuzz/fuzz_{} -max_total_time=$(SECONDS) -print_final_stats=1 \
+	        -close_fd_mask=2 -artifact_prefix=$$new/ $$new tests/fuzz/corpus/{} \
+	        >$$new.log 2>&1 || { cat $$new.log; exit 1; }; \
+	    echo "fuzz_{} $$(grep -h number_of_executed_units $$new.log)"'
 
 # Kernels beside the machine's own peak, and other libraries where they are installed.
 bench: setup

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static int check_count, check_failures;
@@ -35,6 +36,14 @@ static const char *check_test = "main";
 // arrays of float: prints the worst index
 #define CHECK_CLOSE(got, want, count, rtol, atol)                                                  \
     check_close((got), (want), (count), (rtol), (atol), #got, __FILE__, __LINE__)
+
+// With HONE_TESTS=some (under an emulator) tests of very many cases run one in `of` of them, by
+// turns: whether this one runs.
+static inline bool check_runs(int of) {
+    static int turn;
+    const char *tests = getenv("HONE_TESTS");
+    return !tests || strcmp(tests, "some") != 0 || turn++ % of == 0;
+}
 
 static inline bool check_true(bool ok, const char *text, const char *file, int line) {
     check_count++;

@@ -405,6 +405,7 @@ static inline int tables_of(const Features *what, const KernelTable *tables[9], 
 }
 
 static inline void check_features(Features what, uint64_t seed, ThreadPool *pool) {
+    if (!check_runs(5)) return;
     const KernelTable *tables[9];
     Bf16Tables found;
     Sample s = make_sample(what, seed);

@@ -194,6 +194,7 @@ static bool is_right(const Case *c, const float *result) {
 
 static void check_case(int64_t M, int64_t N, int64_t K, int type, bool at, bool bt,
                        ThreadPool *pool) {
+    if (!check_runs(5)) return;
     Case c = make_case(M, N, K, type, at, bt);
     float *alone = multiply(&c, NULL), *shared = multiply(&c, pool);
     if (!CHECK(is_right(&c, alone)) ||
@@ -265,7 +266,7 @@ static void large_products(void) {
     for (int i = 0; i < 6; i++) {
         for (int variant = 0; variant < 4; variant++) {
             check_case(203, 178, 300, types[i], variant & 1, variant & 2, pool);
-            check_case(97, 300, 1300, types[i], variant & 1, variant & 2, pool);
+            check_case(97, 110, 1300, types[i], variant & 1, variant & 2, pool);
         }
     }
     for (int variant = 0; variant < 4; variant++) { // adapters
