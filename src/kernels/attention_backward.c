@@ -111,14 +111,13 @@ static void finish_scores(const Backward *b, const KeyBlock *block, const ScoreT
         b->table->softcap_gradient(tile->keys, dS, SCORES_LD, block->capped, args->softcap);
 }
 
-// p and dS of one panel for the keys it sees.
+// p and dS of one panel for the keys it sees, from their products.
 static void panel_scores(const Backward *b, const KeyBlock *block, int64_t panel,
                          const PanelPart *part, int column) {
     const AttentionArgs *args = b->shape.args;
     int64_t rows = block->slot * b->padded + panel * HONE_PANEL, keys = part->stop - part->start;
     float *P = block->P + part->start * SCORES_LD + column * HONE_PANEL;
     float *dS = block->dS + part->start * SCORES_LD + column * HONE_PANEL;
-    hone_attention_score_products(b, block, rows, part->start, part->stop, P, dS);
     ScoreTile tile = {.shape = &b->shape,
                       .table = b->table,
                       .stack = block->stack,
@@ -206,24 +205,63 @@ static void panel_keys(const Backward *b, const KeyBlock *block, PanelPart *part
     } while (hone_attention_next_keys(&b->shape, part->range, end, &start, &stop));
 }
 
+typedef struct BlockPair {
+    const Backward *b;
+    KeyBlock *block;
+    int64_t panel; // the first
+    int panels;
+    PanelPart parts[BLOCK_PANELS];
+    bool sparse;
+} BlockPair;
+
+static void score_products(const BlockPair *pair, int p, int panels, int64_t start, int64_t stop) {
+    const Backward *b = pair->b;
+    int64_t row = pair->block->slot * b->padded + (pair->panel + p) * HONE_PANEL;
+    int64_t offset = start * SCORES_LD + p * HONE_PANEL;
+    hone_attention_score_products(b, pair->block, row, panels, start, stop, pair->block->P + offset,
+                                  pair->block->dS + offset);
+}
+
+static void query_products(const BlockPair *pair, int p, int panels, int64_t start, int64_t stop) {
+    hone_attention_add_to_queries(pair->b, pair->block, pair->panel + p, panels, p, start, stop,
+                                  pair->sparse);
+}
+
+// Each panel with the keys it sees, neighbours together where both see them.
+static void each_part(const BlockPair *pair, void (*work)(const BlockPair *pair, int p, int panels,
+                                                          int64_t start, int64_t stop)) {
+    for (int p = 0; p < pair->panels; p += 2) {
+        const PanelPart *parts = pair->parts + p;
+        int count = p + 1 < pair->panels ? 2 : 1;
+        const PanelPart *other = parts + count - 1;
+        int64_t start = parts->start > other->start ? parts->start : other->start;
+        int64_t stop = parts->stop < other->stop ? parts->stop : other->stop;
+        if (start < stop) work(pair, p, count, start, stop);
+        for (int n = 0; n < count; n++) {
+            int64_t before = start < stop ? start : parts[n].stop;
+            if (parts[n].start < before) work(pair, p + n, 1, parts[n].start, before);
+            if (start < stop && stop < parts[n].stop) work(pair, p + n, 1, stop, parts[n].stop);
+        }
+    }
+}
+
 // One block of keys meets the panels [panel, panel + panels).
 static void block_pair(const Backward *b, KeyBlock *block, int64_t panel, int panels) {
-    PanelPart parts[BLOCK_PANELS];
-    bool sparse = b->hides && block->infinite;
+    BlockPair pair = {b, block, panel, panels, .sparse = b->hides && block->infinite};
     for (int p = 0; p < panels; p++) {
         PanelRange range = hone_attention_panel_range(&b->shape, panel + p);
-        parts[p] = (PanelPart){.range = range};
-        panel_keys(b, block, &parts[p]);
+        pair.parts[p] = (PanelPart){.range = range};
+        panel_keys(b, block, &pair.parts[p]);
         // Between two panels that see a key, zeros meet the rows of one that sees none.
-        if (b->hides && b->infinite_rows[block->slot * b->shape.panels + panel + p]) sparse = true;
-        if (parts[p].stop == parts[p].start) continue;
-        panel_scores(b, block, panel + p, &parts[p], p);
+        if (b->hides && b->infinite_rows[block->slot * b->shape.panels + panel + p])
+            pair.sparse = true;
     }
-    add_key_gradients(b, block, panel, parts, panels, sparse);
+    each_part(&pair, score_products);
     for (int p = 0; p < panels; p++)
-        if (parts[p].stop > parts[p].start)
-            hone_attention_add_to_queries(b, block, panel + p, p, parts[p].start, parts[p].stop,
-                                          sparse);
+        if (pair.parts[p].start < pair.parts[p].stop)
+            panel_scores(b, block, panel + p, &pair.parts[p], p);
+    add_key_gradients(b, block, panel, pair.parts, panels, pair.sparse);
+    each_part(&pair, query_products);
 }
 
 // The panels that may see some key of the block: [*from, *to).

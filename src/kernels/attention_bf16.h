@@ -49,22 +49,6 @@ void hone_attention_pair_columns(const AttentionTable *table, int64_t size,
                                  float *const rows[HONE_PANEL], uint16_t *columns, int64_t apart,
                                  float *wide);
 
-// C (M, HONE_PANEL) = [C +] factor · A · B, K terms; highest as of PairProduct.
-static inline void attention_product_bf16(const AttentionTable *table, int64_t M, int64_t K,
-                                          Bf16Rows A, const uint16_t *B, float *C, int64_t ldc,
-                                          float factor, bool accumulate, float *highest) {
-    table->product_bf16(&(PairProduct){.M = M,
-                                       .pairs = (K + 1) / 2,
-                                       .A = A.data,
-                                       .row = A.row,
-                                       .B = B,
-                                       .C = C,
-                                       .ldc = ldc,
-                                       .factor = factor,
-                                       .accumulate = accumulate,
-                                       .highest = highest});
-}
-
 // C += A · B without the terms whose coefficient in A is exactly 0; A in f32, B (K/2, HONE_PANEL,
 // 2).
 void hone_attention_sparse_pairs(int64_t M, int64_t K, PanelOperand A, const uint16_t *B, float *C,

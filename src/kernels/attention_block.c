@@ -23,9 +23,10 @@ void hone_attention_take_queries(Backward *b, ScratchCursor *cursor) {
 }
 
 int64_t hone_attention_block_packed(const Backward *b) {
-    if (!b->bf16) return b->D * KEYS_LD + b->block_keys * (b->D + b->E);
-    int64_t halves = b->D * KEYS_LD + b->block_keys * (attention_even(b->D) + attention_even(b->E) +
-                                                       2 * SCORES_LD + HONE_PANEL);
+    if (!b->bf16) return b->block_keys * (b->D + b->E + b->D_columns * HONE_PANEL);
+    int64_t halves = b->D * KEYS_LD +
+                     b->block_keys * (attention_even(b->D) + attention_even(b->E) + 2 * SCORES_LD) +
+                     2 * BLOCK_KEYS * HONE_PANEL;
     return attention_ceiling(halves / 2, HONE_PANEL) * HONE_PANEL + b->D * HONE_PANEL;
 }
 
@@ -38,14 +39,14 @@ KeyBlock hone_attention_block(const Backward *b, int worker) {
         n->P = (uint16_t *)packed;
         n->dS = n->P + most * SCORES_LD;
         n->pairs_of_dS = n->dS + most * SCORES_LD;
-        n->K = n->pairs_of_dS + most * HONE_PANEL;
+        n->K = n->pairs_of_dS + 2 * BLOCK_KEYS * HONE_PANEL;
         n->V = n->K + most * attention_even(b->D);
         n->Kt = n->V + most * attention_even(b->E);
         n->turned = packed + hone_attention_block_packed(b) - b->D * HONE_PANEL;
     } else {
         block.K = packed;
         block.V = block.K + most * b->D;
-        block.Kt = block.V + most * b->E;
+        block.K_columns = block.V + most * b->E;
     }
     block.dK = packed + hone_attention_block_packed(b);
     block.dV = block.dK + most * b->D_columns * HONE_PANEL;
@@ -83,12 +84,8 @@ static void pack_keys(const Backward *b, const KeyBlock *block) {
         const float *v = attention_key_row(&b->shape, args->v, block->stack, key);
         memcpy(block->K + j * b->D, k, (size_t)b->D * sizeof *k);
         memcpy(block->V + j * b->E, v, (size_t)b->E * sizeof *v);
-    }
-    for (int64_t j = 0; j < block->keys; j += HONE_PANEL) {
-        const float *rows[HONE_PANEL];
-        int lanes = (int)(block->keys - j < HONE_PANEL ? block->keys - j : HONE_PANEL);
-        for (int n = 0; n < lanes; n++) rows[n] = block->K + (j + n) * b->D;
-        b->table->gather(b->D, lanes, rows, 1.0f, block->Kt + j, KEYS_LD);
+        attention_pack_columns(b->D, k, block->K_columns + j * HONE_PANEL,
+                               b->block_keys * HONE_PANEL);
     }
 }
 
@@ -113,51 +110,99 @@ void hone_attention_begin_block(const Backward *b, KeyBlock *block) {
 // ---- products ----------------------------------------------------------------------------------
 
 void hone_attention_score_products(const Backward *b, const KeyBlock *block, int64_t row,
-                                   int64_t start, int64_t stop, float *P, float *dS) {
+                                   int panels, int64_t start, int64_t stop, float *P, float *dS) {
     int64_t keys = stop - start, D = b->D, E = b->E;
     if (b->bf16) {
         int64_t even_D = attention_even(D), even_E = attention_even(E);
-        Bf16Rows K = {block->narrow.K + start * even_D, even_D};
-        Bf16Rows V = {block->narrow.V + start * even_E, even_E};
-        attention_product_bf16(b->table, keys, D, K, b->pairs.Q + row * even_D, P, SCORES_LD,
-                               b->shape.args->scale, false, NULL);
-        attention_product_bf16(b->table, keys, E, V, b->pairs.dO + row * even_E, dS, SCORES_LD,
-                               1.0f, false, NULL);
+        PairProduct product = {.M = keys,
+                               .pairs = even_D / 2,
+                               .A = block->narrow.K + start * even_D,
+                               .row = even_D,
+                               .B = b->pairs.Q + row * even_D,
+                               .C = P,
+                               .ldc = SCORES_LD,
+                               .panels = panels,
+                               .B_apart = even_D * HONE_PANEL,
+                               .C_apart = HONE_PANEL,
+                               .factor = b->shape.args->scale};
+        b->table->product_bf16(&product);
+        product.pairs = even_E / 2;
+        product.A = block->narrow.V + start * even_E;
+        product.row = even_E;
+        product.B = b->pairs.dO + row * even_E;
+        product.C = dS;
+        product.B_apart = even_E * HONE_PANEL;
+        product.factor = 1.0f;
+        b->table->product_bf16(&product);
     } else {
-        PanelOperand K = {block->K + start * D, D, 1};
-        PanelOperand V = {block->V + start * E, E, 1};
-        b->table->product(keys, D, K, b->Q + row * D, HONE_PANEL, P, SCORES_LD, false, NULL);
-        b->table->product(keys, E, V, b->dO + row * E, HONE_PANEL, dS, SCORES_LD, false, NULL);
+        PanelProduct product = {.M = keys,
+                                .K = D,
+                                .A = {block->K + start * D, D, 1},
+                                .B = b->Q + row * D,
+                                .ldb = HONE_PANEL,
+                                .C = P,
+                                .ldc = SCORES_LD,
+                                .panels = panels,
+                                .B_apart = D * HONE_PANEL,
+                                .C_apart = HONE_PANEL};
+        b->table->product(&product);
+        product.K = E;
+        product.A = (PanelOperand){block->V + start * E, E, 1};
+        product.B = b->dO + row * E;
+        product.C = dS;
+        product.B_apart = E * HONE_PANEL;
+        b->table->product(&product);
     }
+}
+
+static int panels_from(int64_t panel, int64_t panels) {
+    return panel + 1 < panels ? 2 : 1;
 }
 
 // C (M, columns·16) += A (M,K) · B, whose panels of columns are b->padded rows apart.
 static void add_product(const Backward *b, bool sparse, int64_t M, int64_t K, PanelOperand A,
                         const float *B, int64_t columns, float *C) {
-    int64_t ldc = columns * HONE_PANEL;
-    for (int64_t c = 0; c < columns; c++) {
-        const float *panel = B + c * b->padded * HONE_PANEL;
-        if (sparse)
-            hone_attention_sparse_product(M, K, A, panel, HONE_PANEL, C + c * HONE_PANEL, ldc, true,
-                                          true);
-        else
-            b->table->product(M, K, A, panel, HONE_PANEL, C + c * HONE_PANEL, ldc, true, NULL);
-    }
+    int64_t ldc = columns * HONE_PANEL, apart = b->padded * HONE_PANEL;
+    for (int64_t c = 0; c < columns && sparse; c++)
+        hone_attention_sparse_product(M, K, A, B + c * apart, HONE_PANEL, C + c * HONE_PANEL, ldc,
+                                      true, true);
+    for (int64_t c = 0; c < columns && !sparse; c += 2)
+        b->table->product(&(PanelProduct){.M = M,
+                                          .K = K,
+                                          .A = A,
+                                          .B = B + c * apart,
+                                          .ldb = HONE_PANEL,
+                                          .C = C + c * HONE_PANEL,
+                                          .ldc = ldc,
+                                          .panels = panels_from(c, columns),
+                                          .B_apart = apart,
+                                          .C_apart = HONE_PANEL,
+                                          .accumulate = true});
 }
 
 // The same in bf16: A is X (M,K) rounded, which goes to `rounded`; rows of both are SCORES_LD
 // apart.
 static void add_product_bf16(const Backward *b, bool sparse, int64_t M, int64_t K, const float *X,
                              uint16_t *rounded, const uint16_t *B, int64_t columns, float *C) {
-    int64_t ldc = columns * HONE_PANEL;
-    if (!sparse) b->table->narrow(M, K, X, SCORES_LD, rounded, SCORES_LD);
-    for (int64_t c = 0; c < columns; c++, C += HONE_PANEL, B += b->padded * HONE_PANEL) {
-        if (sparse)
-            hone_attention_sparse_pairs(M, K, (PanelOperand){X, SCORES_LD, 1}, B, C, ldc);
-        else
-            attention_product_bf16(b->table, M, K, (Bf16Rows){rounded, SCORES_LD}, B, C, ldc, 1.0f,
-                                   true, NULL);
-    }
+    int64_t ldc = columns * HONE_PANEL, apart = b->padded * HONE_PANEL;
+    for (int64_t c = 0; c < columns && sparse; c++)
+        hone_attention_sparse_pairs(M, K, (PanelOperand){X, SCORES_LD, 1}, B + c * apart,
+                                    C + c * HONE_PANEL, ldc);
+    if (sparse) return;
+    b->table->narrow(M, K, X, SCORES_LD, rounded, SCORES_LD);
+    for (int64_t c = 0; c < columns; c += 2)
+        b->table->product_bf16(&(PairProduct){.M = M,
+                                              .pairs = attention_even(K) / 2,
+                                              .A = rounded,
+                                              .row = SCORES_LD,
+                                              .B = B + c * apart,
+                                              .C = C + c * HONE_PANEL,
+                                              .ldc = ldc,
+                                              .panels = panels_from(c, columns),
+                                              .B_apart = apart,
+                                              .C_apart = HONE_PANEL,
+                                              .factor = 1.0f,
+                                              .accumulate = true});
 }
 
 void hone_attention_add_to_keys(const Backward *b, const KeyBlock *block, const KeyRun *run,
@@ -185,26 +230,56 @@ void hone_attention_add_to_keys(const Backward *b, const KeyBlock *block, const 
 }
 
 void hone_attention_add_to_queries(const Backward *b, const KeyBlock *block, int64_t panel,
-                                   int column, int64_t start, int64_t stop, bool sparse) {
+                                   int panels, int column, int64_t start, int64_t stop,
+                                   bool sparse) {
     int64_t place = (block->slot * b->chunks + block->chunk) * b->shape.panels + panel;
-    int64_t keys = stop - start;
+    int64_t keys = stop - start, size = b->D * HONE_PANEL;
     const float *dS = block->dS + start * SCORES_LD + column * HONE_PANEL;
-    float *dQ = b->dQ + place * b->D * HONE_PANEL;
-    bool accumulate = b->touched[place];
-    b->touched[place] = 1;
+    float *dQ = b->dQ + place * size;
+    for (int p = 0; p < panels; p++) {
+        if (!b->touched[place + p]) memset(dQ + p * size, 0, (size_t)size * sizeof *dQ);
+        b->touched[place + p] = 1;
+    }
     if (sparse) {
         const AttentionView *k = &b->shape.args->k;
         PanelOperand Kt = {attention_key_row(&b->shape, *k, block->stack, block->start + start), 1,
                            k->row};
-        hone_attention_sparse_product(b->D, keys, Kt, dS, SCORES_LD, dQ, HONE_PANEL, accumulate,
-                                      false);
+        for (int p = 0; p < panels; p++)
+            hone_attention_sparse_product(b->D, keys, Kt, dS + p * HONE_PANEL, SCORES_LD,
+                                          dQ + p * size, HONE_PANEL, true, false);
     } else if (b->bf16) {
         uint16_t *pairs = block->narrow.pairs_of_dS;
-        b->table->pack_pairs(keys, dS, SCORES_LD, pairs);
-        attention_product_bf16(b->table, b->D, keys, (Bf16Rows){block->narrow.Kt + start, KEYS_LD},
-                               pairs, dQ, HONE_PANEL, 1.0f, accumulate, NULL);
+        for (int p = 0; p < panels; p++)
+            b->table->pack_pairs(keys, dS + p * HONE_PANEL, SCORES_LD,
+                                 pairs + p * BLOCK_KEYS * HONE_PANEL);
+        b->table->product_bf16(&(PairProduct){.M = b->D,
+                                              .pairs = attention_even(keys) / 2,
+                                              .A = block->narrow.Kt + start,
+                                              .row = KEYS_LD,
+                                              .B = pairs,
+                                              .C = dQ,
+                                              .ldc = HONE_PANEL,
+                                              .panels = panels,
+                                              .B_apart = BLOCK_KEYS * HONE_PANEL,
+                                              .C_apart = size,
+                                              .factor = 1.0f,
+                                              .accumulate = true});
     } else {
-        PanelOperand Kt = {block->Kt + start, KEYS_LD, 1};
-        b->table->product(b->D, keys, Kt, dS, SCORES_LD, dQ, HONE_PANEL, accumulate, NULL);
+        PanelProduct product = {.K = keys,
+                                .A = {block->K_columns + start * HONE_PANEL, 1, HONE_PANEL},
+                                .B = dS,
+                                .ldb = SCORES_LD,
+                                .C = dQ,
+                                .ldc = HONE_PANEL,
+                                .panels = panels,
+                                .B_apart = HONE_PANEL,
+                                .C_apart = size,
+                                .accumulate = true};
+        for (int64_t c = 0; c < b->D; c += HONE_PANEL) {
+            product.M = b->D - c < HONE_PANEL ? b->D - c : HONE_PANEL;
+            b->table->product(&product);
+            product.A.data += b->block_keys * HONE_PANEL;
+            product.C += HONE_PANEL * HONE_PANEL;
+        }
     }
 }

@@ -17,7 +17,7 @@ typedef struct Bf16Keys {
     uint16_t *K, *V;       // (keys, even D), (keys, even E)
     uint16_t *Kt;          // (D, KEYS_LD)
     uint16_t *P, *dS;      // (keys, SCORES_LD): the left sides of dV and dK
-    uint16_t *pairs_of_dS; // (keys / 2, HONE_PANEL, 2) of one panel: the right side of dQ
+    uint16_t *pairs_of_dS; // (2, BLOCK_KEYS / 2, HONE_PANEL, 2) of two panels: the right side of dQ
     float *turned;         // (D, HONE_PANEL): scratch of packing
 } Bf16Keys;
 
@@ -26,7 +26,7 @@ typedef struct KeyBlock {
     int64_t stack, slot, chunk;
     int64_t start, keys;
     float *K, *V;                     // (keys, D), (keys, E)
-    float *Kt;                        // (D, KEYS_LD): the left side of dQ
+    float *K_columns;                 // (D_columns, block_keys, HONE_PANEL): the left side of dQ
     Bf16Keys narrow;                  // instead of these in bf16
     float *dK, *dV;                   // (keys, D_columns·16), (keys, E_columns·16)
     float *P, *dS;                    // (keys, SCORES_LD)
@@ -53,16 +53,18 @@ KeyBlock hone_attention_block(const Backward *b, int worker);
 // Packs the keys, clears their gradients.
 void hone_attention_begin_block(const Backward *b, KeyBlock *block);
 
-// Of the panel whose packed rows begin at `row` and the keys [start, stop): P ← scale · Q · K,
-// dS ← dO · V, rows SCORES_LD apart.
+// Of the one or two panels whose packed rows begin at `row` and the keys [start, stop): P ← scale ·
+// Q · K, dS ← dO · V, rows SCORES_LD apart.
 void hone_attention_score_products(const Backward *b, const KeyBlock *block, int64_t row,
-                                   int64_t start, int64_t stop, float *P, float *dS);
+                                   int panels, int64_t start, int64_t stop, float *P, float *dS);
 // sparse, below: some operand is NaN or infinite where a coefficient is 0.
 // dV += Pᵀ·dO and dK += dSᵀ·Q of a run.
 void hone_attention_add_to_keys(const Backward *b, const KeyBlock *block, const KeyRun *run,
                                 bool sparse);
-// dQ of a panel, in column `column` of the block's scores, += Kᵀ·dS over the keys [start, stop).
+// dQ of one or two panels, from column `column` of the block's scores on, += Kᵀ·dS over the keys
+// [start, stop).
 void hone_attention_add_to_queries(const Backward *b, const KeyBlock *block, int64_t panel,
-                                   int column, int64_t start, int64_t stop, bool sparse);
+                                   int panels, int column, int64_t start, int64_t stop,
+                                   bool sparse);
 
 #endif

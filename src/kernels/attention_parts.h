@@ -8,6 +8,8 @@
 #ifndef HONE_KERNELS_ATTENTION_PARTS_H
 #define HONE_KERNELS_ATTENTION_PARTS_H
 
+#include <string.h>
+
 #include "kernels/kernels.h"
 #include "kernels/table.h"
 
@@ -102,6 +104,19 @@ static inline float *attention_key_row(const AttentionShape *shape, AttentionVie
     int64_t kv_heads = shape->args->kv_heads;
     return (float *)view.data + stack / kv_heads * view.batch + stack % kv_heads * view.head +
            key * view.row;
+}
+
+// Columns of HONE_PANEL, `apart` floats from one panel to the next, ← x (size), zeros up to a whole
+// panel; x NULL: only zeros.
+static inline void attention_pack_columns(int64_t size, const float *x, float *columns,
+                                          int64_t apart) {
+    int64_t c = 0;
+    for (; x && c + HONE_PANEL <= size; c += HONE_PANEL, columns += apart)
+        memcpy(columns, x + c, HONE_PANEL * sizeof *columns);
+    for (; c < size; c += HONE_PANEL, columns += apart) {
+        memset(columns, 0, HONE_PANEL * sizeof *columns);
+        if (x) memcpy(columns, x + c, (size_t)(size - c) * sizeof *columns);
+    }
 }
 
 // The passes of kernels.h over arrays of f32, whatever args->dtype: that says which type holds the

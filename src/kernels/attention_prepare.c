@@ -14,14 +14,27 @@ static void products_again(const Backward *b, int64_t stack, int64_t row, int64_
     const AttentionArgs *args = b->shape.args;
     if (b->bf16) {
         int64_t even = attention_even(b->D);
-        Bf16Rows K = {keys_bf16, even};
         hone_attention_narrow_keys(b->table, &b->shape, args->k, stack, start, start + keys, b->D,
                                    keys_bf16);
-        attention_product_bf16(b->table, keys, b->D, K, b->pairs.Q + row * even, S, HONE_PANEL,
-                               args->scale, false, NULL);
+        b->table->product_bf16(&(PairProduct){.M = keys,
+                                              .pairs = even / 2,
+                                              .A = keys_bf16,
+                                              .row = even,
+                                              .B = b->pairs.Q + row * even,
+                                              .C = S,
+                                              .ldc = HONE_PANEL,
+                                              .panels = 1,
+                                              .factor = args->scale});
     } else {
         PanelOperand K = {attention_key_row(&b->shape, args->k, stack, start), args->k.row, 1};
-        b->table->product(keys, b->D, K, b->Q + row * b->D, HONE_PANEL, S, HONE_PANEL, false, NULL);
+        b->table->product(&(PanelProduct){.M = keys,
+                                          .K = b->D,
+                                          .A = K,
+                                          .B = b->Q + row * b->D,
+                                          .ldb = HONE_PANEL,
+                                          .C = S,
+                                          .ldc = HONE_PANEL,
+                                          .panels = 1});
     }
 }
 
@@ -105,18 +118,6 @@ static float dot(int64_t count, const float *x, const float *y) {
            ((sums[2] + sums[6]) + (sums[3] + sums[7]));
 }
 
-// columns (count/16, padded, HONE_PANEL): row `row` of it = x (count), zeros up to a whole panel.
-static void pack_columns(const Backward *b, int64_t row, int64_t count, const float *x,
-                         float *columns) {
-    for (int64_t c = 0; c < count; c += HONE_PANEL) {
-        float *to = columns + (c / HONE_PANEL * b->padded + row) * HONE_PANEL;
-        int64_t width = count - c < HONE_PANEL ? count - c : HONE_PANEL;
-        if (width < HONE_PANEL) memset(to, 0, HONE_PANEL * sizeof *to);
-        if (x) memcpy(to, x + c, (size_t)width * sizeof *to);
-        if (!x) memset(to, 0, (size_t)width * sizeof *to);
-    }
-}
-
 // q or d_o (size) of the panel at `row` of a slot's rows, packed twice. scratch: rows or columns of
 // a panel.
 static void pack_pairs(const Backward *b, int64_t slot, int64_t row, int64_t size, int lanes,
@@ -151,9 +152,11 @@ static void prepare_panel(Backward *b, int64_t stack, int64_t slot, int64_t pane
         for (int n = 0; n < HONE_PANEL; n++) sources[n] = d_o[n];
         b->table->gather(b->E, range.lanes, sources, 1.0f, b->dO + (rows + row) * b->E, HONE_PANEL);
         for (int n = 0; n < HONE_PANEL; n++) {
-            pack_columns(b, row + n, b->D, q[n], b->Q_columns + rows * b->D_columns * HONE_PANEL);
-            pack_columns(b, row + n, b->E, d_o[n],
-                         b->dO_columns + rows * b->E_columns * HONE_PANEL);
+            int64_t line = (row + n) * HONE_PANEL, apart = b->padded * HONE_PANEL;
+            attention_pack_columns(b->D, q[n],
+                                   b->Q_columns + rows * b->D_columns * HONE_PANEL + line, apart);
+            attention_pack_columns(b->E, d_o[n],
+                                   b->dO_columns + rows * b->E_columns * HONE_PANEL + line, apart);
         }
     }
     bool finite = true;

@@ -17,8 +17,25 @@ typedef struct PanelOperand {
     int64_t row, column;
 } PanelOperand;
 
+// C (M, HONE_PANEL) = [C +] A (M,K) · B (K, HONE_PANEL), for one panel or two that meet the same A:
+// an element of A that is loaded once then serves both.
+typedef struct PanelProduct {
+    int64_t M, K;
+    PanelOperand A;
+    const float *B; // rows ldb apart
+    int64_t ldb;
+    float *C; // rows ldc apart
+    int64_t ldc;
+    int panels;               // 1 or 2
+    int64_t B_apart, C_apart; // floats from the first panel to the second
+    bool accumulate;
+    float *
+        highest; // (panels, HONE_PANEL) or NULL: highest ← max(highest, C), where NaN is no maximum
+} PanelProduct;
+
 // C (M, HONE_PANEL) = [C +] factor · A (M, 2·pairs) · B (2·pairs, HONE_PANEL) with A and B in bf16
-// and sums in f32. Two neighbours along the summed axis are a *pair*, multiplied in one go.
+// and sums in f32, for one panel or two. Two neighbours along the summed axis are a *pair*,
+// multiplied in one go.
 typedef struct PairProduct {
     int64_t M, pairs;
     const uint16_t *A; // (M, 2·pairs), rows `row` elements apart
@@ -26,9 +43,12 @@ typedef struct PairProduct {
     const uint16_t *B; // (pairs, HONE_PANEL, 2), as pack_pairs makes it
     float *C;          // rows ldc apart
     int64_t ldc;
+    int panels;               // 1 or 2
+    int64_t B_apart, C_apart; // elements from the first panel to the second
     float factor;
     bool accumulate;
-    float *highest; // (HONE_PANEL) or NULL: highest ← max(highest, C), in which NaN is no maximum
+    float *
+        highest; // (panels, HONE_PANEL) or NULL: highest ← max(highest, C), where NaN is no maximum
 } PairProduct;
 
 // Scores of consecutive keys and one panel, with what decides who sees whom.
@@ -49,10 +69,7 @@ typedef struct DropoutCounter {
 
 typedef struct AttentionTable {
     int64_t product_rows; // of one register tile of `product`: other numbers of rows cost more each
-    // C (M, HONE_PANEL) = [C +] A (M,K) · B (K, HONE_PANEL); rows of B and C are ldb and ldc apart.
-    // highest (HONE_PANEL) or NULL: highest ← max(highest, C), in which NaN is no maximum.
-    void (*product)(int64_t M, int64_t K, PanelOperand A, const float *B, int64_t ldb, float *C,
-                    int64_t ldc, bool accumulate, float *highest);
+    void (*product)(const PanelProduct *product);
     // S ← -infinity where unseen; maximum ← max(maximum, S). A NaN in S stays and is no maximum.
     void (*maximum)(const PanelScores *scores, float maximum[HONE_PANEL]);
     // S ← e^(S − shift), a true zero for -infinity; sum += Σ_keys S. S ≤ shift or NaN.

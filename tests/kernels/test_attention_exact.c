@@ -4,6 +4,57 @@
 #include "attention_case.h"
 #include "kernels/table.h"
 
+// ---- two panels
+// ----------------------------------------------------------------------------------
+
+enum { PANEL_M = 21, PANEL_K = 19, PANEL_LD = HONE_PANEL + 5, PANEL_APART = 700, PANEL_C = 1200 };
+
+// Each panel of a product of two is to the bit what it is alone, and nothing else is written.
+static void check_two_panels(const KernelTable *table, const char *name) {
+    float *A = hone_alloc(PANEL_M * PANEL_K * sizeof *A), *B = hone_alloc(PANEL_C * sizeof *B);
+    float *C = hone_alloc(2 * PANEL_C * sizeof *C), *alone = C + PANEL_C;
+    RandomStream random = hone_random_stream(4, RANDOM_TEST, 0);
+    for (int i = 0; i < PANEL_M * PANEL_K; i++) A[i] = hone_random_normal(&random);
+    for (int i = 0; i < PANEL_C; i++) B[i] = hone_random_normal(&random);
+    for (int M = 1; M <= PANEL_M; M++)
+        for (int kind = 0; kind < 8; kind++) {
+            float highest[2][2 * HONE_PANEL];
+            for (int i = 0; i < PANEL_C; i++) C[i] = alone[i] = B[PANEL_C - 1 - i];
+            for (int n = 0; n < 4 * HONE_PANEL; n++) (&highest[0][0])[n] = n % 7 ? -9.0f : 99.0f;
+            for (int n = 0; n < 2 * HONE_PANEL; n++) highest[1][n] = highest[0][n];
+            PanelProduct p = {.M = M,
+                              .K = PANEL_K - M % 3,
+                              .A = {A, kind & 4 ? 1 : PANEL_K, kind & 4 ? PANEL_M : 1},
+                              .B = B,
+                              .ldb = PANEL_LD,
+                              .C = C,
+                              .ldc = PANEL_LD,
+                              .panels = 2,
+                              .B_apart = PANEL_APART,
+                              .C_apart = PANEL_APART,
+                              .accumulate = kind & 1,
+                              .highest = kind & 2 ? highest[0] : NULL};
+            table->attention.product(&p);
+            p.panels = 1;
+            for (int n = 0; n < 2; n++) {
+                p.B = B + n * PANEL_APART;
+                p.C = alone + n * PANEL_APART;
+                if (p.highest) p.highest = highest[1] + n * HONE_PANEL;
+                table->attention.product(&p);
+            }
+            if (!CHECK(memcmp(C, alone, PANEL_C * sizeof *C) == 0) ||
+                !CHECK(memcmp(highest[0], highest[1], sizeof highest[0]) == 0))
+                printf("  %s, %d rows, kind %d\n", name, M, kind);
+        }
+    hone_free(A);
+    hone_free(B);
+    hone_free(C);
+}
+
+static void two_panels_are_as_one_and_one(void) {
+    on_every_level(check_two_panels);
+}
+
 // ---- bits --------------------------------------------------------------------------------------
 
 enum { PLACES = 3 };
@@ -297,6 +348,7 @@ static void bf16_rounds_to_the_nearest(void) {
 }
 
 int main(void) {
+    RUN(two_panels_are_as_one_and_one);
     RUN(every_place_of_a_batch_and_every_run_alike);
     RUN(equal_scores_weigh_the_same);
     RUN(a_scale_of_1e30);

@@ -5,11 +5,13 @@
 
 static void product_bf16(const PairProduct *p) {
     for (int64_t m = 0; m < p->M; m++)
-        for (int n = 0; n < HONE_PANEL; n++) {
-            float sum = 0, *c = p->C + m * p->ldc + n;
+        for (int n = 0; n < p->panels * HONE_PANEL; n++) {
+            int panel = n / HONE_PANEL, lane = n % HONE_PANEL;
+            const uint16_t *b = p->B + panel * p->B_apart + 2 * lane;
+            float sum = 0, *c = p->C + m * p->ldc + panel * p->C_apart + lane;
             for (int64_t k = 0; k < 2 * p->pairs; k++)
                 sum += hone_bf16_to_f32(p->A[m * p->row + k]) *
-                       hone_bf16_to_f32(p->B[(k / 2 * HONE_PANEL + n) * 2 + k % 2]);
+                       hone_bf16_to_f32(b[k / 2 * HONE_PANEL * 2 + k % 2]);
             *c = p->accumulate ? *c + p->factor * sum : p->factor * sum;
             if (p->highest && *c > p->highest[n]) p->highest[n] = *c;
         }

@@ -99,8 +99,8 @@ static inline __attribute__((always_inline)) void tile_rest(int rows, int64_t K,
         }
 }
 
-static void product(int64_t M, int64_t K, PanelOperand A, const float *B, int64_t ldb, float *C,
-                    int64_t ldc, bool accumulate, float *highest) {
+static void panel_product(int64_t M, int64_t K, PanelOperand A, const float *B, int64_t ldb,
+                          float *C, int64_t ldc, bool accumulate, float *highest) {
     const float *a = A.data;
     // Eight rows go as twice four: six and two would leave the units idle for two rows.
     for (; M >= 6 && M != 8; M -= 6, a += 6 * A.row, C += 6 * ldc)
@@ -120,6 +120,12 @@ static void product(int64_t M, int64_t K, PanelOperand A, const float *B, int64_
     default:
         break;
     }
+}
+
+static void product(const PanelProduct *p) {
+    for (int n = 0; n < p->panels; n++)
+        panel_product(p->M, p->K, p->A, p->B + n * p->B_apart, p->ldb, p->C + n * p->C_apart,
+                      p->ldc, p->accumulate, p->highest ? p->highest + n * HONE_PANEL : NULL);
 }
 
 // ---- softmax -----------------------------------------------------------------------------------

@@ -8,64 +8,83 @@
 #include "kernels/attention_math.h"
 #include "kernels/attention_score.h"
 
-enum { MOST_ROWS = 16 };
-
-// C (rows, 16) = [C +] A · B: a sum for each row, and a broadcast straight from memory. rows is a
-// constant at each call. highest ← max(highest, C) unless it is NULL; NaN is no maximum.
-static inline __attribute__((always_inline)) void tile(int rows, int64_t K, const float *a,
-                                                       PanelOperand A, const float *B, int64_t ldb,
-                                                       float *C, int64_t ldc, bool accumulate,
-                                                       float *highest) {
-    __m512 sums[MOST_ROWS];
-    const float *fours[MOST_ROWS / 4]; // every fourth row: the three after it are a short way off
+enum { MOST_SUMS = 16, PAIR_ROWS = 8 };
+// Rows [m, m + rows) of C for `panels` panels: a sum for each row and panel. Two panels share an
+// element of A; for one it is an operand of the multiply-add, and the loads are the bound where two
+// are done a cycle. rows and panels are constants at each call.
+static inline __attribute__((always_inline)) void tile(int rows, int panels, const PanelProduct *p,
+                                                       int64_t m) {
+    __m512 sums[MOST_SUMS];
+    const float *fours[MOST_SUMS / 4]; // every fourth row: the three after it are a short way off
+    const float *B = p->B;
+    const int64_t K = p->K, row = p->A.row, step = p->A.column, ldb = p->ldb, apart = p->B_apart;
 #pragma GCC unroll 16
-    for (int m = 0; m < rows; m++) sums[m] = _mm512_setzero_ps();
+    for (int i = 0; i < rows * panels; i++) sums[i] = _mm512_setzero_ps();
 #pragma GCC unroll 4
-    for (int m = 0; m < rows; m += 4) fours[m / 4] = a + m * A.row;
-    for (int64_t k = 0; k < K; k++) {
-        __m512 b = _mm512_loadu_ps(B);
-        B += ldb;
+    for (int r = 0; r < rows; r += 4) fours[r / 4] = p->A.data + (m + r) * row;
+    for (int64_t k = 0; k < K; k++, B += ldb) {
+        __m512 b[2] = {_mm512_loadu_ps(B)};
+        if (panels == 2) b[1] = _mm512_loadu_ps(B + apart);
 #pragma GCC unroll 16
-        for (int m = 0; m < rows; m++)
-            sums[m] = _mm512_fmadd_ps(_mm512_set1_ps(fours[m / 4][m % 4 * A.row]), b, sums[m]);
+        for (int r = 0; r < rows; r++) {
+            __m512 a = _mm512_set1_ps(fours[r / 4][r % 4 * row]);
+#pragma GCC unroll 2
+            for (int n = 0; n < panels; n++)
+                sums[r * panels + n] = _mm512_fmadd_ps(a, b[n], sums[r * panels + n]);
+        }
 #pragma GCC unroll 4
-        for (int m = 0; m < rows; m += 4) fours[m / 4] += A.column;
+        for (int r = 0; r < rows; r += 4) fours[r / 4] += step;
     }
     // Added at the end, a long row of products rounds as its parts.
+    const int64_t ldc = p->ldc, C_apart = p->C_apart;
+    float *C = p->C + m * ldc;
 #pragma GCC unroll 16
-    for (int m = 0; m < rows; m++) {
-        if (accumulate) sums[m] = _mm512_add_ps(sums[m], _mm512_loadu_ps(C + m * ldc));
-        _mm512_storeu_ps(C + m * ldc, sums[m]);
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+        for (int n = 0; n < panels; n++) {
+            float *c = C + r * ldc + n * C_apart;
+            __m512 *sum = &sums[r * panels + n];
+            if (p->accumulate) *sum = _mm512_add_ps(*sum, _mm512_loadu_ps(c));
+            _mm512_storeu_ps(c, *sum);
+        }
+    if (!p->highest) return;
+#pragma GCC unroll 2
+    for (int n = 0; n < panels; n++) {
+        __m512 most = _mm512_loadu_ps(p->highest + n * HONE_PANEL);
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; r++) most = _mm512_max_ps(sums[r * panels + n], most);
+        _mm512_storeu_ps(p->highest + n * HONE_PANEL, most);
     }
-    if (!highest) return;
-    __m512 most = _mm512_loadu_ps(highest);
-#pragma GCC unroll 16
-    for (int m = 0; m < rows; m++) most = _mm512_max_ps(sums[m], most);
-    _mm512_storeu_ps(highest, most);
 }
 
-static void product(int64_t M, int64_t K, PanelOperand A, const float *B, int64_t ldb, float *C,
-                    int64_t ldc, bool accumulate, float *highest) {
-    const float *a = A.data;
-    for (; M >= 16; M -= 16, a += 16 * A.row, C += 16 * ldc)
-        tile(16, K, a, A, B, ldb, C, ldc, accumulate, highest);
-    for (; M >= 8; M -= 8, a += 8 * A.row, C += 8 * ldc)
-        tile(8, K, a, A, B, ldb, C, ldc, accumulate, highest);
-    for (; M >= 4; M -= 4, a += 4 * A.row, C += 4 * ldc)
-        tile(4, K, a, A, B, ldb, C, ldc, accumulate, highest);
-    switch (M) {
+static inline __attribute__((always_inline)) void rows_from(int panels, const PanelProduct *p,
+                                                            int64_t m) {
+    const int64_t M = p->M;
+    for (; M - m >= 8; m += 8) tile(8, panels, p, m);
+    for (; M - m >= 4; m += 4) tile(4, panels, p, m);
+    switch (M - m) {
     case 1:
-        tile(1, K, a, A, B, ldb, C, ldc, accumulate, highest);
+        tile(1, panels, p, m);
         break;
     case 2:
-        tile(2, K, a, A, B, ldb, C, ldc, accumulate, highest);
+        tile(2, panels, p, m);
         break;
     case 3:
-        tile(3, K, a, A, B, ldb, C, ldc, accumulate, highest);
+        tile(3, panels, p, m);
         break;
     default:
         break;
     }
+}
+
+static void product(const PanelProduct *p) {
+    int64_t m = 0;
+    if (p->panels == 2) {
+        rows_from(2, p, 0);
+        return;
+    }
+    for (; p->M - m >= 16; m += 16) tile(16, 1, p, m);
+    rows_from(1, p, m);
 }
 
 // exp_flushed of sixteen. The operand order of maximum and minimum lets NaN through.
@@ -151,7 +170,7 @@ static void select_kept(int64_t keys, float *X, int64_t ld, const uint16_t *bits
 }
 
 void hone_avx512_attention(AttentionTable *table) {
-    table->product_rows = MOST_ROWS;
+    table->product_rows = PAIR_ROWS;
     table->product = product;
     table->maximum = maximum;
     table->exponent = exponent;

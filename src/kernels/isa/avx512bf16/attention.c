@@ -5,7 +5,7 @@
 
 #include "kernels/table.h"
 
-enum { MOST_ROWS = 16 };
+enum { MOST_SUMS = 16 };
 
 // Two neighbours of a row of A, at any address.
 typedef struct __attribute__((packed, may_alias)) Pair {
@@ -19,55 +19,102 @@ static inline __m512 add_pair(__m512 sum, __m512i b, const uint16_t *a) {
     return sum;
 }
 
-// Rows [m, m + rows) of C: a sum for each, and pairs broadcast straight from memory. rows is a
-// constant at each call.
-static inline __attribute__((always_inline)) void tile(int rows, const PairProduct *p, int64_t m) {
-    __m512 sums[MOST_ROWS];
+// The pair in all lanes.
+static inline __m512i load_pair(const uint16_t *a) {
+    __m512i pair;
+    __asm__("vpbroadcastd %1, %0" : "=v"(pair) : "m"(*(const Pair *)a));
+    return pair;
+}
+
+static inline __m512 add_pairs(__m512 sum, __m512i a, __m512i b) {
+    return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b);
+}
+
+// Rows [m, m + rows) of C for `panels` panels: a sum for each row and panel. Two panels share a
+// pair of A; for one it is broadcast straight from memory. rows and panels are constants at each
+// call.
+static inline __attribute__((always_inline)) void tile(int rows, int panels, const PairProduct *p,
+                                                       int64_t m) {
+    __m512 sums[MOST_SUMS];
     const uint16_t
-        *fours[MOST_ROWS / 4]; // every fourth row: the three after it are a short way off
+        *fours[MOST_SUMS / 4]; // every fourth row: the three after it are a short way off
     const uint16_t *B = p->B;
-    const int64_t row = p->row, pairs = p->pairs;
-    for (int r = 0; r < rows; r++) sums[r] = _mm512_setzero_ps();
+    const int64_t row = p->row, pairs = p->pairs, apart = p->B_apart;
+#pragma GCC unroll 16
+    for (int i = 0; i < rows * panels; i++) sums[i] = _mm512_setzero_ps();
+#pragma GCC unroll 4
     for (int r = 0; r < rows; r += 4) fours[r / 4] = p->A + (m + r) * row;
     for (int64_t k = 0; k < pairs; k++, B += 2 * HONE_PANEL) {
-        __m512i b = _mm512_loadu_si512(B);
-        for (int r = 0; r < rows; r++) sums[r] = add_pair(sums[r], b, fours[r / 4] + r % 4 * row);
+        __m512i b0 = _mm512_loadu_si512(B), b1 = b0;
+        if (panels == 2) b1 = _mm512_loadu_si512(B + apart);
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; r++) {
+            const uint16_t *a = fours[r / 4] + r % 4 * row;
+            if (panels == 1) {
+                sums[r] = add_pair(sums[r], b0, a);
+                continue;
+            }
+            __m512i pair = load_pair(a);
+            sums[2 * r] = add_pairs(sums[2 * r], pair, b0);
+            sums[2 * r + 1] = add_pairs(sums[2 * r + 1], pair, b1);
+        }
+#pragma GCC unroll 4
         for (int r = 0; r < rows; r += 4) fours[r / 4] += 2;
     }
     const __m512 factor = _mm512_set1_ps(p->factor);
-    const int64_t ldc = p->ldc;
+    const int64_t ldc = p->ldc, C_apart = p->C_apart;
     float *C = p->C + m * ldc;
-    for (int r = 0; r < rows; r++) {
-        if (p->accumulate)
-            sums[r] = _mm512_fmadd_ps(factor, sums[r], _mm512_loadu_ps(C + r * ldc));
-        else
-            sums[r] = _mm512_mul_ps(factor, sums[r]);
-        _mm512_storeu_ps(C + r * ldc, sums[r]);
-    }
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+        for (int n = 0; n < panels; n++) {
+            float *c = C + r * ldc + n * C_apart;
+            __m512 *sum = &sums[r * panels + n];
+            if (p->accumulate)
+                *sum = _mm512_fmadd_ps(factor, *sum, _mm512_loadu_ps(c));
+            else
+                *sum = _mm512_mul_ps(factor, *sum);
+            _mm512_storeu_ps(c, *sum);
+        }
     if (!p->highest) return;
-    __m512 most = _mm512_loadu_ps(p->highest);
-    for (int r = 0; r < rows; r++) most = _mm512_max_ps(sums[r], most); // NaN is no maximum
-    _mm512_storeu_ps(p->highest, most);
+#pragma GCC unroll 2
+    for (int n = 0; n < panels; n++) {
+        __m512 most = _mm512_loadu_ps(p->highest + n * HONE_PANEL);
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; r++) // NaN is no maximum
+            most = _mm512_max_ps(sums[r * panels + n], most);
+        _mm512_storeu_ps(p->highest + n * HONE_PANEL, most);
+    }
 }
 
-static void product_bf16(const PairProduct *p) {
-    int64_t m = 0;
-    for (; p->M - m >= 16; m += 16) tile(16, p, m);
-    for (; p->M - m >= 8; m += 8) tile(8, p, m);
-    for (; p->M - m >= 4; m += 4) tile(4, p, m);
-    switch (p->M - m) {
+static inline __attribute__((always_inline)) void rows_from(int panels, const PairProduct *p,
+                                                            int64_t m) {
+    const int64_t M = p->M;
+    for (; M - m >= 8; m += 8) tile(8, panels, p, m);
+    for (; M - m >= 4; m += 4) tile(4, panels, p, m);
+    switch (M - m) {
     case 1:
-        tile(1, p, m);
+        tile(1, panels, p, m);
         break;
     case 2:
-        tile(2, p, m);
+        tile(2, panels, p, m);
         break;
     case 3:
-        tile(3, p, m);
+        tile(3, panels, p, m);
         break;
     default:
         break;
     }
+}
+
+static void product_bf16(const PairProduct *p) {
+    int64_t m = 0;
+    if (p->panels == 2) {
+        rows_from(2, p, 0);
+        return;
+    }
+    for (; p->M - m >= 16; m += 16) tile(16, 1, p, m);
+    rows_from(1, p, m);
 }
 
 static void pack_pairs(int64_t rows, const float *X, int64_t ld, uint16_t *pairs) {

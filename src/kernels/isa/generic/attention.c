@@ -55,8 +55,8 @@ static void maximum(const PanelScores *scores, float highest[HONE_PANEL]) {
     }
 }
 
-static void product(int64_t M, int64_t K, PanelOperand A, const float *B, int64_t ldb, float *C,
-                    int64_t ldc, bool accumulate, float *highest) {
+static void panel_product(int64_t M, int64_t K, PanelOperand A, const float *B, int64_t ldb,
+                          float *C, int64_t ldc, bool accumulate, float *highest) {
     for (int64_t m = 0; m < M; m += 4) {
         const float *a = A.data + m * A.row;
         for (int n = 0; n < HONE_PANEL; n += HALF) {
@@ -80,6 +80,12 @@ static void product(int64_t M, int64_t K, PanelOperand A, const float *B, int64_
     if (!highest) return;
     PanelScores scores = {.S = C, .ld = ldc, .keys = M};
     maximum(&scores, highest);
+}
+
+static void product(const PanelProduct *p) {
+    for (int n = 0; n < p->panels; n++)
+        panel_product(p->M, p->K, p->A, p->B + n * p->B_apart, p->ldb, p->C + n * p->C_apart,
+                      p->ldc, p->accumulate, p->highest ? p->highest + n * HONE_PANEL : NULL);
 }
 
 static void exponent(const PanelScores *scores, const float shift[HONE_PANEL],

@@ -51,14 +51,20 @@ static inline __attribute__((always_inline)) void tile(int rows, int64_t K, cons
     store_panel(highest, most);
 }
 
-static void product(int64_t M, int64_t K, PanelOperand A, const float *B, int64_t ldb, float *C,
-                    int64_t ldc, bool accumulate, float *highest) {
+static void panel_product(int64_t M, int64_t K, PanelOperand A, const float *B, int64_t ldb,
+                          float *C, int64_t ldc, bool accumulate, float *highest) {
     const float *a = A.data;
     for (; M >= TILE_ROWS; M -= TILE_ROWS, a += TILE_ROWS * A.row, C += TILE_ROWS * ldc)
         tile(TILE_ROWS, K, a, A, B, ldb, C, ldc, accumulate, highest);
     for (; M >= 2; M -= 2, a += 2 * A.row, C += 2 * ldc)
         tile(2, K, a, A, B, ldb, C, ldc, accumulate, highest);
     if (M) tile(1, K, a, A, B, ldb, C, ldc, accumulate, highest);
+}
+
+static void product(const PanelProduct *p) {
+    for (int n = 0; n < p->panels; n++)
+        panel_product(p->M, p->K, p->A, p->B + n * p->B_apart, p->ldb, p->C + n * p->C_apart,
+                      p->ldc, p->accumulate, p->highest ? p->highest + n * HONE_PANEL : NULL);
 }
 
 // ---- softmax -----------------------------------------------------------------------------------
