@@ -8,14 +8,14 @@
 enum {
     PANEL_STEPS = 576,  // of K: fewer make more passes over C, more fill the second-level cache;
     PANEL_SLACK = 8,    // an eighth more rather than one more pass
-    CACHED_ROWS = 192,  // of A that meet all panels of a task while they are in the second level
     PACKED_ROWS = 1024, // of A at once
     PACKED_FLOATS = 1 << 20, // and no more than this, which the third level of caches holds
     TASK_ROWS = 1024,        // unpacking a panel costs about a hundredth of so many rows' work
     LEAST_TASK_ROWS = 96,    // below, unpacking would cost more than idle threads
     PANELS = 4,              // of one task
     TASKS = 16,              // enough to keep a few threads evenly busy
-    LEAST_COLUMNS = 96,      // below, A is not read often enough to pay for packing it
+    LEAST_COLUMNS = 96,      // below, A is not read often enough to pay for packing it;
+    PAGE_FLOATS = 1024,      // nor where it lies in rows, unless all of them begin in one cache set
     LEAST_ROWS = 48,         // and likewise an f32 B that lies as the tile wants it
     ALIGNMENT = 16,          // floats
 };
@@ -83,7 +83,8 @@ static MatmulPlan make_plan(const KernelContext *kc, const MatmulArgs *args) {
     int64_t most = PANEL_STEPS / unit * unit * (plan.bf16 ? 2 : 1);
     int64_t passes = divide_up(K > most ? K - most / PANEL_SLACK : K, most);
     plan.depth = smaller(K, round_up(divide_up(K, passes), unit));
-    plan.packs_a = plan.bf16 || args->N >= LEAST_COLUMNS || args->K2 > 0;
+    plan.packs_a = plan.bf16 || (args->N >= LEAST_COLUMNS &&
+                                 (args->a_transposed || args->lda % PAGE_FLOATS == 0));
     plan.packs_b = plan.bf16 || args->K2 > 0 || args->b_type != HONE_F32 || args->b_transposed ||
                    args->M >= LEAST_ROWS;
     plan.packed_rows = args->M;
@@ -133,32 +134,37 @@ static void pack_task(void *argument, int64_t task, int worker) {
     }
 }
 
-// Rows first … last of op(A), K of its columns from k, in the way the tile reads them.
-static void point_at_rows(const BlockedProduct *product, int64_t first, int64_t k, int64_t K,
-                          const MatmulScratch *scratch, MatmulTile *tile) {
+// A slab of op(A) from `row` on and columns k … k+K, in the way the tile reads it. Where it is read
+// as it lies, the K2 columns of the second product, which come last, are a slab of their own.
+static void point_at_rows(const BlockedProduct *product, int64_t row, int64_t k, int64_t K,
+                          const MatmulScratch *scratch, MatmulTile *tile, MatmulTile *second) {
     const MatmulPlan *plan = &product->plan;
     const MatmulArgs *args = plan->args;
     int64_t rows = plan->table->rows;
+    tile->K = K;
+    second->K = 0;
     if (plan->packs_a) {
-        tile->A = packed_slab(product, first, k, K);
-        tile->a_row = 1;
-        tile->a_step = rows;
-    } else if (first + rows > args->M) {
-        hone_pack_slab(plan, first, k, K, scratch->tail);
+        tile->A = packed_slab(product, row, k, K);
+    } else if (row + rows > args->M) {
+        hone_pack_slab(plan, row, k, K, scratch->tail);
         tile->A = scratch->tail;
-        tile->a_row = 1;
-        tile->a_step = rows;
     } else {
-        tile->A = args->A + (args->a_transposed ? k * args->lda + first : first * args->lda + k);
+        tile->K = smaller(K, args->K > k ? args->K - k : 0);
+        second->K = K - tile->K;
+        second->A = args->A2 + row * args->lda2 + (k + tile->K - args->K);
+        tile->A = args->A + (args->a_transposed ? k * args->lda + row : row * args->lda + k);
         tile->a_row = args->a_transposed ? 1 : args->lda;
         tile->a_step = args->a_transposed ? args->lda : 1;
+        return;
     }
+    tile->a_row = 1;
+    tile->a_step = rows;
 }
 
 // Of pairs there are half as many as of K.
-static void run_tile(const MatmulPlan *plan, const MatmulTile *tile) {
+static void run_tile(const MatmulPlan *plan, const MatmulTile *tile, bool half) {
     if (!plan->bf16) {
-        plan->table->tile(tile);
+        (half ? plan->table->half_tile : plan->table->tile)(tile);
         return;
     }
     MatmulTile pairs = *tile;
@@ -166,36 +172,31 @@ static void run_tile(const MatmulPlan *plan, const MatmulTile *tile) {
     plan->table->tile_bf16(&pairs);
 }
 
-// A tile of which only (rows, columns) lie in C.
-static void corner_tile(const MatmulPlan *plan, MatmulTile *tile, int64_t rows, int64_t columns,
-                        float *corner) {
+// Both parts of the sums of a register tile, of which (rows, columns) lie in C.
+static void run_tiles(const MatmulPlan *plan, MatmulTile *tile, MatmulTile *second, int64_t rows,
+                      int64_t columns, float *corner) {
     const MatmulTable *table = plan->table;
-    MatmulTile whole = *tile;
-    whole.C = corner;
-    whole.ldc = table->columns;
-    whole.accumulate = false;
-    run_tile(plan, &whole);
-    for (int64_t r = 0; r < rows; r++) {
-        float *c = tile->C + r * tile->ldc;
-        const float *sum = corner + r * table->columns;
-        for (int64_t j = 0; j < columns; j++) c[j] = (tile->accumulate ? c[j] : 0) + sum[j];
+    const bool half = table->half_tile && !plan->bf16 && columns <= table->columns / 2;
+    const int64_t width = half ? table->columns / 2 : table->columns;
+    MatmulTile first = *tile;
+    const bool whole = rows == table->rows && columns == width;
+    if (!whole) {
+        first.C = corner;
+        first.ldc = width;
+        first.accumulate = false;
     }
-}
-
-// Rows first … last times one panel (tile->B) into the columns of C that begin at n.
-static void multiply_panel(const BlockedProduct *product, int64_t first, int64_t last, int64_t n,
-                           int64_t k, const MatmulScratch *scratch, MatmulTile *tile) {
-    const MatmulTable *table = product->plan.table;
-    const MatmulArgs *args = product->plan.args;
-    int64_t columns = smaller(table->columns, args->N - n);
-    for (int64_t i = first; i < last; i += table->rows) {
-        int64_t rows = smaller(table->rows, last - i);
-        point_at_rows(product, i, k, tile->K, scratch, tile);
-        tile->C = args->C + i * args->ldc + n;
-        if (rows == table->rows && columns == table->columns)
-            run_tile(&product->plan, tile);
-        else
-            corner_tile(&product->plan, tile, rows, columns, scratch->corner);
+    if (tile->K > 0) run_tile(plan, &first, half);
+    if (second->K > 0) {
+        second->B = tile->B + tile->K * tile->b_step;
+        second->C = first.C;
+        second->ldc = first.ldc;
+        second->accumulate = tile->K > 0 || first.accumulate;
+        run_tile(plan, second, half);
+    }
+    for (int64_t r = 0; r < rows && !whole; r++) {
+        float *c = tile->C + r * tile->ldc;
+        const float *sum = corner + r * width;
+        for (int64_t j = 0; j < columns; j++) c[j] = (tile->accumulate ? c[j] : 0) + sum[j];
     }
 }
 
@@ -204,24 +205,27 @@ static void multiply_task(void *argument, int64_t task, int worker) {
     const MatmulPlan *plan = &product->plan;
     const MatmulArgs *args = plan->args;
     MatmulScratch scratch = worker_scratch(product, worker);
-    int64_t width = plan->table->columns, cached = round_up(CACHED_ROWS, plan->table->rows);
+    int64_t width = plan->table->columns;
     int64_t row = product->first_row + task / product->column_tasks * plan->task_rows;
     int64_t end = smaller(row + plan->task_rows, product->first_row + product->rows);
     int64_t column = task % product->column_tasks * plan->task_columns;
     int64_t columns = smaller(plan->task_columns, args->N - column);
     MatmulTile tile = {.ldc = args->ldc, .alpha = args->alpha};
+    MatmulTile second = {.a_row = args->lda2, .a_step = 1, .alpha = args->alpha * args->alpha2};
     for (int64_t k = product->from; k < product->to; k += plan->depth) {
-        tile.K = smaller(plan->depth, product->to - k);
+        const int64_t K = smaller(plan->depth, product->to - k);
         tile.accumulate = args->accumulate || k > 0;
         bool packs = plan->packs_b || columns % width;
-        if (packs) hone_pack_panels(plan, column, columns, k, tile.K, &scratch);
-        tile.b_step = packs ? width : args->ldb;
-        for (int64_t i = row; i < end; i += cached) {
+        if (packs) hone_pack_panels(plan, column, columns, k, K, &scratch);
+        tile.b_step = second.b_step = packs ? width : args->ldb;
+        for (int64_t i = row; i < end; i += plan->table->rows) {
+            point_at_rows(product, i, k, K, &scratch, &tile, &second);
             for (int64_t n = 0; n < columns; n += width) {
-                tile.B = packs ? scratch.panels + n * tile.K
+                tile.B = packs ? scratch.panels + n * K
                                : (const float *)args->B + k * args->ldb + column + n;
-                multiply_panel(product, i, smaller(i + cached, end), column + n, k, &scratch,
-                               &tile);
+                tile.C = args->C + i * args->ldc + column + n;
+                run_tiles(plan, &tile, &second, smaller(plan->table->rows, end - i),
+                          smaller(width, columns - n), scratch.corner);
             }
         }
     }

@@ -34,6 +34,7 @@ typedef struct MatmulTile {
 typedef struct MatmulTable {
     int rows, columns; // of the register tile
     void (*tile)(const MatmulTile *tile);
+    void (*half_tile)(const MatmulTile *tile); // of columns / 2; NULL: there is none
     // slab (K,rows) = A (rows,K), leading dimension lda, transposed.
     void (*pack_rows)(const float *A, int64_t lda, int64_t K, float *slab);
     // panel (K,columns) = x (columns,K), `stride` floats apart, transposed.

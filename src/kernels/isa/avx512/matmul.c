@@ -15,8 +15,8 @@ static inline void update(float *c, __m512 sum, __m512 alpha, bool accumulate) {
         _mm512_storeu_ps(c, _mm512_mul_ps(alpha, sum));
 }
 
-// 24 sums, 2 of B and 1 of A: 27 of the 32 registers.
-static void tile_12x32(const MatmulTile *tile) {
+// C (12, 16·vectors): with two, 24 sums, 2 of B and 1 of A take 27 of the 32 registers.
+static inline __attribute__((always_inline)) void multiply(const MatmulTile *tile, int vectors) {
     const int64_t row = tile->a_row, a_step = tile->a_step, b_step = tile->b_step;
     const float *a[4], *b = tile->B; // rows 0, 3, 6 and 9: two more are reached by addressing
     for (int i = 0; i < 4; i++) a[i] = tile->A + 3 * i * row;
@@ -24,16 +24,16 @@ static void tile_12x32(const MatmulTile *tile) {
 #pragma GCC unroll 12
     for (int r = 0; r < ROWS; r++) {
         _mm_prefetch((const char *)(tile->C + r * tile->ldc), _MM_HINT_T0);
-        _mm_prefetch((const char *)(tile->C + r * tile->ldc + COLUMNS - 1), _MM_HINT_T0);
+        _mm_prefetch((const char *)(tile->C + r * tile->ldc + 16 * vectors - 1), _MM_HINT_T0);
         sum[r][0] = sum[r][1] = _mm512_setzero_ps();
     }
     for (int64_t k = 0; k < tile->K; k++, b += b_step) {
-        __m512 b0 = _mm512_loadu_ps(b), b1 = _mm512_loadu_ps(b + 16);
+        __m512 b0 = _mm512_loadu_ps(b), b1 = vectors > 1 ? _mm512_loadu_ps(b + 16) : b0;
 #pragma GCC unroll 12
         for (int r = 0; r < ROWS; r++) {
             __m512 value = _mm512_set1_ps(a[r / 3][r % 3 * row]);
             sum[r][0] = _mm512_fmadd_ps(value, b0, sum[r][0]);
-            sum[r][1] = _mm512_fmadd_ps(value, b1, sum[r][1]);
+            if (vectors > 1) sum[r][1] = _mm512_fmadd_ps(value, b1, sum[r][1]);
             if (r % 3 == 2) a[r / 3] += a_step;
         }
     }
@@ -43,8 +43,16 @@ static void tile_12x32(const MatmulTile *tile) {
     for (int r = 0; r < ROWS; r++) {
         float *c = tile->C + r * tile->ldc;
         update(c, sum[r][0], alpha, accumulate);
-        update(c + 16, sum[r][1], alpha, accumulate);
+        if (vectors > 1) update(c + 16, sum[r][1], alpha, accumulate);
     }
+}
+
+static void tile_12x32(const MatmulTile *tile) {
+    multiply(tile, 2);
+}
+
+static void tile_12x16(const MatmulTile *tile) {
+    multiply(tile, 1);
 }
 
 // out (K,width) ← x (width,K) `stride` floats apart, four rows of x and sixteen of K at a time.
@@ -76,6 +84,7 @@ void hone_avx512_matmul(MatmulTable *table) {
     table->columns = COLUMNS;
     table->peak_work = peak_work;
     table->tile = tile_12x32;
+    table->half_tile = tile_12x16;
     table->pack_rows = pack_12_rows;
     table->pack_columns = pack_32_columns;
 }

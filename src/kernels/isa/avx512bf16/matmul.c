@@ -11,11 +11,15 @@
 
 enum { ROWS = 12, COLUMNS = 32, LANES = 16 };
 
-// sum += the pair at a, in all lanes, times b. As assembly, because gcc 12 takes a second
-// instruction to broadcast the pair.
-static inline __m512 add_pair(__m512 sum, __m512i b, const float *a) {
-    __asm__("vdpbf16ps %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(b), "m"(*a));
-    return sum;
+// The pair at a in all lanes. As assembly, because gcc 12 takes two instructions.
+static inline __m512i spread_pair(const float *a) {
+    __m512i pairs;
+    __asm__("vpbroadcastd %1, %0" : "=v"(pairs) : "m"(*a));
+    return pairs;
+}
+
+static inline __m512 add_pairs(__m512 sum, __m512i a, __m512i b) {
+    return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b);
 }
 
 static inline void update(float *c, __m512 sum, __m512 alpha, bool accumulate) {
@@ -25,7 +29,7 @@ static inline void update(float *c, __m512 sum, __m512 alpha, bool accumulate) {
         _mm512_storeu_ps(c, _mm512_mul_ps(alpha, sum));
 }
 
-// 24 sums and 2 of B; the pairs of A, which is always packed, come from memory.
+// 24 sums, 2 of B and 1 of A, which is always packed.
 static void tile_12x32_bf16(const MatmulTile *tile) {
     const float *a = tile->A, *b = tile->B;
     const int64_t a_step = tile->a_step, b_step = tile->b_step;
@@ -40,8 +44,9 @@ static void tile_12x32_bf16(const MatmulTile *tile) {
         const __m512i b0 = _mm512_loadu_si512(b), b1 = _mm512_loadu_si512(b + LANES);
 #pragma GCC unroll 12
         for (int r = 0; r < ROWS; r++) {
-            sum[r][0] = add_pair(sum[r][0], b0, a + r);
-            sum[r][1] = add_pair(sum[r][1], b1, a + r);
+            const __m512i pairs = spread_pair(a + r);
+            sum[r][0] = add_pairs(sum[r][0], pairs, b0);
+            sum[r][1] = add_pairs(sum[r][1], pairs, b1);
         }
     }
     const __m512 alpha = _mm512_set1_ps(tile->alpha);

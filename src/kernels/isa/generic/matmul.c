@@ -133,6 +133,7 @@ void hone_generic_matmul(MatmulTable *table) {
     table->columns = COLUMNS;
     table->peak_work = peak_work;
     table->tile = tile_4x8;
+    table->half_tile = NULL;
     table->pack_rows = pack_4_rows;
     table->pack_columns = pack_8_columns;
     table->pair_rows = pair_rows;
