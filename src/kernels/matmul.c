@@ -12,6 +12,7 @@ enum {
     PACKED_FLOATS = 1 << 20, // and no more than this, which the third level of caches holds
     TASK_ROWS = 1024,        // unpacking a panel costs about a hundredth of so many rows' work
     LEAST_TASK_ROWS = 96,    // below, unpacking would cost more than idle threads
+    LEAST_TASK_COLUMNS = 96, // of stored rows along N: shorter pieces wait for memory
     PANELS = 4,              // of one task
     TASKS = 16,              // enough to keep a few threads evenly busy
     LEAST_COLUMNS = 96,      // below, A is not read often enough to pay for packing it;
@@ -48,7 +49,8 @@ static bool is_small(const MatmulArgs *args) {
 // Few columns read A more often, few rows unpack B more often, which costs more.
 static void cut_tasks(MatmulPlan *plan, int64_t M, int64_t N) {
     int64_t rows = plan->table->rows, columns = plan->table->columns;
-    int64_t narrowest = plan->args->b_transposed ? columns : round_up(plan->B.block, columns);
+    int64_t least = plan->B.block > LEAST_TASK_COLUMNS ? plan->B.block : LEAST_TASK_COLUMNS;
+    int64_t narrowest = plan->args->b_transposed ? columns : round_up(least, columns);
     int64_t width = columns * PANELS > narrowest ? columns * PANELS : narrowest;
     int64_t height = divide_up(M, divide_up(M, TASK_ROWS + rows)); // packed rows are rounded up
     while (divide_up(M, height) * divide_up(N, width) < TASKS) {
@@ -141,7 +143,7 @@ static void point_at_rows(const BlockedProduct *product, int64_t row, int64_t k,
     const MatmulPlan *plan = &product->plan;
     const MatmulArgs *args = plan->args;
     int64_t rows = plan->table->rows;
-    tile->K = K;
+    tile->K = plan->bf16 ? divide_up(K, 2) : K; // pairs
     second->K = 0;
     if (plan->packs_a) {
         tile->A = packed_slab(product, row, k, K);
@@ -161,43 +163,55 @@ static void point_at_rows(const BlockedProduct *product, int64_t row, int64_t k,
     tile->a_step = rows;
 }
 
-// Of pairs there are half as many as of K.
-static void run_tile(const MatmulPlan *plan, const MatmulTile *tile, bool half) {
-    if (!plan->bf16) {
-        (half ? plan->table->half_tile : plan->table->tile)(tile);
-        return;
-    }
-    MatmulTile pairs = *tile;
-    pairs.K = divide_up(tile->K, 2);
-    plan->table->tile_bf16(&pairs);
+// Both parts of the sums of a register tile. No copy is made of what was just written: it would
+// wait for the stores of the last tile.
+static void run_tiles(const MatmulPlan *plan, MatmulTile *tile, MatmulTile *second, bool half) {
+    const MatmulTable *table = plan->table;
+    void (*run)(const MatmulTile *) = half ? table->half_tile : table->tile;
+    if (plan->bf16) run = table->tile_bf16;
+    if (tile->K > 0) run(tile);
+    if (second->K == 0) return;
+    second->B = tile->B + tile->K * tile->b_step;
+    second->C = tile->C;
+    second->ldc = tile->ldc;
+    second->accumulate = tile->K > 0 || tile->accumulate;
+    run(second);
 }
 
-// Both parts of the sums of a register tile, of which (rows, columns) lie in C.
-static void run_tiles(const MatmulPlan *plan, MatmulTile *tile, MatmulTile *second, int64_t rows,
-                      int64_t columns, float *corner) {
-    const MatmulTable *table = plan->table;
-    const bool half = table->half_tile && !plan->bf16 && columns <= table->columns / 2;
-    const int64_t width = half ? table->columns / 2 : table->columns;
-    MatmulTile first = *tile;
-    const bool whole = rows == table->rows && columns == width;
-    if (!whole) {
-        first.C = corner;
-        first.ldc = width;
-        first.accumulate = false;
-    }
-    if (tile->K > 0) run_tile(plan, &first, half);
-    if (second->K > 0) {
-        second->B = tile->B + tile->K * tile->b_step;
-        second->C = first.C;
-        second->ldc = first.ldc;
-        second->accumulate = tile->K > 0 || first.accumulate;
-        run_tile(plan, second, half);
-    }
-    for (int64_t r = 0; r < rows && !whole; r++) {
+// A tile of which only (rows, columns) lie in C.
+static void corner_tiles(const MatmulPlan *plan, const MatmulTile *tile, MatmulTile *second,
+                         int64_t rows, int64_t columns, bool half, float *corner) {
+    MatmulTile whole = *tile;
+    whole.C = corner;
+    whole.ldc = plan->table->columns;
+    whole.accumulate = false;
+    run_tiles(plan, &whole, second, half);
+    for (int64_t r = 0; r < rows; r++) {
         float *c = tile->C + r * tile->ldc;
-        const float *sum = corner + r * width;
+        const float *sum = corner + r * whole.ldc;
         for (int64_t j = 0; j < columns; j++) c[j] = (tile->accumulate ? c[j] : 0) + sum[j];
     }
+}
+
+// The slab (rows of C from `row` on) times all panels of a task, whose columns are `panel` floats
+// apart each.
+static void multiply_slab(const BlockedProduct *product, int64_t row, int64_t rows, int64_t column,
+                          int64_t columns, int64_t panel, MatmulTile *tile, MatmulTile *second,
+                          float *corner) {
+    const MatmulPlan *plan = &product->plan;
+    const MatmulTable *table = plan->table;
+    const float *B = tile->B;
+    for (int64_t n = 0; n < columns; n += table->columns) {
+        const int64_t width = smaller(table->columns, columns - n);
+        const bool half = table->half_tile && !plan->bf16 && width <= table->columns / 2;
+        tile->B = B + n * panel;
+        tile->C = plan->args->C + row * plan->args->ldc + column + n;
+        if (rows == table->rows && width == (half ? table->columns / 2 : table->columns))
+            run_tiles(plan, tile, second, half);
+        else
+            corner_tiles(plan, tile, second, rows, width, half, corner);
+    }
+    tile->B = B;
 }
 
 static void multiply_task(void *argument, int64_t task, int worker) {
@@ -218,15 +232,11 @@ static void multiply_task(void *argument, int64_t task, int worker) {
         bool packs = plan->packs_b || columns % width;
         if (packs) hone_pack_panels(plan, column, columns, k, K, &scratch);
         tile.b_step = second.b_step = packs ? width : args->ldb;
+        tile.B = packs ? scratch.panels : (const float *)args->B + k * args->ldb + column;
         for (int64_t i = row; i < end; i += plan->table->rows) {
             point_at_rows(product, i, k, K, &scratch, &tile, &second);
-            for (int64_t n = 0; n < columns; n += width) {
-                tile.B = packs ? scratch.panels + n * K
-                               : (const float *)args->B + k * args->ldb + column + n;
-                tile.C = args->C + i * args->ldc + column + n;
-                run_tiles(plan, &tile, &second, smaller(plan->table->rows, end - i),
-                          smaller(width, columns - n), scratch.corner);
-            }
+            multiply_slab(product, i, smaller(plan->table->rows, end - i), column, columns,
+                          packs ? K : 1, &tile, &second, scratch.corner);
         }
     }
 }

@@ -136,6 +136,19 @@ static void spread_row(const float *x, int64_t valid, int64_t columns, float *pa
     }
 }
 
+// The same of a stored row, each panel's part straight to its place.
+static void unpack_across(const MatmulTable *table, const StoredRows *B, const char *stored,
+                          int64_t valid, float *rows, float *panels, int64_t panel) {
+    UnpackRow unpack = table->unpack[B->type];
+    int64_t columns = table->columns;
+    size_t width = hone_dtype_bytes(B->type, columns);
+    for (; valid >= columns; valid -= columns, stored += width, panels += panel)
+        unpack(stored, panels, columns);
+    if (valid == 0) return;
+    unpack(stored, rows, whole_blocks(valid, B->block));
+    spread_row(rows, valid, columns, panels, panel);
+}
+
 // Stored rows run along N: each, or each pair of them, is unpacked across all panels.
 static void pack_plain(const MatmulTable *table, const StoredRows *B, int64_t first, int64_t valid,
                        int64_t k, int64_t K, bool pairs, float *rows, float *panels,
@@ -144,6 +157,7 @@ static void pack_plain(const MatmulTable *table, const StoredRows *B, int64_t fi
     int64_t columns = table->columns, count = whole_blocks(valid, B->block), step = pairs ? 2 : 1;
     const char *stored = B->data + (size_t)k * B->row_bytes + hone_dtype_bytes(B->type, first);
     size_t piece = hone_dtype_bytes(B->type, count);
+    const bool across = !pairs && B->type != HONE_F32 && columns % B->block == 0;
     for (int64_t i = 0; i < K; i += step, panels += columns) {
         const float *x = rows;
         int64_t together = smaller(step, K - i);
@@ -151,11 +165,13 @@ static void pack_plain(const MatmulTable *table, const StoredRows *B, int64_t fi
             if (k + i + j + AHEAD < B->count) fetch_piece(stored + AHEAD * B->row_bytes, piece);
             if (B->type == HONE_F32 && !pairs)
                 x = (const float *)(const void *)stored;
+            else if (across)
+                unpack_across(table, B, stored, valid, rows, panels, panel);
             else
                 unpack(stored, rows + j * count, count);
         }
         if (pairs) table->pair_rows(rows, together, count);
-        spread_row(x, valid, columns, panels, panel);
+        if (!across) spread_row(x, valid, columns, panels, panel);
     }
 }
 

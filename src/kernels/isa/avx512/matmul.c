@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// AVX-512: a register tile of 12 rows by 32 columns; unpackers and dot products are AVX2's.
+// AVX-512: a register tile of 12 rows by 32 columns; what is not in matmul_stored.c
+// is AVX2's.
 #include <immintrin.h>
 
+#include "kernels/isa/avx512/matmul_stored.h"
 #include "kernels/isa/avx512/transpose.h"
 #include "kernels/peak_work.h"
 #include "kernels/table.h"
@@ -87,4 +89,5 @@ void hone_avx512_matmul(MatmulTable *table) {
     table->half_tile = tile_12x16;
     table->pack_rows = pack_12_rows;
     table->pack_columns = pack_32_columns;
+    hone_avx512_matmul_stored(table);
 }
