@@ -90,12 +90,12 @@ static void scatter(Bench *s) {
 }
 
 static void cross_entropy(Bench *s) {
-    hone_cross_entropy(&s->kc, ROWS, V, s->logits, NULL, s->target, s->weight, false, s->loss,
+    hone_cross_entropy(&s->kc, ROWS, V, s->logits, NULL, s->target, s->weight, 0, false, s->loss,
                        s->logprob);
 }
 
 static void cross_entropy_gradient(Bench *s) {
-    hone_cross_entropy(&s->kc, ROWS, V, s->logits, NULL, s->target, s->weight, true, s->loss,
+    hone_cross_entropy(&s->kc, ROWS, V, s->logits, NULL, s->target, s->weight, 0, true, s->loss,
                        s->logprob);
 }
 

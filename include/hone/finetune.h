@@ -20,13 +20,21 @@ extern "C" {
 typedef enum HoneMethod { HONE_METHOD_LORA, HONE_METHOD_FULL } HoneMethod;
 // AdamW (Loshchilov, Hutter 2019); the same with moments of 8 bits (Dettmers et al. 2022), tensors
 // below 4096 values in f32; Adafactor (Shazeer, Stern 2018) at the given rate, without a first
-// moment; SGD with momentum beta1.
-typedef enum HoneOptimizer { HONE_ADAMW, HONE_ADAMW8BIT, HONE_ADAFACTOR, HONE_SGD } HoneOptimizer;
+// moment; SGD with momentum beta1; Muon (Jordan et al. 2024) for the layers' matrices, its step of
+// AdamW's size (Liu et al. 2025), and AdamW for all else.
+typedef enum HoneOptimizer {
+    HONE_ADAMW,
+    HONE_ADAMW8BIT,
+    HONE_ADAFACTOR,
+    HONE_SGD,
+    HONE_MUON
+} HoneOptimizer;
 
 typedef enum HoneSchedule {
     HONE_SCHEDULE_COSINE,
     HONE_SCHEDULE_LINEAR,
-    HONE_SCHEDULE_CONSTANT
+    HONE_SCHEDULE_CONSTANT,
+    HONE_SCHEDULE_WSD // constant, then linear to 0 (warm-up, stable, decay: Hu et al. 2024)
 } HoneSchedule;
 
 typedef struct HoneDataSource {
@@ -69,7 +77,18 @@ typedef struct HoneFinetuneOptions {
     double lr;               // (auto 0: 2e-4 for adapters, 2e-5 for full)
     HoneOptimizer optimizer; // HONE_ADAMW
     HoneSchedule schedule;
-    double warmup;                                // < 1: share of the steps, ≥ 1: steps; 0.03
+    double decay;    // of WSD: < 1: share of the steps, ≥ 1: steps; 0.2
+    double momentum; // of Muon; 0.95
+    // λ of λ·(logsumexp z)² a target, beside its loss (Chowdhery et al. 2022): logits stay small. 0
+    double z_loss;
+    // λ of λ·‖g‖ beside the loss, g its gradient: its own gradient λ·H·g/‖g‖ is the difference to
+    // the gradient at θ + ε·g/‖g‖, over ε. Doubles the time of a step. 0
+    double gradient_penalty;
+    // Every so many steps the norms of each layer's gradient and update stand in metrics.jsonl; 0:
+    // never. Takes a copy of what is trained.
+    int64_t log_norms;
+    const char *sample; // NULL; else what the model continues whenever its loss is measured
+    double warmup;      // < 1: share of the steps, ≥ 1: steps; 0.03
     double weight_decay, clip, beta1, beta2, eps; // 0, 1.0, 0.9, 0.999, 1e-8; clip 0: off
     bool shuffle;                                 // true
     // Bring examples that begin alike together into steps, so that less is computed: by their
@@ -104,6 +123,7 @@ typedef struct HonePlan { // strings and example are valid during the call only
     int layers, checkpoint_layers; // of the model; those whose activations are made again
     double step_tokens;            // a step reads on average
     double epochs, lr, minutes;    // minutes: estimated from a measured matrix product
+    int passes;                    // a step takes its gradient so often: 2 with a gradient penalty
     double operations;             // useful ones of all steps, two a multiply-add; see hone/bench.h
     int64_t warmup_steps;
     int64_t memory_bytes; // resident peak expected, anonymous and mapped; the parts:
@@ -134,6 +154,11 @@ typedef struct HoneHeldOut {
     double seconds;
 } HoneHeldOut;
 
+typedef struct HoneSample {
+    int64_t step;
+    const char *prompt, *text;
+} HoneSample;
+
 typedef struct HoneDone {
     int64_t steps;
     double loss_first, loss_last; // held-out before and after; NAN when there is none
@@ -151,6 +176,7 @@ typedef enum HoneEventKind {
     HONE_EVENT_PROGRESS,   // progress: held-out examples measured, of all
     HONE_EVENT_CHECKPOINT, // text: the folder
     HONE_EVENT_NOTE,       // text: something the person should know
+    HONE_EVENT_SAMPLE,     // sample: what the model wrote
     HONE_EVENT_DONE,
 } HoneEventKind;
 
@@ -164,6 +190,7 @@ typedef struct HoneEvent {
             int64_t done, total;
         } progress;
         const char *text;
+        const HoneSample *sample;
         const HoneDone *done;
     } as;
 } HoneEvent;

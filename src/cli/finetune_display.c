@@ -88,6 +88,8 @@ static void show_plan(const Display *display, const HonePlan *plan) {
         fprintf(stderr,
                 "          layers made again in backward: %d of %d; micro-batches a step: %lld\n",
                 plan->checkpoint_layers, plan->layers, (long long)plan->accumulate);
+    if (plan->passes > 1)
+        fputs("penalty   of the gradient's norm: each step takes its gradient twice\n", stderr);
     fprintf(stderr, "time      about %s on %d threads (%s)\n", time_text(plan->minutes * 60, a),
             plan->threads, plan->isa);
     show_example(plan);
@@ -198,6 +200,22 @@ static void json_done(const HoneDone *done) {
     printf("]}\n");
 }
 
+static void json_sample(const HoneSample *sample) {
+    printf("{\"event\":\"sample\",\"step\":%lld,\"prompt\":", (long long)sample->step);
+    print_json_text(stdout, sample->prompt);
+    printf(",\"text\":");
+    print_json_text(stdout, sample->text);
+    printf("}\n");
+}
+
+static void show_sample(Display *display, const HoneSample *sample) {
+    display_end(display);
+    fprintf(stderr, "sample after step %lld: ", (long long)sample->step);
+    plain_text(stderr, sample->prompt, strlen(sample->prompt));
+    plain_text(stderr, sample->text, strlen(sample->text));
+    fputc('\n', stderr);
+}
+
 static void json_event(const HoneEvent *event) {
     switch (event->kind) {
     case HONE_EVENT_PLAN:
@@ -221,6 +239,9 @@ static void json_event(const HoneEvent *event) {
                event->kind == HONE_EVENT_NOTE ? "note" : "checkpoint");
         print_json_text(stdout, event->as.text);
         printf("}\n");
+        break;
+    case HONE_EVENT_SAMPLE:
+        json_sample(event->as.sample);
         break;
     case HONE_EVENT_DONE:
         json_done(event->as.done);
@@ -246,6 +267,9 @@ bool display_event(void *user, const HoneEvent *event) {
         if (display->json) break;
         display_end(display);
         fprintf(stderr, "note: %s\n", event->as.text);
+        break;
+    case HONE_EVENT_SAMPLE:
+        if (!display->json) show_sample(display, event->as.sample);
         break;
     case HONE_EVENT_DONE:
         if (!display->json) show_done(display, event->as.done);

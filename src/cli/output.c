@@ -211,8 +211,8 @@ int choose(const char *command, const char *option, const char *word, const char
 }
 
 bool parse_optimizer(const char *command, const char *word, HoneOptimizer *optimizer) {
-    static const char *const known[] = {"adamw", "adamw8bit", "adafactor", "sgd"};
-    int index = choose(command, "optimizer", word, known, 4);
+    static const char *const known[] = {"adamw", "adamw8bit", "adafactor", "sgd", "muon"};
+    int index = choose(command, "optimizer", word, known, 5);
     if (index >= 0) *optimizer = (HoneOptimizer)index;
     return index >= 0;
 }

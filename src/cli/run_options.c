@@ -79,16 +79,22 @@ static int fill_second(RunOptions *given, Option *options) {
         {"batch-tokens", OPTION_SIZE, &run->batch_tokens, "N",
          "tokens a step, but 4 examples at least (4096, less for little data)"},
         {"lr", OPTION_RATE, &run->lr, "X", "learning rate (2e-4; full: 2e-5)"},
-        {"schedule", OPTION_TEXT, &given->schedule, "cosine|linear|constant",
+        {"schedule", OPTION_TEXT, &given->schedule, "cosine|linear|constant|wsd",
          "of the learning rate (cosine)"},
+        {"decay", OPTION_REAL, &run->decay, "X",
+         "of wsd: share of the steps, from 1 on steps (0.2)"},
         {"warmup", OPTION_REAL, &run->warmup, "X", "share of the steps, from 1 on steps (0.03)"},
-        {"optimizer", OPTION_TEXT, &given->optimizer, "adamw|adamw8bit|adafactor|sgd",
+        {"optimizer", OPTION_TEXT, &given->optimizer, "adamw|adamw8bit|adafactor|sgd|muon",
          "what makes a step of a gradient (adamw)"},
         {"weight-decay", OPTION_REAL, &run->weight_decay, "X", "of matrices (0)"},
         {"clip", OPTION_REAL, &run->clip, "X", "largest gradient norm (1; 0: off)"},
         {"beta1", OPTION_REAL, &run->beta1, "X", "of AdamW; sgd: its momentum (0.9)"},
         {"beta2", OPTION_REAL, &run->beta2, "X", "of AdamW (0.999)"},
         {"eps", OPTION_RATE, &run->eps, "X", "of AdamW (1e-8)"},
+        {"momentum", OPTION_REAL, &run->momentum, "X", "of muon (0.95)"},
+        {"z-loss", OPTION_REAL, &run->z_loss, "X", "weight of (log sum exp of the logits)^2 (0)"},
+        {"gradient-penalty", OPTION_REAL, &run->gradient_penalty, "X",
+         "weight of the gradient's norm, by a second pass (0)"},
         {"memory and speed", OPTION_HEADING, NULL, NULL, NULL},
         {"memory", OPTION_SIZE, &run->memory, "SIZE",
          "stay within SIZE (900M, 4G): chooses the next two, or says what would do"},
@@ -100,6 +106,10 @@ static int fill_second(RunOptions *given, Option *options) {
          "of matrix products: f32 (auto), or bf16 with f32 sums where the processor has it"},
         {"along the way", OPTION_HEADING, NULL, NULL, NULL},
         {"eval-every", OPTION_COUNT, &run->eval_every, "N", "steps between held-out losses"},
+        {"sample", OPTION_TEXT, &run->sample, "PROMPT",
+         "continue it whenever the held-out loss is measured"},
+        {"log-norms", OPTION_COUNT, &run->log_norms, "N",
+         "steps between the norms of each layer's gradient and update in metrics.jsonl"},
         {"checkpoint-every", OPTION_TEXT, &run->checkpoint_every, "T", "steps, or minutes: 5m"},
         {"resume", OPTION_TEXT, &run->resume, "DIR", "go on with DIR's run, by its options"},
         {"resume-changed", OPTION_FLAG, &run->resume_changed, NULL,
@@ -130,10 +140,10 @@ static bool parse_layers(const char *command, const char *text, int *layers) {
 
 bool resolve_run_options(const char *command, RunOptions *given, HoneDataSource *sources) {
     static const char *const methods[] = {"lora", "full"};
-    static const char *const schedules[] = {"cosine", "linear", "constant"};
+    static const char *const schedules[] = {"cosine", "linear", "constant", "wsd"};
     HoneFinetuneOptions *run = &given->run;
     int method = choose(command, "method", given->method, methods, 2);
-    int schedule = method < 0 ? -1 : choose(command, "schedule", given->schedule, schedules, 3);
+    int schedule = method < 0 ? -1 : choose(command, "schedule", given->schedule, schedules, 4);
     if (schedule < 0 || !parse_optimizer(command, given->optimizer, &run->optimizer) ||
         !parse_loss_on(command, given->loss_on, &run->examples.loss_on) ||
         !parse_on_bad(command, given->on_bad, &run->examples.skip_bad) ||
@@ -167,6 +177,10 @@ void note_what_the_optimizer_ignores(const Command *command, int argc, char **ar
         note_without_effect(command, argc, argv, "beta1 beta2 eps", "with --optimizer adafactor");
     if (run->optimizer == HONE_SGD)
         note_without_effect(command, argc, argv, "beta2 eps", "with --optimizer sgd");
+    if (run->optimizer != HONE_MUON)
+        note_without_effect(command, argc, argv, "momentum", "without --optimizer muon");
+    if (run->schedule != HONE_SCHEDULE_WSD)
+        note_without_effect(command, argc, argv, "decay", "without --schedule wsd");
     if (run->steps > 0) note_without_effect(command, argc, argv, "epochs", "beside --steps");
     if (run->eval_data)
         note_without_effect(command, argc, argv, "eval-split", "beside --eval-data");

@@ -300,12 +300,14 @@ void hone_scatter_rows(const KernelContext *kc, int64_t T, int64_t C, const int3
 
 // Cross-entropy of one chunk of logits (rows, V), in place. Row r has the entries e = first[r] …
 // first[r+1]-1, each a target with a weight; first NULL: one a row, e = r.
-//   loss[e] = weight[e]·(logsumexp(z_r) − z_r[target[e]]);  logprob[e] = z_r[target] − logsumexp.
-//   with gradient: z_r ← Σ_e weight[e]·(softmax(z_r) − onehot(target[e])); else z_r stays.
+//   loss[e] = weight[e]·(l − z_r[target[e]] + z_loss·l²), l = logsumexp(z_r);
+//   logprob[e] = z_r[target] − l;
+//   with gradient: z_r ← Σ_e weight[e]·((1 + 2·z_loss·l)·softmax(z_r) − onehot(target[e])); else
+//   z_r stays.
 // logprob may be NULL.
 void hone_cross_entropy(const KernelContext *kc, int64_t rows, int64_t V, float *logits,
                         const int32_t *first, const int32_t *target, const float *weight,
-                        bool gradient, double *loss, float *logprob);
+                        double z_loss, bool gradient, double *loss, float *logprob);
 
 // correct[e] = 1 when no logit of e's row is larger than that of target[e]. Entries as above.
 void hone_target_is_largest(const KernelContext *kc, int64_t rows, int64_t V, const float *logits,

@@ -260,6 +260,7 @@ typedef struct LossTask {
     float *logits;
     RowTargets targets;
     const float *weight;
+    double z_loss;
     bool gradient;
     double *loss;
     float *logprob;
@@ -267,10 +268,11 @@ typedef struct LossTask {
 
 // The losses of one row's entries, given the row's maximum and the sum of e^(z − maximum). A weight
 // of 0 takes an entry out: its loss is 0 whatever the logits are.
-static void entry_loss(const LossTask *work, int64_t e, double at_target, double sum) {
+static void entry_loss(const LossTask *work, int64_t e, double at_target, double sum, double all) {
     float weight = work->weight[e];
-    double logprob = at_target - log(sum);
-    work->loss[e] = weight == 0 ? 0 : -(double)weight * logprob;
+    double logprob = at_target - log(sum),
+           normaliser = work->z_loss > 0 ? work->z_loss * all * all : 0;
+    work->loss[e] = weight == 0 ? 0 : (double)weight * (normaliser - logprob);
     if (work->logprob) work->logprob[e] = (float)logprob;
 }
 
@@ -292,16 +294,20 @@ static void loss_row(const LossTask *work, int64_t r) {
         sum = table->exp_sum_store(work->V, largest, z);
     else
         sum = table->exp_sum(work->V, z, largest);
-    for (int64_t e = begin; e < end; e++) entry_loss(work, e, work->loss[e], sum);
+    const double all = (double)largest + log(sum);
+    for (int64_t e = begin; e < end; e++) entry_loss(work, e, work->loss[e], sum, all);
+    const double grown = work->z_loss > 0 ? 1 + 2 * work->z_loss * all
+                                          : 1; // softmax stands so often in the gradient
     if (!work->gradient) return;
     if (!weighted) {
         memset(z, 0, (size_t)work->V * sizeof *z);
     } else if (end == begin + 1) {
         double numerator = (double)z[target[begin]] - sum; // p − 1, exact for a p that is nearly 1
-        table->scale(work->V, (float)(weight / sum), z);
+        if (work->z_loss > 0) numerator += (grown - 1) * (double)z[target[begin]];
+        table->scale(work->V, (float)(weight * grown / sum), z);
         z[target[begin]] = (float)(weight * numerator / sum);
     } else {
-        table->scale(work->V, (float)(weight / sum), z);
+        table->scale(work->V, (float)(weight * grown / sum), z);
         for (int64_t e = begin; e < end; e++) z[target[e]] -= work->weight[e];
     }
 }
@@ -315,7 +321,7 @@ static void loss_task(void *argument, int64_t task, int worker) {
 
 void hone_cross_entropy(const KernelContext *kc, int64_t rows, int64_t V, float *logits,
                         const int32_t *first, const int32_t *target, const float *weight,
-                        bool gradient, double *loss, float *logprob) {
+                        double z_loss, bool gradient, double *loss, float *logprob) {
     LossTask work = {.table = &kc->table->element,
                      .rows = rows,
                      .V = V,
@@ -323,6 +329,7 @@ void hone_cross_entropy(const KernelContext *kc, int64_t rows, int64_t V, float 
                      .logits = logits,
                      .targets = {first, target},
                      .weight = weight,
+                     .z_loss = z_loss,
                      .gradient = gradient,
                      .loss = loss,
                      .logprob = logprob};

@@ -122,6 +122,8 @@ typedef struct HeadLoss {
     const float *weight;
     const uint64_t *path; // of x's rows, as of hone_linear; or NULL
     float *logprob;
+    float z_loss;     // beside each entry's loss, weight[e]·z_loss·(log Σ exp of the row)²
+    bool measures;    // no gradient, whatever the tape is: logprob and correct are wanted
     uint8_t *correct; // (entries): 1 where the target has the largest logit; may be NULL
     double loss;      // out
     double seconds;   // out: what the operator took

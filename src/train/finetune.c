@@ -18,6 +18,8 @@ void hone_finetune_defaults(HoneFinetuneOptions *options) {
                                      .epochs = 1,
                                      .accumulate = 1,
                                      .warmup = 0.03,
+                                     .decay = 0.2,
+                                     .momentum = 0.95,
                                      .clip = 1,
                                      .beta1 = 0.9,
                                      .beta2 = 0.999,
@@ -38,6 +40,14 @@ static hone_status in_range(HoneError *err, const char *name, double value, doub
                      high);
 }
 
+// A difference of two gradients that are rounded to bf16 would be noise.
+static hone_status check_penalty(const HoneFinetuneOptions *options, HoneError *err) {
+    if (options->gradient_penalty <= 0 || strcmp(options->precision, "bf16") != 0) return HONE_OK;
+    return hone_fail(err, HONE_ERROR_ARGUMENT,
+                     "--gradient-penalty takes the difference of two gradients, which --precision "
+                     "bf16 does not leave exact enough; give --precision f32");
+}
+
 static hone_status check_numbers(const HoneFinetuneOptions *options, HoneError *err) {
     RETURN_IF_ERROR(in_range(err, "--eval-split", options->eval_split, 0, 1e9));
     if (options->method == HONE_METHOD_LORA && !options->adapter) {
@@ -54,6 +64,11 @@ static hone_status check_numbers(const HoneFinetuneOptions *options, HoneError *
     RETURN_IF_ERROR(in_range(err, "--memory", (double)options->memory, 0, 1e18));
     RETURN_IF_ERROR(in_range(err, "--lr", options->lr, 0, 100));
     RETURN_IF_ERROR(in_range(err, "--warmup", options->warmup, 0, 1e9));
+    RETURN_IF_ERROR(in_range(err, "--decay", options->decay, 0, 1e9));
+    RETURN_IF_ERROR(in_range(err, "--momentum", options->momentum, 0, 0.999999));
+    RETURN_IF_ERROR(in_range(err, "--z-loss", options->z_loss, 0, 1e3));
+    RETURN_IF_ERROR(in_range(err, "--gradient-penalty", options->gradient_penalty, 0, 1e6));
+    RETURN_IF_ERROR(in_range(err, "--log-norms", (double)options->log_norms, 0, 1e9));
     RETURN_IF_ERROR(in_range(err, "--weight-decay", options->weight_decay, 0, 100));
     RETURN_IF_ERROR(in_range(err, "--clip", options->clip, 0, 1e9));
     RETURN_IF_ERROR(in_range(err, "--beta1", options->beta1, 0, 0.999999));
@@ -106,6 +121,7 @@ static hone_status check_options(const HoneFinetuneOptions *options, bool has_mo
                          "full fine-tuning cannot begin from an adapter: merge it first");
     if (options->batch > 0 && options->batch_tokens > 0)
         return hone_fail(err, HONE_ERROR_ARGUMENT, "give --batch or --batch-tokens, not both");
+    RETURN_IF_ERROR(check_penalty(options, err));
     return check_numbers(options, err);
 }
 
@@ -130,16 +146,23 @@ static void send(Run *run, HoneEvent event) {
 }
 
 static hone_status log_step(Run *run, const HoneStep *step) {
-    char line[512];
-    snprintf(line, sizeof line,
-             "{\"event\":\"step\",\"step\":%lld,\"loss\":%.9g,\"lr\":%.9g,\"grad_norm\":%.9g,"
-             "\"tokens\":%lld,\"tokens_computed\":%lld,\"tokens_per_s\":%.1f,\"seconds\":%.4f,"
-             "\"rss_bytes\":%lld,\"rss_anon_bytes\":%lld,\"rss_mapped_bytes\":%lld}",
-             (long long)step->step, step->loss, step->lr, step->grad_norm, (long long)step->tokens,
-             (long long)step->tokens_computed, step->tokens_per_s, step->seconds,
-             (long long)step->rss_bytes, (long long)step->rss_anon_bytes,
-             (long long)step->rss_mapped_bytes);
-    return hone_log_line(&run->metrics, line, run->err);
+    TextBuffer line = {0};
+    hone_text_printf(
+        &line,
+        "{\"event\":\"step\",\"step\":%lld,\"loss\":%.9g,\"lr\":%.9g,\"grad_norm\":%.9g,"
+        "\"tokens\":%lld,\"tokens_computed\":%lld,\"tokens_per_s\":%.1f,\"seconds\":%.4f,"
+        "\"rss_bytes\":%lld,\"rss_anon_bytes\":%lld,\"rss_mapped_bytes\":%lld",
+        (long long)step->step, step->loss, step->lr, step->grad_norm, (long long)step->tokens,
+        (long long)step->tokens_computed, step->tokens_per_s, step->seconds,
+        (long long)step->rss_bytes, (long long)step->rss_anon_bytes,
+        (long long)step->rss_mapped_bytes);
+    hone_status status = hone_norms_text(run, step->step - 1, &line);
+    hone_text_puts(&line, "}");
+    if (status == HONE_OK && line.failed)
+        status = hone_fail_memory(run->err, line.length, "a line of metrics.jsonl");
+    if (status == HONE_OK) status = hone_log_line(&run->metrics, line.data, run->err);
+    hone_text_free(&line);
+    return status;
 }
 
 static hone_status log_held_out(Run *run, const HoneHeldOut *result) {
@@ -152,6 +175,7 @@ static hone_status log_held_out(Run *run, const HoneHeldOut *result) {
 
 // Stopped on the way: no loss, and run->stop is set.
 static hone_status held_out(Run *run, int64_t step, double *loss) {
+    RETURN_IF_ERROR(hone_run_sample(run, step));
     if (run->held_out_count == 0) return HONE_OK;
     HoneHeldOut result;
     hone_status status = hone_run_held_out(run, step, &result);

@@ -9,9 +9,20 @@
 #include <string.h>
 
 // Options whose value changes no bit of what is computed; files are known by what is in them.
-static const char *const without_effect[] = {
-    "model", "tokenizer",         "data", "eval-data",        "adapter",       "template", "memory",
-    "type",  "checkpoint-layers", "date", "checkpoint-every", "on-bad-example"};
+static const char *const without_effect[] = {"model",
+                                             "tokenizer",
+                                             "data",
+                                             "eval-data",
+                                             "adapter",
+                                             "template",
+                                             "memory",
+                                             "type",
+                                             "checkpoint-layers",
+                                             "date",
+                                             "checkpoint-every",
+                                             "on-bad-example",
+                                             "log-norms",
+                                             "sample"};
 
 static void put_hash(TextBuffer *text, const char *what, uint64_t hash) {
     hone_text_printf(text, "%s: #%016llx\n", what, (unsigned long long)hash);

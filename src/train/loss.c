@@ -71,6 +71,7 @@ hone_status hone_batch_loss(const LossCall *call, const Example *const *examples
                      .row = prepared.entry_row,
                      .target = batch.target,
                      .weight = prepared.weight,
+                     .z_loss = call->z_loss,
                      .path = prepared.row_path};
     if (call->by_target) {
         const size_t entries = (size_t)batch.entries + 1;

@@ -114,6 +114,7 @@ static int64_t state_bytes(const Run *run) {
     const OptimizerState *state = &run->parameters.state;
     for (int i = 0; i < state->count; i++)
         bytes += resident((int64_t)hone_dtype_bytes(state->block[i].dtype, state->block[i].count));
+    bytes += resident(hone_penalty_floats(run) * (int64_t)sizeof(float));
     return bytes + blocks * resident(run->parameters.count * (int64_t)sizeof(float));
 }
 

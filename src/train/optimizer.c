@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/optimizer.h"
 
+#include "train/muon.h"
 #include "train/run.h"
 
 enum {
@@ -10,6 +11,7 @@ enum {
 typedef struct Optimizer {
     void (*describe)(Run *run);
     void (*update)(Run *run, int64_t step, float scale);
+    size_t (*scratch)(const Run *run, const Trainable *item); // NULL: none
 } Optimizer;
 
 static void add_block(Run *run, const char *name, int dtype, int64_t count) {
@@ -174,14 +176,78 @@ static void update_sgd(Run *run, int64_t step, float scale) {
     }
 }
 
+// ---- Muon --------------------------------------------------------------------------------------
+
+// Matrices inside the layers; embeddings, the head, gains and biases have AdamW.
+static bool is_hidden_matrix(const Trainable *item) {
+    return item->tensor->rank == 2 && item->slot->layer >= 0;
+}
+
+static int64_t hidden_values(const Run *run) {
+    int64_t count = 0;
+    for (int64_t i = 0; i < run->parameters.item_count; i++)
+        if (is_hidden_matrix(&run->parameters.items[i])) count += run->parameters.items[i].count;
+    return count;
+}
+
+// All three are there, empty ones as one value: their places are known.
+static void describe_muon(Run *run) {
+    const int64_t hidden = hidden_values(run), others = run->parameters.count - hidden;
+    add_block(run, "momentum", HONE_F32, hidden ? hidden : 1);
+    add_block(run, "moment1", HONE_F32, others ? others : 1);
+    add_block(run, "moment2", HONE_F32, others ? others : 1);
+}
+
+static void update_muon(Run *run, int64_t step, float scale) {
+    const Parameters *parameters = &run->parameters;
+    const KernelContext *kc = &run->context->kernels;
+    float *momentum = parameters->state.block[0].data, *moment1 = parameters->state.block[1].data,
+          *moment2 = parameters->state.block[2].data;
+    for (int64_t i = 0; i < parameters->item_count; i++) {
+        const Trainable *item = &parameters->items[i];
+        if (!is_hidden_matrix(item)) {
+            AdamWArgs args = adamw_args(run, item, item->count, step, scale);
+            args.m = moment1;
+            args.v = moment2;
+            hone_adamw(kc, &args);
+            moment1 += item->count;
+            moment2 += item->count;
+            continue;
+        }
+        const MuonArgs args = {.R = item->tensor->shape[0],
+                               .C = item->tensor->shape[1],
+                               .lr = (float)hone_run_learning_rate(run, step),
+                               .beta = (float)run->options.momentum,
+                               .decay = decay_of(run, item),
+                               .scale = scale,
+                               .p = parameters->values + item->offset,
+                               .m = momentum,
+                               .g = parameters->gradient + item->offset};
+        hone_muon(kc, &args, parameters->state.scratch);
+        momentum += item->count;
+    }
+}
+
+static size_t muon_scratch(const Run *run, const Trainable *item) {
+    const int64_t *shape = item->tensor->shape;
+    return is_hidden_matrix(item) ? hone_muon_scratch(&run->context->kernels, shape[0], shape[1])
+                                  : 0;
+}
+
+static size_t adafactor_scratch(const Run *run, const Trainable *item) {
+    (void)run;
+    return hone_adafactor_scratch(rows_of(item), item->count / rows_of(item));
+}
+
 // ---- all ---------------------------------------------------------------------------------------
 
 static const Optimizer optimizers[] = {
     // by HoneOptimizer
-    {describe_adamw, update_adamw},
-    {describe_adamw8, update_adamw8},
-    {describe_adafactor, update_adafactor},
-    {describe_sgd, update_sgd},
+    {describe_adamw, update_adamw, NULL},
+    {describe_adamw8, update_adamw8, NULL},
+    {describe_adafactor, update_adafactor, adafactor_scratch},
+    {describe_sgd, update_sgd, NULL},
+    {describe_muon, update_muon, muon_scratch},
 };
 
 void hone_optimizer_describe(Run *run) {
@@ -191,10 +257,10 @@ void hone_optimizer_describe(Run *run) {
 
 size_t hone_optimizer_scratch_bytes(const Run *run) {
     size_t most = 0;
-    if (run->options.optimizer != HONE_ADAFACTOR) return 0;
+    const Optimizer *optimizer = &optimizers[run->options.optimizer];
+    if (!optimizer->scratch) return 0;
     for (int64_t i = 0; i < run->parameters.item_count; i++) {
-        const Trainable *item = &run->parameters.items[i];
-        const size_t bytes = hone_adafactor_scratch(rows_of(item), item->count / rows_of(item));
+        const size_t bytes = optimizer->scratch(run, &run->parameters.items[i]);
         if (bytes > most) most = bytes;
     }
     return most;

@@ -172,8 +172,8 @@ static void put_data(TextBuffer *text, const HoneFinetuneOptions *options) {
 }
 
 static void put_schedule(TextBuffer *text, const HoneFinetuneOptions *options) {
-    static const char *const schedules[] = {"cosine", "linear", "constant"};
-    static const char *const optimizers[] = {"adamw", "adamw8bit", "adafactor", "sgd"};
+    static const char *const schedules[] = {"cosine", "linear", "constant", "wsd"};
+    static const char *const optimizers[] = {"adamw", "adamw8bit", "adafactor", "sgd", "muon"};
     put_integer(text, "steps", options->steps);
     if (options->batch > 0)
         put_integer(text, "batch", options->batch);
@@ -186,6 +186,13 @@ static void put_schedule(TextBuffer *text, const HoneFinetuneOptions *options) {
     put_text(text, "optimizer", optimizers[options->optimizer]);
     put_text(text, "schedule", schedules[options->schedule]);
     put_real(text, "warmup", options->warmup);
+    if (options->schedule == HONE_SCHEDULE_WSD) put_real(text, "decay", options->decay);
+    if (options->optimizer == HONE_MUON) put_real(text, "momentum", options->momentum);
+    if (options->z_loss > 0) put_real(text, "z-loss", options->z_loss);
+    if (options->gradient_penalty > 0)
+        put_real(text, "gradient-penalty", options->gradient_penalty);
+    if (options->log_norms > 0) put_integer(text, "log-norms", options->log_norms);
+    put_text(text, "sample", options->sample);
     put_real(text, "weight-decay", options->weight_decay);
     put_real(text, "clip", options->clip);
     put_real(text, "beta1", options->beta1);

@@ -269,6 +269,7 @@ hone_status hone_parameters_allocate_state(Run *run) {
     int64_t count = parameters->count;
     RETURN_IF_ERROR(allocate_floats(run, &parameters->gradient, count, "the gradients"));
     RETURN_IF_ERROR(hone_optimizer_allocate(run));
+    RETURN_IF_ERROR(hone_penalty_allocate(run));
     int64_t leaves = run->options.accumulate;
     for (int level = 0; leaves > 1 && level < 32 && ((int64_t)1 << level) <= leaves; level++)
         RETURN_IF_ERROR(
@@ -284,6 +285,8 @@ void hone_parameters_free(Parameters *parameters) {
     hone_free(parameters->items);
     hone_free(parameters->values);
     hone_free(parameters->gradient);
+    hone_free(parameters->kept_values);
+    hone_free(parameters->kept_gradient);
     hone_optimizer_free(&parameters->state);
     for (int level = 0; level < 32; level++) hone_free(parameters->partial[level]);
     *parameters = (Parameters){0};

@@ -163,6 +163,7 @@ hone_status hone_run_plan(Run *run, HonePlan *plan) {
     double speed = measured_speed(run) * share_of_product;
     for (int64_t s = 0; s < run->step_count; s++)
         plan->operations += hone_step_operations(run, &run->steps[s]);
-    plan->minutes = speed > 0 ? plan->operations / speed / 60 : 0;
+    plan->passes = options->gradient_penalty > 0 ? 2 : 1;
+    plan->minutes = speed > 0 ? plan->passes * plan->operations / speed / 60 : 0;
     return HONE_OK;
 }

@@ -26,6 +26,8 @@ typedef struct Parameters {
     int64_t item_count, item_capacity;
     int64_t count; // floats
     float *values, *gradient;
+    float *kept_values;   // as they were before the step; NULL: nothing asks for them
+    float *kept_gradient; // of the loss alone, where its norm is penalised; else NULL
     OptimizerState state;
     // Micro-batch gradients are added in a fixed binary tree over their numbers: partial sums on a
     // stack, like a binary counter. Level i holds the sum of 2^i leaves.
@@ -154,13 +156,23 @@ hone_status hone_plan_preview(Run *run, HonePlan *plan, HoneExample *shown);
 typedef struct StepResult {
     double loss, grad_norm;
 } StepResult;
+// norms.c: of a step that was made, ","layers":…" for its line in metrics.jsonl; nothing where its
+// norms are not due.
+bool hone_norms_due(const Run *run, int64_t step);
+hone_status hone_norms_text(Run *run, int64_t step, TextBuffer *text);
 hone_status hone_run_step(Run *run, int64_t step, StepResult *result); // step from 0
+// Fill kept_values and kept_gradient if the options ask for them.
+hone_status hone_penalty_allocate(Run *run);
+// What they take, in floats.
+int64_t hone_penalty_floats(const Run *run);
 double hone_run_learning_rate(const Run *run, int64_t step);
 // How many held-out examples from `first` on go into one batch.
 int64_t hone_held_out_batch(const Run *run, int64_t first);
 // Mean loss of examples on a gradient-free tape. HONE_INTERRUPTED, without a message, when the sink
 // stopped it.
 hone_status hone_run_held_out(Run *run, int64_t step, HoneHeldOut *result);
+// sample.c: continue options.sample if there is one, into metrics.jsonl and to the sink.
+hone_status hone_run_sample(Run *run, int64_t step);
 LossCall hone_run_loss_call(Run *run, Tape *tape); // on batch_memory
 
 // identity.c

@@ -36,10 +36,12 @@ class Train(support.Case):
         self.corpus_path = self.corpus()
 
     def test_threads_and_resumption_change_no_byte(self):
-        self.train("one", "--steps", 8, "--threads", 1)
-        self.train("two", "--steps", 8, "--threads", 2)
+        options = ["--steps", 8, "--optimizer", "muon", "--gradient-penalty", 0.1, "--z-loss", 1e-3,
+                   "--schedule", "wsd", "--log-norms", 2]
+        self.train("one", *options, "--threads", 1)
+        self.train("two", *options, "--threads", 2)
         self.assertEqual(self.bytes_of("one"), self.bytes_of("two"))
-        self.train("again", "--steps", 8, "--checkpoint-every", 3)
+        self.train("again", *options, "--checkpoint-every", 3)
         (self.folder / "again" / "checkpoint" / "step-000008.safetensors").unlink()
         self.events("train", "--resume", self.folder / "again")
         self.assertEqual(self.bytes_of("one"), self.bytes_of("again"))
@@ -73,6 +75,10 @@ class Train(support.Case):
             self.assertFalse(out.exists())
 
         refused(2, ["--data"])
+        refused(2, ["--gradient-penalty", "bf16"], "--data", data, "--gradient-penalty", 1,
+                "--precision", "bf16")
+        refused(2, ["--z-loss is -1"], "--data", data, "--z-loss", -1)
+        refused(2, ["--optimizer", "muon"], "--data", data, "--optimizer", "moon")
         refused(2, ["architecture", "bloom", "gpt2"], "--data", data, "--architecture", "bloom")
         refused(2, ["channels is 384", "7 heads"], "--data", data, "--heads", 7)
         refused(2, ["kv-heads is 9", "6"], "--data", data, "--kv-heads", 9)

@@ -208,7 +208,7 @@ static void rope(void) {
 enum { ENTRIES = 6 };
 
 typedef struct Loss {
-    double weight[ENTRIES];
+    double weight[ENTRIES], z_loss;
     int32_t first[ROWS + 1], target[ENTRIES];
 } Loss;
 
@@ -216,8 +216,8 @@ static double loss_of_logits(const double *logits, const void *rest) {
     const Loss *loss = rest;
     double z[ROWS * V], each[ENTRIES], sum = 0;
     memcpy(z, logits, sizeof z);
-    hone_reference_f64_cross_entropy(ROWS, V, z, loss->first, loss->target, loss->weight, false,
-                                     each, NULL);
+    hone_reference_f64_cross_entropy(ROWS, V, z, loss->first, loss->target, loss->weight,
+                                     loss->z_loss, false, each, NULL);
     for (int e = 0; e < loss->first[ROWS]; e++) sum += each[e];
     return sum;
 }
@@ -228,22 +228,27 @@ static void check_cross_entropy(const Loss *loss) {
     draw(&random, ROWS * V, logits);
     memcpy(gradient, logits, sizeof gradient);
     hone_reference_f64_cross_entropy(ROWS, V, gradient, loss->first, loss->target, loss->weight,
-                                     true, each, logprob);
+                                     loss->z_loss, true, each, logprob);
     check_derivative(loss_of_logits, logits, ROWS * V, loss, gradient, NULL);
-    for (int e = 0; e < loss->first[ROWS]; e++)
+    for (int e = 0; e < loss->first[ROWS] && loss->z_loss == 0; e++)
         CHECK_NEAR(each[e], -loss->weight[e] * logprob[e], 1e-12, 0);
 }
 
 static void cross_entropy(void) {
-    check_cross_entropy(
-        &(Loss){.first = {0, 1, 2, 3, 4}, .weight = {1, 0.25, 0, -2}, .target = {0, 8, 3, 4}});
+    Loss loss = {.first = {0, 1, 2, 3, 4}, .weight = {1, 0.25, 0, -2}, .target = {0, 8, 3, 4}};
+    check_cross_entropy(&loss);
+    loss.z_loss = 0.25;
+    check_cross_entropy(&loss);
 }
 
 // Three targets, the same twice, none, weights that cancel.
 static void cross_entropy_of_several_targets(void) {
-    check_cross_entropy(&(Loss){.first = {0, 2, 4, 4, 6},
-                                .weight = {1, 0.25, 0.5, 0.125, 3, -3},
-                                .target = {0, 8, 3, 3, 4, 5}});
+    Loss loss = {.first = {0, 2, 4, 4, 6},
+                 .weight = {1, 0.25, 0.5, 0.125, 3, -3},
+                 .target = {0, 8, 3, 3, 4, 5}};
+    check_cross_entropy(&loss);
+    loss.z_loss = 0.25;
+    check_cross_entropy(&loss);
 }
 
 int main(void) {

@@ -385,6 +385,7 @@ typedef struct Loss {
     Array *logits, *weight, *logprob;
     const int32_t *first; // NULL: one entry a row
     int32_t target[64];
+    double z_loss;
     double loss[64], want[64];
 } Loss;
 
@@ -422,11 +423,11 @@ static void loss_check(Loss *loss, const KernelContext *kc) {
     Array *logits = loss->logits = &loss->a.array[0], *weight = loss->weight = &loss->a.array[1];
     Array *logprob = loss->logprob = &loss->a.array[2], *kept = array_copy(&loss->a, logits);
     hone_cross_entropy(kc, loss->rows, loss->V, logits->data, loss->first, loss->target,
-                       weight->data, false, loss->loss, logprob->data);
+                       weight->data, loss->z_loss, false, loss->loss, logprob->data);
     CHECK(array_equal(logits, kept));
     correct_check(loss, kc, logits->data);
     hone_reference_f64_cross_entropy(loss->rows, loss->V, logits->wide, loss->first, loss->target,
-                                     weight->wide, true, loss->want, logprob->wide);
+                                     weight->wide, loss->z_loss, true, loss->want, logprob->wide);
     double again[64];
     for (int64_t e = 0; e < loss->entries; e++) {
         // Where the target has nearly all probability, the loss is the small sum of the others.
@@ -437,7 +438,7 @@ static void loss_check(Loss *loss, const KernelContext *kc) {
     }
     array_matches(logprob, 1e-6, 1e-6, "logprob");
     hone_cross_entropy(kc, loss->rows, loss->V, logits->data, loss->first, loss->target,
-                       weight->data, true, again, NULL);
+                       weight->data, loss->z_loss, true, again, NULL);
     CHECK(memcmp(again, loss->loss, (size_t)loss->entries * sizeof *again) == 0);
     array_matches(logits, 1e-6, 4e-7, "gradient");
     arrays_end(&loss->a);
@@ -463,6 +464,20 @@ static void check_several_targets(const KernelContext *kc) {
         loss.target[7] = loss.target[6];
         loss_check(&loss, kc);
     }
+}
+
+static void check_z_loss(const KernelContext *kc) {
+    static const int32_t first[] = {0, 2, 5, 5, 6, 8};
+    for (int64_t V = 1; V <= 67; V++) {
+        Loss loss = loss_begin(5, V, 8, 3);
+        loss.first = first;
+        loss.z_loss = 0.125;
+        loss_check(&loss, kc);
+    }
+}
+
+static void large_logits_cost(void) {
+    at_every_level(check_z_loss);
 }
 
 static void several_targets_share_their_row(void) {
@@ -519,6 +534,7 @@ int main(void) {
     RUN(gather_of_stored_types);
     RUN(cross_entropy);
     RUN(several_targets_share_their_row);
+    RUN(large_logits_cost);
     RUN(cross_entropy_extremes);
     return check_report();
 }

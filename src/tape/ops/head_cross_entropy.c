@@ -106,8 +106,8 @@ static void run_chunk(Tape *tape, Weight *head, Tensor *x, HeadLoss *io, const C
     const KernelContext *kc = hone_tape_kernels(tape);
     int64_t V = head->base.shape[0], C = head->base.shape[1];
     const int32_t *row = entries->row + begin, *first = entries->first + begin;
-    const bool backward =
-        hone_tape_gradients(tape) && (x->requires_grad || hone_weight_is_trained(head));
+    const bool backward = hone_tape_gradients(tape) && !io->measures &&
+                          (x->requires_grad || hone_weight_is_trained(head));
     float *rows = hone_block_address(chunk->x), *logits = hone_block_address(chunk->logits);
     double *loss = hone_block_address(chunk->loss);
     WeightRows product = {.T = count,
@@ -126,8 +126,8 @@ static void run_chunk(Tape *tape, Weight *head, Tensor *x, HeadLoss *io, const C
         cap_logits(kc, head, chunk, count * V, logits);
         if (io->correct)
             hone_target_is_largest(kc, count, V, logits, first, io->target, io->correct);
-        hone_cross_entropy(kc, count, V, logits, first, io->target, io->weight, backward, loss,
-                           io->logprob);
+        hone_cross_entropy(kc, count, V, logits, first, io->target, io->weight, (double)io->z_loss,
+                           backward, loss, io->logprob);
         for (int64_t e = first[0]; e < first[count]; e++) io->loss += loss[e];
         if (backward && head->softcap > 0)
             hone_softcap_backward(kc, count * V, head->softcap, hone_block_address(chunk->capped),
