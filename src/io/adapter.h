@@ -41,6 +41,9 @@ typedef struct AdapterHalf {
     bool transposed;      // the file has it the other way round
 } AdapterHalf;
 
+// values (count) = stored F32, F16, BF16 or Q8_0, at any address.
+void hone_adapter_unpack(int dtype, const unsigned char *data, int64_t count, float *values);
+
 typedef struct AdapterDraft {
     char name[ADAPTER_NAME];
     AdapterHalf half[2]; // A, B

@@ -16,38 +16,52 @@ static const char *const tensor_names[TENSORS] = {
 
 // How transformers names them.
 typedef struct ModuleNames {
-    const char *architecture, *layers; // layers: what comes before a layer's number
-    const char *module[TENSORS];       // NULL: not in this architecture
-    bool in_out;                       // weights are stored (in,out) there
-    bool permuted;                     // rows of q and k are in another order in GGUF files
+    const char *layers;          // what comes before a layer's number
+    const char *module[TENSORS]; // NULL: not in this architecture
+    bool in_out;                 // weights are stored (in,out) there
 } ModuleNames;
 
-static const ModuleNames architectures[] = {
-    {"llama",
-     "model.layers.",
-     {[Q] = "self_attn.q_proj",
-      [K] = "self_attn.k_proj",
-      [V] = "self_attn.v_proj",
-      [O] = "self_attn.o_proj",
-      [GATE] = "mlp.gate_proj",
-      [UP] = "mlp.up_proj",
-      [DOWN] = "mlp.down_proj"},
-     false,
-     true},
-    {"gpt2",
-     "transformer.h.",
-     {[QKV] = "attn.c_attn", [O] = "attn.c_proj", [UP] = "mlp.c_fc", [DOWN] = "mlp.c_proj"},
-     true,
-     false},
+static const ModuleNames separate = {"model.layers.",
+                                     {[Q] = "self_attn.q_proj",
+                                      [K] = "self_attn.k_proj",
+                                      [V] = "self_attn.v_proj",
+                                      [O] = "self_attn.o_proj",
+                                      [GATE] = "mlp.gate_proj",
+                                      [UP] = "mlp.up_proj",
+                                      [DOWN] = "mlp.down_proj"},
+                                     false};
+static const ModuleNames fused = {"model.layers.",
+                                  {[QKV] = "self_attn.qkv_proj",
+                                   [O] = "self_attn.o_proj",
+                                   [UP] = "mlp.gate_up_proj",
+                                   [DOWN] = "mlp.down_proj"},
+                                  false};
+static const ModuleNames gpt2 = {
+    "transformer.h.",
+    {[QKV] = "attn.c_attn", [O] = "attn.c_proj", [UP] = "mlp.c_fc", [DOWN] = "mlp.c_proj"},
+    true};
+
+static const struct Architecture {
+    const char *name;
+    const ModuleNames *names;
+    bool permuted; // rows of q and k are in another order in GGUF files
+} architectures[] = {
+    {"llama", &separate, true},   {"granite", &separate, true}, {"smollm3", &separate, true},
+    {"qwen2", &separate, false},  {"qwen3", &separate, false},  {"olmo2", &separate, false},
+    {"gemma2", &separate, false}, {"gemma3", &separate, false}, {"phi3", &fused, false},
+    {"gpt2", &gpt2, false},
 };
 
 enum { ARCHITECTURES = sizeof architectures / sizeof *architectures };
 
-static const ModuleNames *names_of(const AdapterBase *base) {
+static const struct Architecture *architecture_of(const AdapterBase *base) {
     for (int i = 0; i < ARCHITECTURES; i++)
-        if (strcmp(architectures[i].architecture, base->architecture) == 0)
-            return &architectures[i];
+        if (strcmp(architectures[i].name, base->architecture) == 0) return &architectures[i];
     return &architectures[0];
+}
+
+static const ModuleNames *names_of(const AdapterBase *base) {
+    return architecture_of(base)->names;
 }
 
 static bool skip_text(const char **text, const char *end, const char *wanted) {
@@ -172,8 +186,15 @@ void hone_adapter_sort(AdapterPair *pairs, int64_t count) {
 
 // ---- rows --------------------------------------------------------------------------------------
 
+// Of a matrix, or of its bias: that has the same rows.
 static int heads_of(const AdapterBase *base, const char *name) {
     int layer, kind;
+    char matrix[ADAPTER_NAME];
+    const size_t length = strlen(name);
+    if (length > 5 && length < sizeof matrix - 2 && strcmp(name + length - 5, ".bias") == 0) {
+        snprintf(matrix, sizeof matrix, "%.*s.weight", (int)(length - 5), name);
+        name = matrix;
+    }
     if (!split_name(name, &layer, &kind)) return 0;
     return kind == Q ? base->heads : kind == K ? base->kv_heads : 0;
 }
@@ -183,7 +204,7 @@ int hone_adapter_permuted_heads(const AdapterBase *base, const char *name) {
 }
 
 int hone_adapter_gguf_heads(const AdapterBase *base, const char *name) {
-    return names_of(base)->permuted && !base->rope_interleaved ? heads_of(base, name) : 0;
+    return architecture_of(base)->permuted && !base->rope_interleaved ? heads_of(base, name) : 0;
 }
 
 static void move_rows(float *to, const float *from, int heads, int head_size, int rank,

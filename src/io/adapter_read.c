@@ -89,7 +89,7 @@ static bool is_readable(int dtype) {
     return dtype == HONE_F32 || dtype == HONE_F16 || dtype == HONE_BF16 || dtype == HONE_Q8_0;
 }
 
-static void unpack(int dtype, const unsigned char *data, int64_t count, float *values) {
+void hone_adapter_unpack(int dtype, const unsigned char *data, int64_t count, float *values) {
     if (dtype == HONE_F32)
         memcpy(values, data, (size_t)count * sizeof *values);
     else if (dtype == HONE_F16)
@@ -105,7 +105,7 @@ static hone_status unpack_transposed(const AdapterHalf *half, float *values, Hon
     const size_t bytes = (size_t)(rows * columns) * sizeof(float);
     float *stored = hone_alloc(bytes);
     if (!stored) return hone_fail_memory(err, bytes, half->label);
-    unpack(half->dtype, half->data, rows * columns, stored);
+    hone_adapter_unpack(half->dtype, half->data, rows * columns, stored);
     for (int64_t r = 0; r < rows; r++)
         for (int64_t c = 0; c < columns; c++) values[r * columns + c] = stored[c * rows + r];
     hone_free(stored);
@@ -125,7 +125,7 @@ static hone_status copy_values(const char *path, const AdapterHalf *half, Arena 
     if (half->transposed)
         RETURN_IF_ERROR(unpack_transposed(half, *values, err));
     else
-        unpack(half->dtype, half->data, count, *values);
+        hone_adapter_unpack(half->dtype, half->data, count, *values);
     for (int64_t i = 0; i < count; i++)
         if (!isfinite((*values)[i]))
             return hone_fail(err, HONE_ERROR_INPUT,

@@ -7,31 +7,52 @@
 #include "io/adapter.h"
 #include "io/hf_parts.h"
 
-typedef struct FixedName {
-    const char *architecture, *module, *name; // module and name without ".weight" and ".bias"
-} FixedName;
-
-static const FixedName outer[] = {
-    {"llama", "model.embed_tokens", "token_embd"},
-    {"llama", "model.norm", "output_norm"},
-    {"llama", "lm_head", "output"},
-    {"gpt2", "transformer.wte", "token_embd"},
-    {"gpt2", "transformer.wpe", "position_embd"},
-    {"gpt2", "transformer.ln_f", "output_norm"},
-    {"gpt2", "lm_head", "output"},
+// Of the whole model. Every architecture but GPT-2 has the same.
+static const struct FixedName {
+    const char *module, *name; // without ".weight" and ".bias"
+} outer[] = {
+    {"model.embed_tokens", "token_embd"},
+    {"model.norm", "output_norm"},
+    {"lm_head", "output"},
+    {"transformer.wte", "token_embd"},
+    {"transformer.wpe", "position_embd"},
+    {"transformer.ln_f", "output_norm"},
 };
 
-// Of a layer; the module's path begins with `layers` and its number.
+// Of a layer: which architectures, the module after `layers` and the layer's number.
 static const struct InnerName {
-    const char *architecture, *layers, *module, *name;
+    const char *architectures, *module, *name;
 } inner[] = {
-    {"llama", "model.layers.", "input_layernorm", "attn_norm"},
-    {"llama", "model.layers.", "post_attention_layernorm", "ffn_norm"},
-    {"gpt2", "transformer.h.", "ln_1", "attn_norm"},
-    {"gpt2", "transformer.h.", "ln_2", "ffn_norm"},
+    {"llama granite smollm3 qwen2 qwen3 phi3 gemma2 gemma3", "input_layernorm", "attn_norm"},
+    {"llama granite smollm3 qwen2 qwen3 phi3", "post_attention_layernorm", "ffn_norm"},
+    {"olmo2 gemma2 gemma3", "post_attention_layernorm", "post_attention_norm"},
+    {"gemma2 gemma3", "pre_feedforward_layernorm", "ffn_norm"},
+    {"olmo2 gemma2 gemma3", "post_feedforward_layernorm", "post_ffw_norm"},
+    {"qwen3 olmo2 gemma3", "self_attn.q_norm", "attn_q_norm"},
+    {"qwen3 olmo2 gemma3", "self_attn.k_norm", "attn_k_norm"},
+    {"gpt2", "ln_1", "attn_norm"},
+    {"gpt2", "ln_2", "ffn_norm"},
 };
 
 enum { OUTER = sizeof outer / sizeof *outer, INNER = sizeof inner / sizeof *inner };
+
+static const char *layers_of(const char *architecture) {
+    return strcmp(architecture, "gpt2") == 0 ? "transformer.h." : "model.layers.";
+}
+
+// Is the word one of the list's?
+static bool lists(const char *list, const char *word) {
+    const size_t length = strlen(word);
+    for (const char *at = list; (at = strstr(at, word)); at += length)
+        if ((at == list || at[-1] == ' ') && (at[length] == ' ' || at[length] == '\0')) return true;
+    return false;
+}
+
+static bool is_outer(int i, const char *architecture) {
+    const bool gpt2 = strcmp(architecture, "gpt2") == 0;
+    const bool own = strncmp(outer[i].module, "transformer.", 12) == 0;
+    return own == gpt2 || strcmp(outer[i].module, "lm_head") == 0;
+}
 
 static bool ends_in(const char *text, const char *end) {
     const size_t length = strlen(text), tail = strlen(end);
@@ -45,10 +66,10 @@ bool hone_hf_is_constant(const char *name) {
 
 static bool norm_name(const char *architecture, const char *module, const char *part, char *name) {
     for (int i = 0; i < INNER; i++) {
-        const size_t length = strlen(inner[i].layers);
+        const size_t length = strlen(layers_of(architecture));
         int layer, end = 0;
-        if (strcmp(inner[i].architecture, architecture) != 0 ||
-            strncmp(module, inner[i].layers, length) != 0 ||
+        if (!lists(inner[i].architectures, architecture) ||
+            strncmp(module, layers_of(architecture), length) != 0 ||
             sscanf(module + length, "%6d.%n", &layer, &end) != 1 || end == 0 || layer < 0 ||
             strcmp(module + length + end, inner[i].module) != 0)
             continue;
@@ -69,8 +90,7 @@ bool hone_hf_gguf_name(const char *architecture, const char *stored, char name[H
     snprintf(module, sizeof module, "%s%s", bare ? "transformer." : "", stored);
     module[strlen(module) - strlen(part)] = '\0';
     for (int i = 0; i < OUTER; i++)
-        if (strcmp(outer[i].architecture, architecture) == 0 &&
-            strcmp(outer[i].module, module) == 0) {
+        if (is_outer(i, architecture) && strcmp(outer[i].module, module) == 0) {
             snprintf(name, HF_NAME, "%s%s", outer[i].name, part);
             return true;
         }
@@ -88,16 +108,15 @@ bool hone_hf_name(const char *architecture, const char *name, char stored[HF_STO
     snprintf(stem, sizeof stem, "%.*s", (int)(strlen(name) - strlen(part)), name);
     int layer, end = 0;
     for (int i = 0; i < OUTER; i++)
-        if (strcmp(outer[i].architecture, architecture) == 0 && strcmp(outer[i].name, stem) == 0) {
+        if (is_outer(i, architecture) && strcmp(outer[i].name, stem) == 0) {
             snprintf(stored, HF_STORED_NAME, "%s%s", outer[i].module, part);
             return true;
         }
     const bool numbered = sscanf(stem, "blk.%6d.%n", &layer, &end) == 1 && end > 0;
     for (int i = 0; i < INNER && numbered; i++)
-        if (strcmp(inner[i].architecture, architecture) == 0 &&
-            strcmp(inner[i].name, stem + end) == 0) {
-            snprintf(stored, HF_STORED_NAME, "%s%d.%s%s", inner[i].layers, layer, inner[i].module,
-                     part);
+        if (lists(inner[i].architectures, architecture) && strcmp(inner[i].name, stem + end) == 0) {
+            snprintf(stored, HF_STORED_NAME, "%s%d.%s%s", layers_of(architecture), layer,
+                     inner[i].module, part);
             return true;
         }
     snprintf(matrix, sizeof matrix, "%s.weight", stem);

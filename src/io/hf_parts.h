@@ -27,12 +27,36 @@ void hone_hf_append_string(HfKeys *keys, const char *value, size_t length);
 hone_status hone_hf_json(const char *folder, const char *name, bool needed, size_t flags,
                          json_t **root, HoneError *err);
 
+typedef enum HfWindowed {
+    HF_WINDOW_GIVEN, // wherever a size is given
+    HF_WINDOW_ASKED, // only with use_sliding_window
+    HF_WINDOW_NEVER,
+} HfWindowed;
+
+// A model_type of transformers.
+typedef struct HfFamily {
+    const char *model_type, *architecture; // transformers' and GGUF's name
+    const char *class_name;                // transformers' with a language model's head
+    int64_t kv_heads, head_size, context;
+    double eps;
+    bool tied;
+    int64_t window;
+    HfWindowed windowed;
+    double base, sliding_base; // of rotary positions; 0: 10000, and no other in sliding layers
+    int period, turning;       // of the layers that see everything, that have no rotary positions
+    bool gemma;                // norms are stored less 1; GELU; soft-caps
+} HfFamily;
+
+const HfFamily *hone_hf_family_of(const char *architecture); // GGUF's; NULL: unknown
+
 typedef struct HfConfig {
     const char *architecture; // GGUF's
-    int64_t layers, heads, kv_heads, head_size, vocabulary;
-    bool tied;
+    int64_t layers, heads, kv_heads, head_size, rotary, vocabulary;
+    bool tied, qkv_bias, output_bias, feed_forward_bias;
+    double base;
     bool scaled; // Llama 3.1's positions:
-    double base, factor, low, high, original;
+    double factor, low, high, original;
+    const json_t *short_factors, *long_factors; // LongRoPE's, of config.json; NULL: none
 } HfConfig;
 
 // hf_config.c: config.json, and its keys.

@@ -125,6 +125,20 @@ static hone_status transpose(GgufFile *file, GgufTensor *tensor, HoneError *err)
     return HONE_OK;
 }
 
+// Gemma's norms are stored less 1; GGUF has them whole.
+static hone_status add_one(GgufFile *file, GgufTensor *tensor, HoneError *err) {
+    const int64_t count = tensor->shape[0];
+    const size_t bytes = (size_t)count * sizeof(float);
+    float *values = hone_arena_alloc(file->made, bytes + 1);
+    if (!values) return hone_fail_memory(err, bytes, tensor->name);
+    hone_adapter_unpack(tensor->dtype, tensor->data, count, values);
+    for (int64_t i = 0; i < count; i++) values[i] += 1;
+    tensor->data = values;
+    tensor->dtype = HONE_F32;
+    tensor->bytes = bytes;
+    return HONE_OK;
+}
+
 static hone_status add_tensor(GgufFile *file, const HfConfig *config, const char *path,
                               const SafeTensor *stored, HoneError *err) {
     GgufTensor *tensor = &file->tensors[file->tensor_count];
@@ -148,6 +162,8 @@ static hone_status add_tensor(GgufFile *file, const HfConfig *config, const char
     const AdapterBase base = {.architecture = config->architecture};
     const bool linear = strncmp(tensor->name, "blk.", 4) == 0 && stored->rank == 2;
     if (linear && hone_adapter_in_out(&base)) RETURN_IF_ERROR(transpose(file, tensor, err));
+    if (hone_hf_family_of(config->architecture)->gemma && stored->rank == 1)
+        RETURN_IF_ERROR(add_one(file, tensor, err));
     return hone_gguf_enter_tensor(file, err);
 }
 
@@ -166,6 +182,45 @@ static hone_status add_rope_factors(GgufFile *file, const HfConfig *config, Hone
     return hone_gguf_enter_tensor(file, err);
 }
 
+static hone_status add_factors(GgufFile *file, const char *name, const json_t *list,
+                               HoneError *err) {
+    if (!list) return HONE_OK;
+    const size_t count = json_array_size(list);
+    float *values = hone_arena_alloc(file->made, count * sizeof *values + 1);
+    if (!values) return hone_fail_memory(err, count * sizeof *values, "positions");
+    for (size_t i = 0; i < count; i++)
+        values[i] = (float)json_number_value(json_array_get(list, i));
+    GgufTensor *tensor = &file->tensors[file->tensor_count];
+    *tensor = (GgufTensor){.dtype = HONE_F32,
+                           .rank = 1,
+                           .shape = {(int64_t)count, 1, 1, 1},
+                           .data = values,
+                           .bytes = count * sizeof *values};
+    snprintf(tensor->name, sizeof tensor->name, "%s", name);
+    return hone_gguf_enter_tensor(file, err);
+}
+
+// config.json and the files must say the same of biases: one alone would go unseen.
+static hone_status check_biases(const GgufFile *file, const HfConfig *config, const char *folder,
+                                HoneError *err) {
+    const struct {
+        const char *name;
+        bool wanted;
+    } biases[] = {{"blk.0.attn_q.bias", config->qkv_bias},
+                  {"blk.0.attn_output.bias", config->output_bias},
+                  {"blk.0.ffn_up.bias", config->feed_forward_bias}};
+    for (int i = 0; i < 3 && strcmp(config->architecture, "gpt2") != 0; i++) {
+        const bool found = hone_gguf_tensor(file, biases[i].name) != NULL;
+        if (found == biases[i].wanted) continue;
+        char stored[HF_STORED_NAME] = "";
+        hone_hf_name(config->architecture, biases[i].name, stored);
+        return hone_fail(err, HONE_ERROR_INPUT, "%s: tensor %s is %s, config.json says %s biases",
+                         folder, stored, found ? "there" : "missing",
+                         biases[i].wanted ? "that there are" : "nothing of");
+    }
+    return HONE_OK;
+}
+
 static hone_status add_tensors(GgufFile *file, const HfConfig *config, const Shards *shards,
                                HoneError *err) {
     for (int s = 0; s < shards->count; s++)
@@ -173,6 +228,9 @@ static hone_status add_tensors(GgufFile *file, const HfConfig *config, const Sha
             RETURN_IF_ERROR(
                 add_tensor(file, config, shards->paths[s], &shards->files[s].tensors[i], err));
     RETURN_IF_ERROR(add_rope_factors(file, config, err));
+    RETURN_IF_ERROR(add_factors(file, "rope_factors_short.weight", config->short_factors, err));
+    RETURN_IF_ERROR(add_factors(file, "rope_factors_long.weight", config->long_factors, err));
+    RETURN_IF_ERROR(check_biases(file, config, shards->folder, err));
     if (!config->tied && !hone_gguf_tensor(file, "output.weight"))
         return hone_fail(
             err, HONE_ERROR_INPUT,
@@ -207,7 +265,7 @@ static hone_status check_vocabulary(const Shards *shards, const HfConfig *config
 static hone_status read_parts(Shards *shards, const json_t *root, HfKeys *keys, GgufFile *file,
                               HoneError *err) {
     HfConfig config;
-    int64_t tensors = 1; // scaled positions
+    int64_t tensors = 3; // scaled positions
     RETURN_IF_ERROR(hone_hf_config(shards->folder, root, &config, keys, err));
     RETURN_IF_ERROR(list_shards(shards, err));
     RETURN_IF_ERROR(check_there(shards, err));

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "io/hf_write.h"
 
-#include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/memory.h"
@@ -45,126 +43,10 @@ void hone_hf_roles(const GgufFile *file, HfRoles *roles) {
         roles->adds_bos = true;
 }
 
-// ---- positions ---------------------------------------------------------------------------------
-
-// Llama 3.1's scaled positions from their factors (hone_hf_rope_factors); *scaled false: plain.
-// Of its four numbers three are the same in all that were published.
-static hone_status positions_of(const GgufFile *file, const HfModel *model, HfConfig *config,
-                                HoneError *err) {
-    const GgufTensor *stored = hone_gguf_tensor(file, "rope_freqs.weight");
-    *config = (HfConfig){.head_size = model->head_size, .base = model->rope_base};
-    if (strcmp(model->architecture, "llama") == 0 && model->rotary != model->head_size)
-        return hone_fail(err, HONE_ERROR_UNSUPPORTED,
-                         "%s: positions turn %lld of %lld channels, which config.json cannot say",
-                         file->map.path, (long long)model->rotary, (long long)model->head_size);
-    if (!stored) return HONE_OK;
-    const int64_t half = model->head_size / 2;
-    float *made = hone_alloc((size_t)half * sizeof *made + 1);
-    if (!made) return hone_fail_memory(err, (size_t)half * sizeof *made, stored->name);
-    const float *given = stored->data;
-    bool same = false;
-    if (stored->dtype == HONE_F32 && stored->rank == 1 && stored->shape[0] == half && half > 0) {
-        config->scaled = true;
-        config->low = 1;
-        config->high = 4;
-        config->factor = (double)given[half - 1];
-        for (config->original = 16; config->original <= 1 << 24 && !same; config->original *= 2) {
-            hone_hf_rope_factors(config, made);
-            same = true;
-            for (int64_t i = 0; i < half && same; i++)
-                same = fabsf(made[i] - given[i]) <= 1e-5f * made[i];
-            if (same) break;
-        }
-    }
-    hone_free(made);
-    if (same) return HONE_OK;
-    return hone_fail(err, HONE_ERROR_UNSUPPORTED,
-                     "%s: rope_freqs.weight scales positions in a way that config.json has no "
-                     "words for",
-                     file->map.path);
-}
-
-// ---- config.json -------------------------------------------------------------------------------
-
-static const char *dtype_word(int dtype) {
-    return dtype == HONE_F32 ? "float32" : dtype == HONE_F16 ? "float16" : "bfloat16";
-}
-
-// The shortest decimals that a float comes back from: 1e-05, not 9.99999975e-06; 10000.0.
-static void put_real(TextBuffer *json, const char *indent, const char *key, double value) {
-    char text[40];
-    for (int digits = 1; digits <= 9; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, value);
-        if ((float)strtod(text, NULL) == (float)value) break;
-    }
-    if (value == floor(value) && fabs(value) < 1e15) snprintf(text, sizeof text, "%.1f", value);
-    hone_text_printf(json, ",\n%s\"%s\": %s%s", indent, key, text,
-                     strpbrk(text, ".e") ? "" : ".0"); // transformers wants a float
-}
-
-static void put_int(TextBuffer *json, const char *key, int64_t value) {
-    hone_text_printf(json, ",\n  \"%s\": %lld", key, (long long)value);
-}
+// ---- generation_config.json --------------------------------------------------------------------
 
 static void put_role(TextBuffer *json, const char *key, int64_t id) {
-    if (id >= 0) put_int(json, key, id);
-}
-
-static void put_llama(TextBuffer *json, const HfModel *model, const HfConfig *positions) {
-    hone_text_puts(json, "{\n  \"architectures\": [\n    \"LlamaForCausalLM\"\n  ],\n"
-                         "  \"model_type\": \"llama\",\n  \"attention_bias\": false,\n"
-                         "  \"mlp_bias\": false,\n  \"hidden_act\": \"silu\"");
-    put_int(json, "hidden_size", model->width);
-    put_int(json, "intermediate_size", model->feed_forward);
-    put_int(json, "num_hidden_layers", model->layers);
-    put_int(json, "num_attention_heads", model->heads);
-    put_int(json, "num_key_value_heads", model->kv_heads);
-    put_int(json, "head_dim", model->head_size);
-    put_int(json, "max_position_embeddings", model->context);
-    put_real(json, "  ", "rms_norm_eps", model->norm_eps);
-    put_real(json, "  ", "rope_theta", model->rope_base);
-    if (!positions->scaled) {
-        hone_text_puts(json, ",\n  \"rope_scaling\": null");
-        return;
-    }
-    hone_text_puts(json, ",\n  \"rope_scaling\": {\n    \"rope_type\": \"llama3\"");
-    put_real(json, "    ", "factor", positions->factor);
-    put_real(json, "    ", "low_freq_factor", positions->low);
-    put_real(json, "    ", "high_freq_factor", positions->high);
-    hone_text_printf(json, ",\n    \"original_max_position_embeddings\": %lld\n  }",
-                     (long long)positions->original);
-}
-
-static void put_gpt2(TextBuffer *json, const HfModel *model) {
-    hone_text_puts(json, "{\n  \"architectures\": [\n    \"GPT2LMHeadModel\"\n  ],\n"
-                         "  \"model_type\": \"gpt2\",\n  \"activation_function\": \"gelu_new\"");
-    put_int(json, "n_embd", model->width);
-    put_int(json, "n_inner", model->feed_forward);
-    put_int(json, "n_layer", model->layers);
-    put_int(json, "n_head", model->heads);
-    put_int(json, "n_positions", model->context);
-    put_real(json, "  ", "layer_norm_epsilon", model->norm_eps);
-}
-
-static hone_status make_config(const GgufFile *file, const HfModel *model, TextBuffer *json,
-                               HoneError *err) {
-    HfConfig positions;
-    HfRoles roles;
-    RETURN_IF_ERROR(positions_of(file, model, &positions, err));
-    hone_hf_roles(file, &roles);
-    if (strcmp(model->architecture, "gpt2") == 0)
-        put_gpt2(json, model);
-    else
-        put_llama(json, model, &positions);
-    put_int(json, "vocab_size", model->vocabulary);
-    put_role(json, "bos_token_id", roles.bos);
-    put_role(json, "eos_token_id", roles.eos);
-    put_role(json, "pad_token_id", roles.padding);
-    hone_text_printf(json,
-                     ",\n  \"tie_word_embeddings\": %s,\n  \"torch_dtype\": \"%s\",\n"
-                     "  \"use_cache\": true\n}\n",
-                     model->tied ? "true" : "false", dtype_word(model->dtype));
-    return HONE_OK;
+    if (id >= 0) hone_text_printf(json, ",\n  \"%s\": %lld", key, (long long)id);
 }
 
 // What ends an answer: the text's end, and a turn's where that is another token.
@@ -239,7 +121,7 @@ static hone_status retyped_config(const char *source, int dtype, TextBuffer *jso
     const char *key = json_object_get(root, "dtype") ? "dtype" : "torch_dtype";
     const char *word = json_string_value(json_object_get(root, key));
     hone_status status = HONE_OK;
-    if (word && strcmp(word, dtype_word(dtype)) == 0) {
+    if (word && strcmp(word, hone_hf_dtype_word(dtype)) == 0) {
         json_decref(root);
         char *path = hone_path_join(source, "config.json"), *text = NULL;
         size_t length = 0;
@@ -250,7 +132,7 @@ static hone_status retyped_config(const char *source, int dtype, TextBuffer *jso
         hone_free(path);
         return status;
     }
-    if (json_object_set_new(root, key, json_string(dtype_word(dtype))) == 0)
+    if (json_object_set_new(root, key, json_string(hone_hf_dtype_word(dtype))) == 0)
         dump(root, json);
     else
         status = hone_fail_memory(err, 0, "config.json");
@@ -287,7 +169,7 @@ static hone_status write_made(const char *folder, const GgufFile *file, const Hf
     RETURN_IF_ERROR(make_generation(file, text));
     RETURN_IF_ERROR(write_text(folder, "generation_config.json", text, err));
     hone_text_clear(text);
-    return make_config(file, model, text, err);
+    return hone_hf_make_config(file, model, text, err);
 }
 
 static hone_status write_copied(const char *folder, const char *source, const HfModel *model,
@@ -298,20 +180,19 @@ static hone_status write_copied(const char *folder, const char *source, const Hf
 }
 
 hone_status hone_hf_check(const GgufFile *file, const HfModel *model, HoneError *err) {
-    HfConfig positions;
     TextBuffer text = {0};
     char stored[HF_STORED_NAME];
     for (int64_t i = 0; i < file->tensor_count; i++) {
         const char *name = file->tensors[i].name;
-        if (strcmp(name, "rope_freqs.weight") != 0 &&
-            !hone_hf_name(model->architecture, name, stored))
+        if (strncmp(name, "rope_f", 6) != 0 && !hone_hf_name(model->architecture, name, stored))
             return hone_fail(err, HONE_ERROR_UNSUPPORTED,
                              "%s: tensor %s has no name in a folder of a %s model that Hone knows",
                              file->map.path, name, model->architecture);
     }
     if (file->hugging_face) return HONE_OK;
-    RETURN_IF_ERROR(positions_of(file, model, &positions, err));
-    hone_status status = hone_hf_tokenizer_json(file, &text, err);
+    hone_status status = hone_hf_make_config(file, model, &text, err);
+    hone_text_clear(&text);
+    if (status == HONE_OK) status = hone_hf_tokenizer_json(file, &text, err);
     hone_text_free(&text);
     return status;
 }

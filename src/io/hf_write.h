@@ -13,6 +13,15 @@ typedef struct HfModel {
     int64_t layers, width, feed_forward, heads, kv_heads, head_size, rotary, context, vocabulary;
     double norm_eps, rope_base;
     bool tied; // the head is the embedding
+    // 0 or NULL: there is none
+    bool qkv_bias, output_bias, feed_forward_bias;
+    double embedding_scale, residual_scale, attention_scale, logit_scale;
+    double attention_softcap, logit_softcap;
+    int64_t window;
+    const bool *slides, *turns; // (layers)
+    double sliding_base, rope_factor, rope_magnitude;
+    bool yarn;
+    double original, beta_fast, beta_slow;
     int dtype; // of the folder: F32, F16 or BF16
 } HfModel;
 

@@ -16,6 +16,11 @@ void hone_hf_roles(const GgufFile *file, HfRoles *roles);
 // An optional text key; length 0: absent.
 GgufString hone_hf_text(const GgufFile *file, const char *name);
 
+// hf_write_config.c
+hone_status hone_hf_make_config(const GgufFile *file, const HfModel *model, TextBuffer *json,
+                                HoneError *err);
+const char *hone_hf_dtype_word(int dtype); // "float16"
+
 // hf_write_tokenizer.c: tokenizer.json and tokenizer_config.json.
 hone_status hone_hf_tokenizer_json(const GgufFile *file, TextBuffer *json, HoneError *err);
 hone_status hone_hf_tokenizer_config(const GgufFile *file, const HfModel *model, TextBuffer *json,

@@ -15,17 +15,25 @@ typedef struct ModelFamily {
     // those in the cache, and begin and end have one entry a key: cache length + tokens.
     Tensor *(*forward)(Model *model, Tape *tape, const ModelBatch *batch, KeyValueCache *cache);
     Weight *(*head)(Model *model);
+    unsigned norms; // NORM_…
+    bool fused;     // q, k and v are one matrix, gate and up another
+    bool gelu;      // of the feed-forward, else SiLU
 } ModelFamily;
 
-extern const ModelFamily hone_llama, hone_gpt2;
+// Which norms a decoder has besides the last: before attention and feed-forward, after them; of q
+// and k, each head by itself or all together.
+enum { NORM_BEFORE = 1, NORM_AFTER = 2, NORM_EACH_HEAD = 4, NORM_ALL_HEADS = 8 };
+
+enum { HONE_DECODERS = 9 };
+extern const ModelFamily hone_decoders[HONE_DECODERS], hone_gpt2;
 
 struct Model {
     ModelConfig config;
     const ModelFamily *family;
-    float *frequency; // (rotary/2), radians a position
-    bool *checkpoint; // (layers)
-    void *parameters; // the family's struct
-    Arena arena;      // holds all of the above
+    Rotation rotation[2]; // of layers that see all, of sliding ones
+    bool *checkpoint;     // (layers)
+    void *parameters;     // the family's struct
+    Arena arena;          // holds all of the above
 };
 
 struct KeyValueCache {
@@ -60,9 +68,18 @@ typedef struct LayerRows {
     Visibility visible;
 } LayerRows;
 
+// rope.c: the model's frequencies; and how a layer's heads turn, NULL: not at all.
+hone_status hone_make_rotations(Model *model, HoneError *err);
+const Rotation *hone_layer_rotation(const Model *model, int layer);
+
+// rows.c
 LayerRows hone_all_rows(const ModelBatch *batch, const KeyValueCache *cache);
 // The batch's chosen rows: begin and end are counted among them. Index lists live on the tape.
 LayerRows hone_chosen_rows(Tape *tape, const ModelBatch *batch, const KeyValueCache *cache);
+// The same where a query sees only keys less than `window` below it in its sequence. Cached keys
+// stand in one line from depth 0 on.
+LayerRows hone_windowed_rows(Tape *tape, const LayerRows *rows, const KeyValueCache *cache,
+                             int32_t window);
 // x's chosen rows; x itself when all are.
 Tensor *hone_layer_rows(Tape *tape, const LayerRows *rows, Tensor *x);
 

@@ -176,4 +176,5 @@ static Tensor *forward(Model *model, Tape *tape, const ModelBatch *batch, KeyVal
     return hone_tape_leave(tape, hone_layer_norm(tape, &gpt2->norm.gain, &gpt2->norm.bias, eps, x));
 }
 
-const ModelFamily hone_gpt2 = {"gpt2", make, visit, forward, head};
+const ModelFamily hone_gpt2 = {
+    .architecture = "gpt2", .make = make, .visit = visit, .forward = forward, .head = head};

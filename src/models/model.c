@@ -6,8 +6,11 @@
 #include <stdio.h>
 #include <string.h>
 
-static const ModelFamily *const families[] = {&hone_llama, &hone_gpt2};
-enum { FAMILIES = sizeof families / sizeof *families };
+enum { FAMILIES = HONE_DECODERS + 1 };
+
+static const ModelFamily *family_at(int i) {
+    return i < HONE_DECODERS ? &hone_decoders[i] : &hone_gpt2;
+}
 
 // ---- making ------------------------------------------------------------------------------------
 
@@ -16,12 +19,12 @@ static hone_status find_family(const char *architecture, const ModelFamily **fam
     char known[256] = "";
     size_t used = 0;
     for (int i = 0; i < FAMILIES; i++) {
-        if (strcmp(families[i]->architecture, architecture) == 0) {
-            *family = families[i];
+        if (strcmp(family_at(i)->architecture, architecture) == 0) {
+            *family = family_at(i);
             return HONE_OK;
         }
         int length = snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "",
-                              families[i]->architecture);
+                              family_at(i)->architecture);
         if (length > 0 && used + (size_t)length < sizeof known) used += (size_t)length;
     }
     return hone_fail(err, HONE_ERROR_UNSUPPORTED,
@@ -35,6 +38,38 @@ static hone_status in_range(const char *what, int64_t value, int64_t least, int6
     return hone_fail(err, HONE_ERROR_INPUT,
                      "%s is %" PRId64 ", which is not between %" PRId64 " and %" PRId64, what,
                      value, least, most);
+}
+
+// Numbers of a few families, 0 where there is none.
+static hone_status check_numbers(const ModelConfig *config, HoneError *err) {
+    const struct {
+        const char *what;
+        float value;
+    } numbers[] = {{"the scale of the embedding", config->embedding_scale},
+                   {"the scale of what a layer adds", config->residual_scale},
+                   {"the scale of the scores", config->attention_scale},
+                   {"the scale of the logits", config->logit_scale},
+                   {"the soft-cap of the scores", config->attention_softcap},
+                   {"the soft-cap of the logits", config->logit_softcap},
+                   {"the rotary base of sliding layers", config->rope_base_sliding},
+                   {"the magnitude of rotary positions", config->rope_magnitude},
+                   {"the factor of rotary positions", config->rope_scaling.factor}};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (!(numbers[i].value >= 0) || !isfinite(numbers[i].value))
+            return hone_fail(err, HONE_ERROR_INPUT, "%s is %g, which is no number from 0 up",
+                             numbers[i].what, (double)numbers[i].value);
+    if (config->window < 0 || (config->window > 0 && !config->slides))
+        return hone_fail(err, HONE_ERROR_INPUT, "the window is %d, which no layer can have",
+                         config->window);
+    const RopeScaling *scaling = &config->rope_scaling;
+    if (scaling->factor > 0 && scaling->yarn &&
+        !(scaling->original > 0 && scaling->beta_slow > 0 && scaling->beta_fast > 0))
+        return hone_fail(err, HONE_ERROR_INPUT,
+                         "YaRN's positions have an original context of %g and betas of %g and %g: "
+                         "all must be above 0",
+                         (double)scaling->original, (double)scaling->beta_fast,
+                         (double)scaling->beta_slow);
+    return HONE_OK;
 }
 
 static hone_status check_config(const ModelConfig *config, HoneError *err) {
@@ -61,20 +96,17 @@ static hone_status check_config(const ModelConfig *config, HoneError *err) {
     if (config->rotary > 0 && (!(config->rope_base > 0) || !isfinite(config->rope_base)))
         return hone_fail(err, HONE_ERROR_INPUT, "the rotary base is %g, which is not positive",
                          (double)config->rope_base);
-    return HONE_OK;
+    return check_numbers(config, err);
 }
 
-// frequency[j] = 1 / base^(2j/rotary)
-static hone_status make_frequencies(Model *model, HoneError *err) {
-    int pairs = model->config.rotary / 2;
-    model->frequency = hone_arena_calloc(&model->arena, (size_t)pairs + 1, sizeof(float));
-    if (!model->frequency) return hone_fail_memory(err, (size_t)pairs * 4, "rotary frequencies");
-    // In float and in this order, as in the programs that trained the published models: another
-    // rounding turns far positions by another angle.
-    for (int j = 0; j < pairs; j++) {
-        float exponent = (float)(2 * j) / (float)model->config.rotary;
-        model->frequency[j] = 1.0f / (float)pow((double)model->config.rope_base, (double)exponent);
-    }
+// What is read after the caller's arrays may be gone.
+static hone_status copy_flags(Model *model, const bool **flags, HoneError *err) {
+    const size_t layers = (size_t)model->config.layers;
+    if (!*flags) return HONE_OK;
+    bool *copy = hone_arena_calloc(&model->arena, layers, sizeof *copy);
+    if (!copy) return hone_fail_memory(err, layers, "a model");
+    memcpy(copy, *flags, layers * sizeof *copy);
+    *flags = copy;
     return HONE_OK;
 }
 
@@ -82,6 +114,11 @@ static hone_status make_checkpoint_flags(Model *model, HoneError *err) {
     const size_t layers = (size_t)model->config.layers;
     model->checkpoint = hone_arena_calloc(&model->arena, layers, sizeof *model->checkpoint);
     return model->checkpoint ? HONE_OK : hone_fail_memory(err, layers, "a model");
+}
+
+hone_status hone_model_supported(const char *architecture, HoneError *err) {
+    const ModelFamily *family;
+    return find_family(architecture, &family, err);
 }
 
 hone_status hone_model_make(const ModelConfig *config, Model **model, HoneError *err) {
@@ -94,7 +131,9 @@ hone_status hone_model_make(const ModelConfig *config, Model **model, HoneError 
     made->config = *config;
     made->config.architecture = family->architecture;
     made->family = family;
-    hone_status status = make_frequencies(made, err);
+    hone_status status = copy_flags(made, &made->config.slides, err);
+    if (status == HONE_OK) status = copy_flags(made, &made->config.turns, err);
+    if (status == HONE_OK) status = hone_make_rotations(made, err);
     if (status == HONE_OK) status = make_checkpoint_flags(made, err);
     if (status == HONE_OK) status = family->make(made, err);
     if (status != HONE_OK) {
@@ -109,10 +148,6 @@ void hone_model_destroy(Model *model) {
     if (!model) return;
     hone_arena_free(&model->arena);
     hone_free(model);
-}
-
-void hone_model_set_rope_factors(Model *model, const float *factors) {
-    for (int j = 0; j < model->config.rotary / 2; j++) model->frequency[j] /= factors[j];
 }
 
 const ModelConfig *hone_model_config(const Model *model) {
@@ -179,65 +214,4 @@ Tensor *hone_run_layer(const Model *model, Tape *tape, int layer, TapeSegment *r
                        const void *arguments, size_t bytes, Tensor *x) {
     if (model->checkpoint[layer]) return hone_checkpoint(tape, run, arguments, bytes, x);
     return run(tape, arguments, x);
-}
-
-static int64_t keys_of(const ModelBatch *batch, const KeyValueCache *cache) {
-    return batch->tokens + (cache ? cache->length : 0);
-}
-
-LayerRows hone_all_rows(const ModelBatch *batch, const KeyValueCache *cache) {
-    return (LayerRows){.rows = batch->tokens,
-                       .position = batch->position,
-                       .query_position = batch->position,
-                       .path = batch->path,
-                       .query_path = batch->path,
-                       .visible = {.queries = batch->tokens,
-                                   .keys = keys_of(batch, cache),
-                                   .begin = batch->begin,
-                                   .end = batch->end}};
-}
-
-// How many of the rising rows lie before `token`.
-static int32_t rows_before(const int32_t *row, int64_t rows, int32_t token) {
-    int64_t low = 0, high = rows;
-    while (low < high) {
-        int64_t middle = low + (high - low) / 2;
-        if (row[middle] < token)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return (int32_t)low;
-}
-
-LayerRows hone_chosen_rows(Tape *tape, const ModelBatch *batch, const KeyValueCache *cache) {
-    LayerRows all = hone_all_rows(batch, cache);
-    if (!batch->row && batch->rows == batch->tokens) return all;
-    int64_t keys = all.visible.keys;
-    int32_t *position = hone_tape_host(tape, batch->rows, sizeof *position);
-    int32_t *begin = hone_tape_host(tape, keys, sizeof *begin);
-    int32_t *end = hone_tape_host(tape, keys, sizeof *end);
-    uint64_t *path = batch->path ? hone_tape_host(tape, batch->rows, sizeof *path) : NULL;
-    if (position && begin && end && (path || !batch->path) && !hone_tape_dry(tape)) {
-        for (int64_t i = 0; i < batch->rows; i++) position[i] = batch->position[batch->row[i]];
-        for (int64_t i = 0; i < batch->rows && path; i++) path[i] = batch->path[batch->row[i]];
-        for (int64_t j = 0; j < keys && batch->begin; j++) {
-            begin[j] = rows_before(batch->row, batch->rows, batch->begin[j]);
-            end[j] = rows_before(batch->row, batch->rows, batch->end[j]);
-        }
-    }
-    LayerRows chosen = all;
-    chosen.row = batch->row;
-    chosen.rows = batch->rows;
-    chosen.query_position = position;
-    chosen.query_path = path;
-    chosen.visible.queries = batch->rows;
-    chosen.visible.begin = batch->begin ? begin : NULL;
-    chosen.visible.end = batch->begin ? end : NULL;
-    return chosen;
-}
-
-Tensor *hone_layer_rows(Tape *tape, const LayerRows *rows, Tensor *x) {
-    if (!x || rows->rows == x->shape[0]) return x;
-    return hone_select_rows(tape, x, rows->row, rows->rows);
 }

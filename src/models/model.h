@@ -5,6 +5,14 @@
 
 #include "tape/tape.h"
 
+// What stretches rotary positions to longer texts: all frequencies are divided by factor, or with
+// YaRN (Peng et al. 2023) those that turn rarely over the original context.
+typedef struct RopeScaling {
+    float factor; // 0: none
+    bool yarn;
+    float original, beta_fast, beta_slow; // YaRN's
+} RopeScaling;
+
 typedef struct ModelConfig {
     const char *architecture; // "llama"
     int layers, heads, kv_heads, head_size, rotary;
@@ -12,6 +20,17 @@ typedef struct ModelConfig {
     float norm_eps, rope_base;
     bool rope_interleaved; // GGUF's row order of q and k; Hugging Face folders have halves
     bool tied_head;        // the head is the embedding
+    // What only some families have. 0 or NULL: as if it were not there.
+    bool qkv_bias, output_bias, feed_forward_bias;
+    float embedding_scale, residual_scale, logit_scale;
+    float attention_scale; // of q·k, in place of 1/√head_size
+    float attention_softcap, logit_softcap;
+    int32_t window;          // a query sees itself and window − 1 keys before it …
+    const bool *slides;      // … in the layers that this says (layers)
+    const bool *turns;       // (layers): those with rotary positions; NULL: all
+    float rope_base_sliding; // of sliding layers, never scaled
+    float rope_magnitude;    // of what rotary positions turn
+    RopeScaling rope_scaling;
 } ModelConfig;
 
 // What a forward pass reads. Tokens of all sequences lie in one line; key j is seen by the queries
@@ -31,8 +50,10 @@ typedef struct KeyValueCache KeyValueCache;
 
 typedef struct Model Model;
 
-// Check the sizes and make the parameter structs (shapes set, no data yet). HONE_ERROR_UNSUPPORTED
-// for an architecture that is not here, naming those that are.
+// HONE_ERROR_UNSUPPORTED for an architecture that is not here, naming those that are.
+hone_status hone_model_supported(const char *architecture, HoneError *err);
+// Check the sizes and make the parameter structs (shapes set, no data yet).
+// HONE_ERROR_UNSUPPORTED as above. What config points to need not stay.
 hone_status hone_model_make(const ModelConfig *config, Model **model, HoneError *err);
 void hone_model_destroy(Model *model); // does not free parameter data: its owner does
 const ModelConfig *hone_model_config(const Model *model);

@@ -39,6 +39,10 @@ static hone_status in_range(HoneError *err, const char *name, int64_t value, int
 
 hone_status hone_develop_check(const HoneTrainOptions *options, HoneError *err) {
     const int64_t large = 1 << 20;
+    if (strcmp(options->architecture, "llama") != 0 && strcmp(options->architecture, "gpt2") != 0)
+        return hone_fail(err, HONE_ERROR_UNSUPPORTED,
+                         "architecture \"%s\" is not trained from nothing; llama and gpt2 are",
+                         options->architecture);
     RETURN_IF_ERROR(in_range(err, "layers", options->layers, 1, 4096));
     RETURN_IF_ERROR(in_range(err, "channels", options->channels, 1, large));
     RETURN_IF_ERROR(in_range(err, "heads", options->heads, 1, 65536));

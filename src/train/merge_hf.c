@@ -77,11 +77,21 @@ static hone_status fits(const float *values, int64_t count, int dtype, bool *exa
     return enough ? HONE_OK : hone_fail_memory(err, bytes, "a vector");
 }
 
+// Gemma's norms are stored less 1 in a folder.
+static bool is_less_one(const Output *output, const GgufTensor *stored) {
+    return stored->rank == 1 && strncmp(output->model->config.architecture, "gemma", 5) == 0;
+}
+
+static void take_one(float *values, int64_t count) {
+    for (int64_t i = 0; i < count; i++) values[i] -= 1;
+}
+
 // Vectors of a GGUF file are f32 whatever they were: they take the folder's type where that loses
 // nothing.
 static hone_status type_of(const Output *output, const GgufTensor *stored, int *dtype,
                            HoneError *err) {
-    const bool keeps = stored->rank > 1 || output->model->file.hugging_face;
+    const bool keeps =
+        stored->rank > 1 || (output->model->file.hugging_face && !is_less_one(output, stored));
     *dtype = output->same && keeps && is_float(stored->dtype) ? stored->dtype : output->dtype;
     if (stored->rank > 1 || *dtype == HONE_F32) return HONE_OK;
     const int64_t count = hone_gguf_tensor_values(stored);
@@ -89,6 +99,7 @@ static hone_status type_of(const Output *output, const GgufTensor *stored, int *
     float *values = hone_alloc((size_t)count * sizeof *values + 1);
     if (!values) return hone_fail_memory(err, (size_t)count * sizeof *values, stored->name);
     hone_status status = hone_merged_values(output->model, stored, values, &merged, err);
+    if (is_less_one(output, stored)) take_one(values, count);
     if (status == HONE_OK) status = fits(values, count, *dtype, &exact, err);
     if (!exact) *dtype = HONE_F32;
     hone_free(values);
@@ -143,6 +154,7 @@ static hone_status make_values(Output *output, const GgufTensor *stored, SafeTen
     bool merged = false;
     if (!values) return hone_fail_memory(err, (size_t)count * sizeof *values, stored->name);
     hone_status status = hone_merged_values(output->model, stored, values, &merged, err);
+    if (is_less_one(output, stored)) take_one(values, count);
     if (status == HONE_OK) status = reorder(output, stored, &values, err);
     output->merged->merged += merged;
     if (status != HONE_OK || entry->dtype == HONE_F32) {
@@ -166,7 +178,7 @@ static hone_status next_tensor(void *user, SafeTensorEntry *entry, HoneError *er
     output->values = NULL;
     const bool copied = is_copied(output, stored, entry->dtype);
     const bool ordered = hone_adapter_permuted_heads(&output->base, stored->name) == 0 &&
-                         !is_transposed(output, stored);
+                         !is_transposed(output, stored) && !is_less_one(output, stored);
     if (output->sink && !output->sink(output->user, output->done, output->count))
         return hone_fail(err, HONE_INTERRUPTED, "stopped; %s was not written", output->folder);
     output->done++;
@@ -260,6 +272,21 @@ static hone_status write_files(Output *output, const HfModel *described, HoneErr
     return status;
 }
 
+// What positions were scaled from, 0: nothing. A model whose context ends there has more of it.
+static double original_context(const HoneModel *model) {
+    return hone_gguf_tensor(&model->file, "rope_factors_short.weight")
+               ? (double)model->config.context
+               : (double)model->config.rope_scaling.original;
+}
+
+static int64_t whole_context(const HoneModel *model) {
+    char name[96];
+    int64_t context;
+    snprintf(name, sizeof name, "%s.context_length", model->config.architecture);
+    return hone_gguf_int(&model->file, name, &context, NULL) == HONE_OK ? context
+                                                                        : model->config.context;
+}
+
 static HfModel describe(const HoneModel *model, int dtype) {
     const ModelConfig *config = &model->config;
     return (HfModel){.architecture = config->architecture,
@@ -270,11 +297,30 @@ static HfModel describe(const HoneModel *model, int dtype) {
                      .kv_heads = config->kv_heads,
                      .head_size = config->head_size,
                      .rotary = config->rotary,
-                     .context = config->context,
+                     .context = whole_context(model),
                      .vocabulary = config->vocabulary,
                      .norm_eps = (double)config->norm_eps,
                      .rope_base = (double)config->rope_base,
                      .tied = config->tied_head,
+                     .qkv_bias = config->qkv_bias,
+                     .output_bias = config->output_bias,
+                     .feed_forward_bias = config->feed_forward_bias,
+                     .embedding_scale = (double)config->embedding_scale,
+                     .residual_scale = (double)config->residual_scale,
+                     .attention_scale = (double)config->attention_scale,
+                     .logit_scale = (double)config->logit_scale,
+                     .attention_softcap = (double)config->attention_softcap,
+                     .logit_softcap = (double)config->logit_softcap,
+                     .window = config->window,
+                     .slides = config->slides,
+                     .turns = config->turns,
+                     .sliding_base = (double)config->rope_base_sliding,
+                     .rope_factor = (double)config->rope_scaling.factor,
+                     .rope_magnitude = (double)config->rope_magnitude,
+                     .yarn = config->rope_scaling.yarn,
+                     .original = original_context(model),
+                     .beta_fast = (double)config->rope_scaling.beta_fast,
+                     .beta_slow = (double)config->rope_scaling.beta_slow,
                      .dtype = dtype};
 }
 

@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the interop tests share: Hone's command line; the same work by torch, PEFT, llama.cpp."""
 import contextlib
+import importlib
 import json
 import math
 import os
 import subprocess
 
+import decoders
 import gguf_to_hf
 import models
 import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
-from transformers.models.llama import modeling_llama
 from transformers.optimization import Adafactor
 
 # ---- Hone --------------------------------------------------------------------------------------
@@ -62,25 +63,42 @@ def finetune(hone, model, data, out, *options):
 
 
 def _norm(self, x):
-    """LlamaRMSNorm goes through f32 whatever its input; this one stays in f64."""
+    """transformers' norms go through f32 whatever their input; these stay in f64."""
     kind = torch.promote_types(x.dtype, torch.float32)
     wide = x.to(kind)
-    wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
+    eps = self.eps if hasattr(self, "eps") else self.variance_epsilon
+    wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
     return self.weight * wide.to(x.dtype)
+
+
+def _gemma_norm(self, x):
+    wide = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps)
+    return wide * (1 + self.weight)
+
+
+def _norms():
+    for kind in decoders.KINDS.values():
+        module = importlib.import_module(
+            f"transformers.models.{kind.module}.modeling_{kind.module}")
+        yield (getattr(module, f"{kind.prefix}RMSNorm"),
+               _gemma_norm if kind.prefix.startswith("Gemma") else _norm)
 
 
 @contextlib.contextmanager
 def exact(model):
-    """transformers' Llama without its casts to f32, for models in f64; and on one thread where more
-    only wait for each other."""
-    plain, threads = modeling_llama.LlamaRMSNorm.forward, torch.get_num_threads()
-    modeling_llama.LlamaRMSNorm.forward = _norm
+    """transformers' decoders without their casts to f32, for models in f64; and on one thread where
+    more only wait for each other."""
+    norms, threads = list(_norms()), torch.get_num_threads()
+    plain = [norm.forward for norm, _ in norms]
+    for norm, forward in norms:
+        norm.forward = forward
     small = model.get_input_embeddings().weight.numel() < 1 << 20
     torch.set_num_threads(1 if small else len(os.sched_getaffinity(0)))
     try:
         yield
     finally:
-        modeling_llama.LlamaRMSNorm.forward = plain
+        for (norm, _), forward in zip(norms, plain):
+            norm.forward = forward
         torch.set_num_threads(threads)
 
 
@@ -96,6 +114,10 @@ def torch_logprobs(model, examples):
     inner = model.get_base_model() if isinstance(model, PeftModel) else model
     with torch.no_grad(), exact(model):
         for tokens, targets in examples:
+            if model.config.vocab_size < 1 << 12:
+                logits = inner(torch.tensor([tokens])).logits[0].double().log_softmax(-1)
+                found.append(logits[torch.tensor(targets) - 1, torch.tensor(tokens)[targets]].numpy())
+                continue
             hidden = inner.base_model(torch.tensor([tokens])).last_hidden_state[0]
             rows = []
             for part in torch.tensor(targets).split(256):  # logits of a long text are large

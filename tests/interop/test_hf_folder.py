@@ -210,8 +210,8 @@ def edited(file, change):
 CONFIGS = [
     ({"model_type": "bloom"}, ["bloom", "llama"]),
     ({"hidden_act": "relu"}, ["hidden_act", "relu"]),
-    ({"attention_bias": True}, ["attention_bias"]),
-    ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, ["yarn", "Llama 3.1"]),
+    ({"attention_bias": True}, ["q_proj.bias", "missing"]),
+    ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, ["original_max_position_embeddings"]),
     ({"num_hidden_layers": 0}, ["num_hidden_layers", "whole number"]),
     ({"num_hidden_layers": 3}, ["blk.2"]),
     ({"num_hidden_layers": 1}, ["blk.1", "llama"]),
@@ -221,7 +221,7 @@ CONFIGS = [
     ({"vocab_size": 7}, ["embed_tokens", "vocab_size", "7"]),
     ({"vocab_size": 1 << 30}, ["vocab_size", "1073741824"]),
     ({"rms_norm_eps": -1}, ["rms_norm_eps"]),
-    ({"model_type": "mistral", "sliding_window": 16}, ["sliding_window", "16"]),
+    ({"model_type": "mistral", "sliding_window": 0}, ["sliding_window"]),
 ]
 
 

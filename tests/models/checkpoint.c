@@ -131,6 +131,11 @@ static void check_family(void) {
 
 int main(void) {
     check_family();
+    for (int i = 0; i < TINY_DECODERS; i++) {
+        tiny_become_decoder(i);
+        RUN(full_training);
+        RUN(adapters);
+    }
     tiny_become_gpt2();
     check_family();
     return check_report();

@@ -203,6 +203,10 @@ static void check_family(void) {
 
 int main(void) {
     check_family();
+    for (int i = 0; i < TINY_DECODERS; i++) {
+        tiny_become_decoder(i);
+        check_family();
+    }
     tiny_become_gpt2();
     check_family();
     return check_report();

@@ -106,7 +106,8 @@ static void wrong_sizes_are_refused_with_their_values(void) {
     ModelConfig config = tiny_config;
     config.architecture = "mamba";
     check_refused(&config, HONE_ERROR_UNSUPPORTED,
-                  "\"mamba\" is not supported; supported: llama, gpt2");
+                  "\"mamba\" is not supported; supported: llama, granite, smollm3, qwen2, qwen3, "
+                  "phi3, olmo2, gemma2, gemma3, gpt2");
     config = tiny_config;
     config.kv_heads = 3;
     check_refused(&config, HONE_ERROR_INPUT, "4 heads cannot share 3");
@@ -119,6 +120,28 @@ static void wrong_sizes_are_refused_with_their_values(void) {
     config = tiny_config;
     config.norm_eps = NAN;
     check_refused(&config, HONE_ERROR_INPUT, "epsilon is nan");
+}
+
+static void wrong_numbers_are_refused_with_their_values(void) {
+    ModelConfig config = tiny_config;
+    config.residual_scale = -1;
+    check_refused(&config, HONE_ERROR_INPUT, "scale of what a layer adds is -1");
+    config = tiny_config;
+    config.logit_softcap = NAN;
+    check_refused(&config, HONE_ERROR_INPUT, "soft-cap of the logits is nan");
+    config = tiny_config;
+    config.window = 5;
+    check_refused(&config, HONE_ERROR_INPUT, "the window is 5, which no layer can have");
+    config = tiny_config;
+    config.rope_scaling = (RopeScaling){.factor = 2, .yarn = true, .beta_fast = 32};
+    check_refused(&config, HONE_ERROR_INPUT, "original context of 0 and betas of 32 and 0");
+}
+
+static void a_decoder_has_its_parameters(int which) {
+    Tiny tiny;
+    tiny_of(&tiny, true, true);
+    CHECK_INT(tiny.count, 1 + 3 * tiny_decoders[which].parameters + 1);
+    tiny_free(&tiny);
 }
 
 static void wrong_sizes_of_gpt2_are_refused(void) {
@@ -156,6 +179,36 @@ static void packed_examples_equal_each_alone(void) {
     CHECK(tiny_near(packed.gradients, sum, packed.count, 1e-5));
     hone_free(sum);
     hone_free(packed.gradients);
+    tiny_free(&tiny);
+}
+
+// Windows included: what a token sees goes by its depth, not by where it lies.
+static void a_trie_equals_each_alone(void) {
+    enum { BEGIN = 6, FIRST = 7, SECOND = 5 };
+    Tiny tiny;
+    tiny_of(&tiny, true, true);
+    TinyBatch trie, alone;
+    tiny_make_trie(&trie, BEGIN, FIRST, SECOND);
+    Outcome both = run(&tiny, &trie, true, NULL, training);
+    Outcome all = run(&tiny, &trie, false, NULL, training);
+    float *sum = hone_calloc((size_t)both.count, sizeof *sum);
+    double loss = 0;
+    for (int which = 0; which < 2; which++) {
+        tiny_make_branch(&alone, &trie, BEGIN, FIRST, which);
+        Outcome one = run(&tiny, &alone, true, NULL, training);
+        loss += one.loss;
+        for (int64_t i = 0; i < both.count; i++) sum[i] += one.gradients[i];
+        CHECK_CLOSE(both.logprob + (which ? FIRST : 0), one.logprob, which ? SECOND : FIRST, 1e-5,
+                    2e-6);
+        hone_free(one.gradients);
+    }
+    CHECK_NEAR(both.loss, loss, 1e-6, 0);
+    CHECK_NEAR(all.loss, loss, 1e-6, 0);
+    CHECK(tiny_near(both.gradients, sum, both.count, 1e-5));
+    CHECK(tiny_near(all.gradients, sum, all.count, 1e-5));
+    hone_free(sum);
+    hone_free(both.gradients);
+    hone_free(all.gradients);
     tiny_free(&tiny);
 }
 
@@ -377,6 +430,7 @@ static void a_layer_keeps_5760_floats_a_token(void) {
 
 static void check_what_changes_no_result(void) {
     RUN(packed_examples_equal_each_alone);
+    RUN(a_trie_equals_each_alone);
     RUN(every_adapter_drops);
     RUN(chosen_rows_equal_all_rows);
     RUN(what_is_made_again_has_the_same_bits);
@@ -391,6 +445,12 @@ int main(void) {
     RUN(nothing_below_the_lowest_trained_parameter_is_kept);
     RUN(a_layer_keeps_5760_floats_a_token);
     check_what_changes_no_result();
+    RUN(wrong_numbers_are_refused_with_their_values);
+    for (int i = 0; i < TINY_DECODERS; i++) {
+        tiny_become_decoder(i);
+        a_decoder_has_its_parameters(i);
+        check_what_changes_no_result();
+    }
     tiny_become_gpt2();
     RUN(parameters_of_gpt2);
     RUN(wrong_sizes_of_gpt2_are_refused);

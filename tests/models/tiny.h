@@ -8,7 +8,7 @@
 #include "check.h"
 #include "models/model.h"
 
-enum { TINY_PARAMETERS = 48, TINY_TRAINED = 96, TINY_TOKENS = 64 };
+enum { TINY_PARAMETERS = 64, TINY_TRAINED = 160, TINY_TOKENS = 64 };
 
 typedef struct TinyParameter {
     char name[48];
@@ -41,6 +41,74 @@ static ModelConfig tiny_config = {.architecture = "llama",
                                   .rope_base = 100.0f,
                                   .rope_interleaved = true,
                                   .tied_head = true};
+
+// Decoders that between them have everything that decoder.c knows.
+typedef struct TinyDecoder {
+    const char *what;
+    int parameters; // of a layer
+    ModelConfig config;
+} TinyDecoder;
+
+static const bool tiny_slides[8] = {true, false, true, true, false};
+static const bool tiny_turns[8] = {true, true, false, true, true};
+#define TINY_SIZES(turning)                                                                        \
+    .layers = 3, .heads = 4, .kv_heads = 2, .head_size = 6, .rotary = turning, .channels = 19,     \
+    .feed_forward = 27, .vocabulary = 41, .context = 64, .norm_eps = 1e-5f, .rope_base = 100.0f,   \
+    .tied_head = true
+static const TinyDecoder tiny_decoders[] = {
+    {"Qwen 2 with windows, biases everywhere",
+     16,
+     {.architecture = "qwen2",
+      TINY_SIZES(6),
+      .qkv_bias = true,
+      .output_bias = true,
+      .feed_forward_bias = true,
+      .window = 4,
+      .slides = tiny_slides}},
+    {"Qwen 3 with YaRN",
+     11,
+     {.architecture = "qwen3",
+      TINY_SIZES(6),
+      .rope_magnitude = 1.1f,
+      .rope_scaling = {.factor = 4, .yarn = true, .original = 16, .beta_fast = 4, .beta_slow = 1}}},
+    {"SmolLM3", 9, {.architecture = "smollm3", TINY_SIZES(6), .turns = tiny_turns}},
+    {"Granite",
+     9,
+     {.architecture = "granite",
+      TINY_SIZES(6),
+      .embedding_scale = 3,
+      .residual_scale = 0.4f,
+      .attention_scale = 0.3f,
+      .logit_scale = 0.5f,
+      .rope_scaling = {.factor = 2}}},
+    {"Phi-3 with windows",
+     6,
+     {.architecture = "phi3", TINY_SIZES(4), .window = 3, .slides = tiny_slides}},
+    {"OLMo 2", 11, {.architecture = "olmo2", TINY_SIZES(6)}},
+    {"Gemma 2",
+     11,
+     {.architecture = "gemma2",
+      TINY_SIZES(6),
+      .embedding_scale = 4.4f,
+      .attention_softcap = 2,
+      .logit_softcap = 3,
+      .window = 4,
+      .slides = tiny_slides}},
+    {"Gemma 3",
+     13,
+     {.architecture = "gemma3",
+      TINY_SIZES(6),
+      .embedding_scale = 4.4f,
+      .window = 5,
+      .slides = tiny_slides,
+      .rope_base_sliding = 10}},
+};
+enum { TINY_DECODERS = sizeof tiny_decoders / sizeof *tiny_decoders };
+
+static inline void tiny_become_decoder(int which) {
+    tiny_config = tiny_decoders[which].config;
+    printf("-- %s\n", tiny_decoders[which].what);
+}
 
 static inline void tiny_become_gpt2(void) {
     tiny_config = (ModelConfig){.architecture = "gpt2",
@@ -166,6 +234,44 @@ static inline void tiny_entry(TinyBatch *batch, int64_t t, int32_t target, float
     batch->target[batch->entries] = target;
     batch->weight[batch->entries] = weight;
     batch->example[batch->entries++] = e;
+}
+
+// Two examples that begin alike, as a trie lays them out: `begin` tokens, `first` behind them, and
+// `second` behind them too. Targets follow the beginning.
+static inline void tiny_make_trie(TinyBatch *batch, int begin, int first, int second) {
+    const int length = begin + first + second;
+    *batch = (TinyBatch){.T = length};
+    for (int t = 0; t < length; t++) {
+        const bool late = t >= begin + first;
+        batch->token[t] = 1 + (7 * t + t / 5) % 39;
+        batch->position[t] = late ? t - first : t;
+        batch->begin[t] = t;
+        batch->end[t] = t < begin || late ? length : begin + first;
+        batch->path[t] = (uint64_t)(t + 1) << 20;
+        if (t < begin) continue;
+        tiny_entry(batch, t, 3 + t, 0.4f, late);
+        batch->row_path[batch->rows] = batch->path[t];
+        batch->row[batch->rows++] = t;
+    }
+}
+
+// One of the two by itself.
+static inline void tiny_make_branch(TinyBatch *batch, const TinyBatch *trie, int begin, int first,
+                                    int which) {
+    *batch = (TinyBatch){0};
+    for (int t = 0; t < trie->T; t++) {
+        if (t >= begin && (t >= begin + first) != (which == 1)) continue;
+        const int64_t to = batch->T++;
+        batch->token[to] = trie->token[t];
+        batch->position[to] = trie->position[t];
+        batch->begin[to] = (int32_t)to;
+        batch->path[to] = trie->path[t];
+        if (t < begin) continue;
+        tiny_entry(batch, to, 3 + t, 0.4f, which);
+        batch->row_path[batch->rows] = batch->path[to];
+        batch->row[batch->rows++] = (int32_t)to;
+    }
+    for (int64_t t = 0; t < batch->T; t++) batch->end[t] = (int32_t)batch->T;
 }
 
 static inline void tiny_append_example(TinyBatch *batch, int number, int length, int prompt,
