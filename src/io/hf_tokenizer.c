@@ -163,12 +163,15 @@ static hone_status score_merges(Reading *reading) {
 #define CONTRACTIONS "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|"
 #define REST "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 
-// Patterns as tokenizer.json files have them.
+// Patterns as tokenizer.json files have them. The first of one pattern takes a piece that is a
+// token as it stands without merging it.
 static const struct Pattern {
     const char *pattern, *name;
+    bool whole;
 } patterns[] = {
-    {CONTRACTIONS "\\p{N}{1,3}" REST, "llama-bpe"},
-    {CONTRACTIONS "\\p{N}" REST, "qwen2"},
+    {CONTRACTIONS "\\p{N}{1,3}" REST, "llama-bpe", true},
+    {CONTRACTIONS "\\p{N}{1,3}" REST, "dbrx", false},
+    {CONTRACTIONS "\\p{N}" REST, "qwen2", false},
 };
 
 const char *hone_hf_pattern(const char *rule, size_t length) {
@@ -178,8 +181,16 @@ const char *hone_hf_pattern(const char *rule, size_t length) {
     return NULL;
 }
 
-// GGUF's name of a pre-tokeniser; NULL: it has none that is known here.
-static const char *rule_of(const json_t *value) {
+// Each match of the pattern is a piece, and what lies between too: there is nothing between those
+// of the patterns above.
+static bool cuts_matches(const json_t *split) {
+    const char *behaviour = json_string_value(json_object_get(split, "behavior"));
+    const bool inverted = json_is_true(json_object_get(split, "invert"));
+    return behaviour && strcmp(behaviour, inverted ? "Removed" : "Isolated") == 0;
+}
+
+// GGUF's name of a pre-tokeniser; NULL: it has none that is known here. whole: ignore_merges.
+static const char *rule_of(const json_t *value, bool whole) {
     const json_t *parts = json_object_get(value, "pretokenizers");
     const size_t count = json_array_size(parts);
     const json_t *last = strcmp(type_of(value), "Sequence") == 0
@@ -196,11 +207,10 @@ static const char *rule_of(const json_t *value) {
         return "smollm";
     const char *regex =
         json_string_value(json_object_get(json_object_get(first, "pattern"), "Regex"));
-    const char *behaviour = json_string_value(json_object_get(first, "behavior"));
-    if (count != 2 || cuts || !regex || !behaviour || strcmp(behaviour, "Isolated") != 0)
-        return NULL;
+    if (count != 2 || cuts || !regex || !cuts_matches(first)) return NULL;
     for (size_t i = 0; i < sizeof patterns / sizeof *patterns; i++)
-        if (strcmp(patterns[i].pattern, regex) == 0) return patterns[i].name;
+        if (patterns[i].whole == whole && strcmp(patterns[i].pattern, regex) == 0)
+            return patterns[i].name;
     return NULL;
 }
 
@@ -245,14 +255,15 @@ static hone_status put_model(Reading *reading, bool *scored) {
         hone_hf_put_bool(reading->keys, "tokenizer.ggml.add_space_prefix", prefix);
         return HONE_OK;
     }
-    const char *rule = rule_of(cutter);
+    const bool whole = json_is_true(json_object_get(reading->model, "ignore_merges"));
+    const char *rule = rule_of(cutter, whole);
     if (normalizer && !json_is_null(normalizer) && strcmp(type_of(normalizer), "NFC") != 0)
         return fail(reading, HONE_ERROR_UNSUPPORTED,
                     "its normalizer is none that GGUF files can say");
     if (!rule)
         return fail(reading, HONE_ERROR_UNSUPPORTED,
                     "its pre_tokenizer is none of those that folders are read with: gpt-2, smollm, "
-                    "llama-bpe, qwen2");
+                    "llama-bpe, dbrx, qwen2");
     put_text(reading, "tokenizer.ggml.model", "gpt2");
     put_text(reading, "tokenizer.ggml.pre", rule);
     return HONE_OK;

@@ -66,8 +66,14 @@ static hone_status same_count(const Writing *w, const char *key, int64_t count) 
                      w->file->map.path, key, (long long)count, (long long)w->count);
 }
 
+// The rules that cut digits off first and are GPT-2's then; Granite's files have the last two.
+static bool cuts_digits(const Writing *w) {
+    return text_is(w->rule, "smollm") || text_is(w->rule, "refact") ||
+           text_is(w->rule, "starcoder");
+}
+
 static hone_status read_keys(Writing *w) {
-    static const char rules[] = "gpt-2, smollm, llama-bpe and qwen2";
+    static const char rules[] = "gpt-2, smollm, llama-bpe, dbrx and qwen2";
     const GgufFile *file = w->file;
     GgufString model;
     int64_t count;
@@ -76,7 +82,7 @@ static hone_status read_keys(Writing *w) {
     if (!w->pieces && !text_is(model, "gpt2"))
         return refuse(w, "tokenizer.ggml.model", model, "gpt2 and llama");
     w->rule = hone_hf_text(file, "tokenizer.ggml.pre");
-    if (!w->pieces && !text_is(w->rule, "gpt-2") && !text_is(w->rule, "smollm") &&
+    if (!w->pieces && !text_is(w->rule, "gpt-2") && !cuts_digits(w) &&
         !hone_hf_pattern(w->rule.data, w->rule.length))
         return refuse(w, "tokenizer.ggml.pre", w->rule, rules);
     RETURN_IF_ERROR(hone_gguf_strings(file, "tokenizer.ggml.tokens", &w->token, &w->count, w->err));
@@ -216,7 +222,7 @@ static void put_cutting(Writing *w) {
         hone_text_json(json, pattern, strlen(pattern));
         hone_text_puts(json, "}, \"behavior\": \"Isolated\", \"invert\": false}, " BYTE_LEVEL(
                                  "false", "false") "]}");
-    } else if (text_is(w->rule, "smollm")) {
+    } else if (cuts_digits(w)) {
         hone_text_puts(json,
                        SEQUENCE "{\"type\": \"Digits\", \"individual_digits\": true}, " BYTE_LEVEL(
                            "false", "true") "]}");

@@ -17,9 +17,10 @@ import torch
 from safetensors import safe_open
 from test_same_files import PROBES, flat
 from test_same_training import LINES
-from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers, trainers
 from tokenizers.models import BPE
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import (AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM,
+                          PreTrainedTokenizerFast)
 
 
 def save_tokenizer(folder, merges, rule):
@@ -188,6 +189,85 @@ def test_the_real_model(hone, model, tmp_path):
     assert peers.examples_of(hone, folder, probes) == peers.examples_of(hone, model, probes)
     ours, same = (peers.hone_logprobs(hone, where, probes) for where in (folder, model))
     assert peers.largest_difference(ours, same) <= 2e-3
+
+
+LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
+          r"\s*[\r\n]+|\s+(?!\S)|\s+")
+QWEN2 = LLAMA3.replace("{1,3}", "")
+
+
+def cut_by(pattern, behaviour, invert=False):
+    return pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(pattern), behaviour, invert=invert),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+
+
+def byte_level(cut, normalizer=None, whole=False):
+    """A vocabulary trained on a few lines, cut as a family's tokenizer.json does it."""
+    made = Tokenizer(BPE(ignore_merges=whole))
+    if normalizer:
+        made.normalizer = normalizer
+    made.pre_tokenizer, made.decoder = cut, decoders.ByteLevel()
+    made.train_from_iterator(LINES * 3, trainers.BpeTrainer(
+        vocab_size=420, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=["<|end|>"], show_progress=False))
+    return made
+
+
+def byte_fallback(normalizer, cut=None):
+    """One that came from sentencepiece: merges are all pairs of tokens that make a token."""
+    special = ["<unk>", "<s>", "</s>"] + [f"<0x{byte:02X}>" for byte in range(256)]
+    trained = Tokenizer(BPE(unk_token="<unk>"))
+    trained.normalizer = normalizer
+    trained.train_from_iterator(LINES * 3, trainers.BpeTrainer(
+        vocab_size=480, special_tokens=special, show_progress=False))
+    ids = trained.get_vocab()
+    merges = [(token[:i], token[i:]) for token in sorted(ids, key=ids.get)
+              if token not in special for i in range(1, len(token))
+              if token[:i] in ids and token[i:] in ids]
+    made = Tokenizer(BPE(ids, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    made.normalizer = normalizer
+    if cut:
+        made.pre_tokenizer = cut
+    made.add_special_tokens([AddedToken(name, special=True) for name in special[:3]])
+    return made
+
+
+# As the families publish them.
+PUBLISHED = {
+    "llama3": lambda: byte_level(cut_by(LLAMA3, "isolated"), whole=True),
+    "olmo2": lambda: byte_level(cut_by(LLAMA3, "removed", True)),
+    "qwen2": lambda: byte_level(cut_by(QWEN2, "isolated"), normalizers.NFC()),
+    "granite": lambda: byte_level(pre_tokenizers.Sequence([
+        pre_tokenizers.Digits(individual_digits=True),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)])),
+    "gemma": lambda: byte_fallback(normalizers.Replace(" ", "\u2581"),
+                                   pre_tokenizers.Split(" ", "merged_with_previous")),
+    "phi3": lambda: byte_fallback(normalizers.Sequence([
+        normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_tokenisers_of_the_families(hone, tmp_path, name):
+    """Training, which goes by GGUF's keys, sees the ids of tokenizers; and so it does in the GGUF file
+    and in the folder that is made of that."""
+    made = PUBLISHED[name]()
+    end = "</s>" if name in ("gemma", "phi3") else "<|end|>"
+    folder, path, again = tmp_path / "hf", tmp_path / "made.gguf", tmp_path / "again"
+    LlamaForCausalLM(LlamaConfig(
+        vocab_size=made.get_vocab_size(), hidden_size=16, intermediate_size=16, num_hidden_layers=1,
+        num_attention_heads=2, eos_token_id=made.token_to_id(end))).save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=made, eos_token=end, bos_token=None).save_pretrained(
+        folder)
+    texts = [text for text in PROBES + LINES if text] + [" two  spaces", "a\n\n\n b 12345 6",
+                                                         "it's WE'LL 'd \u00e9\u4f60\U0001f600"]
+    data = peers.write_texts(tmp_path / "texts.jsonl", texts)
+    peers.run_hone(hone, "convert", folder, "--to", "gguf", "--out", path)
+    peers.run_hone(hone, "convert", path, "--to", "hf", "--out", again)
+    for model in (folder, path, again):
+        for text, (tokens, _) in zip(texts, peers.examples_of(hone, model, data, "--no-eos")):
+            assert tokens == made.encode(text, add_special_tokens=False).ids, (model, text)
 
 
 # ---- what is refused ---------------------------------------------------------------------------
