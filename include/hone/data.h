@@ -23,6 +23,7 @@ typedef struct HoneDataOptions {
     HoneLossOn loss_on;
     bool skip_bad; // skip and count bad examples instead of stopping at the first
     bool no_eos;   // do not end "text" records with EOS
+    bool pairs;    // records of prompt, chosen and rejected, for preference losses
     int64_t now;   // what strftime_now in a chat template tells, in seconds since 1970, UTC; 0: now
 } HoneDataOptions;
 

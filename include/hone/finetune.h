@@ -30,6 +30,10 @@ typedef enum HoneOptimizer {
     HONE_MUON
 } HoneOptimizer;
 
+// Of each token that is learnt; or of pairs of answers, one preferred: DPO (Rafailov et al. 2023;
+// the reference is the model without its adapter, so the method is LoRA), ORPO (Hong et al. 2024).
+typedef enum HoneLoss { HONE_LOSS_TOKENS, HONE_LOSS_DPO, HONE_LOSS_ORPO } HoneLoss;
+
 typedef enum HoneSchedule {
     HONE_SCHEDULE_COSINE,
     HONE_SCHEDULE_LINEAR,
@@ -77,6 +81,8 @@ typedef struct HoneFinetuneOptions {
     double lr;               // (auto 0: 2e-4 for adapters, 2e-5 for full)
     HoneOptimizer optimizer; // HONE_ADAMW
     HoneSchedule schedule;
+    HoneLoss loss;
+    double beta;     // of DPO and ORPO; 0.1
     double decay;    // of WSD: < 1: share of the steps, ≥ 1: steps; 0.2
     double momentum; // of Muon; 0.95
     // λ of λ·(logsumexp z)² a target, beside its loss (Chowdhery et al. 2022): logits stay small. 0
@@ -150,6 +156,7 @@ typedef struct HoneStep {
 typedef struct HoneHeldOut {
     int64_t step; // 0: before the first
     double loss, perplexity;
+    double preferred; // share of the pairs whose chosen answer is the likelier one; NAN: no pairs
     int64_t tokens;
     double seconds;
 } HoneHeldOut;

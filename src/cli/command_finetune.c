@@ -13,6 +13,10 @@ static void note_what_is_ignored(const Command *command, int argc, char **argv,
                             "with --method full");
     else
         note_without_effect(command, argc, argv, "type", "without --method full");
+    if (run->loss == HONE_LOSS_TOKENS)
+        note_without_effect(command, argc, argv, "beta", "without --loss dpo or orpo");
+    else
+        note_without_effect(command, argc, argv, "loss-on z-loss", "with --loss dpo or orpo");
     if (run->adapter)
         note_without_effect(command, argc, argv, "targets layers", "beside --adapter");
     note_what_the_optimizer_ignores(command, argc, argv, run);

@@ -156,8 +156,11 @@ static void json_step(const HoneStep *step) {
 
 static void show_held_out(Display *display, const HoneHeldOut *eval) {
     display_end(display);
-    fprintf(stderr, "held out after step %lld: loss %.4f, perplexity %.2f\n", (long long)eval->step,
-            eval->loss, eval->perplexity);
+    fprintf(stderr, "held out after step %lld: loss %.4f, ", (long long)eval->step, eval->loss);
+    if (isnan(eval->preferred))
+        fprintf(stderr, "perplexity %.2f\n", eval->perplexity);
+    else
+        fprintf(stderr, "%.1f %% of the chosen answers preferred\n", 100 * eval->preferred);
 }
 
 // ---- the end -----------------------------------------------------------------------------------
@@ -226,10 +229,12 @@ static void json_event(const HoneEvent *event) {
         break;
     case HONE_EVENT_EVAL:
         printf(
-            "{\"event\":\"eval\",\"step\":%lld,\"loss\":%.9g,\"perplexity\":%.9g,\"tokens\":%lld}"
-            "\n",
+            "{\"event\":\"eval\",\"step\":%lld,\"loss\":%.9g,\"perplexity\":%.9g,\"tokens\":%lld",
             (long long)event->as.eval->step, event->as.eval->loss, event->as.eval->perplexity,
             (long long)event->as.eval->tokens);
+        if (!isnan(event->as.eval->preferred))
+            printf(",\"preferred\":%.9g", event->as.eval->preferred);
+        printf("}\n");
         break;
     case HONE_EVENT_PROGRESS:
         return;

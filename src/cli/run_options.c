@@ -8,6 +8,7 @@
 
 void run_option_defaults(RunOptions *given) {
     given->method = "lora";
+    given->loss = "tokens";
     given->schedule = "cosine";
     given->optimizer = "adamw";
     given->loss_on = "auto";
@@ -51,6 +52,9 @@ static int fill_first(RunOptions *given, Option *options) {
          "cut longer examples (the model's context, at most 2048)"},
         {"stride", OPTION_COUNT, &run->examples.stride, "N",
          "tokens from window to window of a .txt file (no overlap)"},
+        {"loss", OPTION_TEXT, &given->loss, "tokens|dpo|orpo",
+         "of each token (tokens), or of pairs: records of prompt, chosen, rejected"},
+        {"beta", OPTION_RATE, &run->beta, "X", "of dpo and orpo (0.1)"},
         {"loss-on", OPTION_TEXT, &given->loss_on, "auto|assistant|completion|all",
          "which tokens are learnt (auto: the assistant's or the completion's where the data has "
          "them)"},
@@ -140,10 +144,12 @@ static bool parse_layers(const char *command, const char *text, int *layers) {
 
 bool resolve_run_options(const char *command, RunOptions *given, HoneDataSource *sources) {
     static const char *const methods[] = {"lora", "full"};
+    static const char *const losses[] = {"tokens", "dpo", "orpo"};
     static const char *const schedules[] = {"cosine", "linear", "constant", "wsd"};
     HoneFinetuneOptions *run = &given->run;
     int method = choose(command, "method", given->method, methods, 2);
-    int schedule = method < 0 ? -1 : choose(command, "schedule", given->schedule, schedules, 4);
+    int loss = method < 0 ? -1 : choose(command, "loss", given->loss, losses, 3);
+    int schedule = loss < 0 ? -1 : choose(command, "schedule", given->schedule, schedules, 4);
     if (schedule < 0 || !parse_optimizer(command, given->optimizer, &run->optimizer) ||
         !parse_loss_on(command, given->loss_on, &run->examples.loss_on) ||
         !parse_on_bad(command, given->on_bad, &run->examples.skip_bad) ||
@@ -151,6 +157,7 @@ bool resolve_run_options(const char *command, RunOptions *given, HoneDataSource 
         !parse_layers(command, given->checkpoint_layers, &run->checkpoint_layers))
         return false;
     run->method = (HoneMethod)method;
+    run->loss = (HoneLoss)loss;
     run->schedule = (HoneSchedule)schedule;
     const int64_t most = INT32_MAX;
     run->rank = (int)(given->rank > most ? most : given->rank < -1 ? -1 : given->rank);

@@ -9,7 +9,7 @@ typedef struct RunOptions {
     Common common;
     HoneFinetuneOptions run;
     TextList data;
-    const char *method, *schedule, *optimizer, *loss_on, *on_bad, *date, *config,
+    const char *method, *loss, *schedule, *optimizer, *loss_on, *on_bad, *date, *config,
         *checkpoint_layers;
     int64_t rank, layers;
 } RunOptions;

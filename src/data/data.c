@@ -48,10 +48,58 @@ static hone_status note_bad(Reader *reader, HoneError *problem, int line) {
     return HONE_OK;
 }
 
+// One answer of a pair, as a record of its own.
+static hone_status make_answer(Reader *reader, const json_t *value, Example *example,
+                               HoneError *problem) {
+    Record record;
+    hone_status status =
+        hone_record_read(value, reader->options, &reader->scratch, &record, problem);
+    if (status == HONE_OK)
+        status = hone_example_make(&reader->workshop, reader->options, &record,
+                                   &reader->dataset->memory, example, problem);
+    hone_record_done(&record);
+    hone_arena_reset(&reader->scratch);
+    return status;
+}
+
+static hone_status make_pair(Reader *reader, const json_t *value, Example *chosen,
+                             HoneError *problem) {
+    static const char *const answers[] = {"chosen", "rejected"};
+    Example *rejected = hone_arena_calloc(&reader->dataset->memory, 1, sizeof *rejected);
+    if (!rejected) return hone_fail_memory(problem, sizeof *rejected, "a pair");
+    for (int i = 0; i < 2; i++) {
+        json_t *answer = hone_pair_answer(value, answers[i], problem);
+        if (!answer) return problem->status;
+        hone_status status = make_answer(reader, answer, i ? rejected : chosen, problem);
+        json_decref(answer);
+        if (status != HONE_OK) {
+            hone_fail_in(problem, "'%s'", answers[i]);
+            return status;
+        }
+    }
+    const int64_t shorter = chosen->count < rejected->count ? chosen->count : rejected->count;
+    if (chosen->count == rejected->count &&
+        memcmp(chosen->token, rejected->token, (size_t)shorter * sizeof *chosen->token) == 0)
+        return hone_fail(problem, HONE_ERROR_INPUT, "'chosen' and 'rejected' are the same");
+    chosen->rejected = rejected;
+    return HONE_OK;
+}
+
+static hone_status read_pair(Reader *reader, const json_t *value, int line) {
+    HoneError problem = {0};
+    Example chosen;
+    reader->records++;
+    if (make_pair(reader, value, &chosen, &problem) != HONE_OK)
+        return note_bad(reader, &problem, line);
+    chosen.line = line;
+    return hone_dataset_add(reader->dataset, &chosen, reader->err);
+}
+
 static hone_status read_record(Reader *reader, const json_t *value, int line) {
     HoneError problem = {0};
     Record record;
     Example example;
+    if (reader->options->pairs) return read_pair(reader, value, line);
     reader->records++;
     hone_status status =
         hone_record_read(value, reader->options, &reader->scratch, &record, &problem);

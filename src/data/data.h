@@ -19,6 +19,7 @@ typedef struct DataOptions {
     LossOn loss_on;
     OnBad on_bad;
     bool no_eos;    // "text" records end with EOS unless this is set
+    bool pairs;     // records of prompt, chosen and rejected; only the answers are learnt
     int64_t now;    // seconds since 1970, for templates; 0: now
     bool keep_text; // keep the rendered text (hone template, previews)
 } DataOptions;
@@ -35,6 +36,7 @@ typedef struct Example {
     int64_t answer_length;
     int line; // in its file, from 1
     bool cut;
+    const struct Example *rejected; // of a pair: the other answer to the same prompt; else NULL
 } Example;
 
 typedef struct Dataset {

@@ -331,3 +331,37 @@ hone_status hone_record_read(const json_t *value, const DataOptions *options, Ar
     record->kind = RECORD_TEXT;
     return read_string(value, "text", &record->prompt, err);
 }
+
+// ---- pairs -------------------------------------------------------------------------------------
+
+static json_t *messages_of(const json_t *prompt, const json_t *answer) {
+    json_t *messages = json_array();
+    if (messages && json_is_array(prompt)) json_array_extend(messages, (json_t *)(uintptr_t)prompt);
+    if (messages) json_array_extend(messages, (json_t *)(uintptr_t)answer);
+    return messages;
+}
+
+json_t *hone_pair_answer(const json_t *pair, const char *answer, HoneError *err) {
+    static const char *const copied[] = {"tools", "chat_template_kwargs"};
+    const json_t *prompt = json_object_get(pair, "prompt");
+    json_t *given = json_object_get(pair, answer), *record = NULL;
+    if (!json_is_object(pair)) {
+        hone_fail(err, HONE_ERROR_INPUT, "this record is %s, not an object", kind_of(pair));
+        return NULL;
+    }
+    if (json_is_string(given) && json_is_string(prompt))
+        record = json_pack("{s:O,s:O}", "prompt", prompt, "completion", given);
+    else if (json_is_array(given) && (!prompt || json_is_array(prompt)))
+        record = json_pack("{s:o}", "messages", messages_of(prompt, given));
+    else
+        hone_fail(err, HONE_ERROR_INPUT,
+                  "a pair has 'prompt', 'chosen' and 'rejected', all texts or all lists of "
+                  "messages; '%s' is %s and 'prompt' %s",
+                  answer, given ? kind_of(given) : "missing", prompt ? kind_of(prompt) : "missing");
+    if (!record && err->status == HONE_OK) hone_fail_memory(err, sizeof *record, "a pair");
+    for (int i = 0; record && i < 2; i++) {
+        json_t *value = json_object_get(pair, copied[i]);
+        if (value) json_object_set(record, copied[i], value);
+    }
+    return record;
+}

@@ -38,6 +38,10 @@ void hone_workshop_close(Workshop *workshop);
 hone_status hone_record_read(const json_t *value, const DataOptions *options, Arena *arena,
                              Record *record, HoneError *err);
 void hone_record_done(Record *record);
+// The record that a pair's answer ("chosen", "rejected") comes to: with texts prompt and
+// completion, with lists the messages of both; "tools" and "chat_template_kwargs" as they are.
+// Without a prompt the answers begin alike. NULL: it is none, and err says why. Caller decrefs.
+json_t *hone_pair_answer(const json_t *pair, const char *answer, HoneError *err);
 
 // What a template is given of the first `count` messages.
 TemplateInput hone_record_input(const Workshop *workshop, const DataOptions *options,

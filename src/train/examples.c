@@ -10,6 +10,7 @@ DataOptions hone_model_data_options(const HoneModel *model, const HoneDataOption
                      : options->loss_on == HONE_LOSS_COMPLETION ? LOSS_COMPLETION
                      : options->loss_on == HONE_LOSS_ALL        ? LOSS_ALL
                                                                 : LOSS_AUTO;
+    if (options->pairs) loss_on = LOSS_COMPLETION;
     return (DataOptions){.tokenizer = model->tokenizer,
                          .chat_template = model->chat_template,
                          .max_length = options->max_length > 0 ? options->max_length : longest,
@@ -17,6 +18,7 @@ DataOptions hone_model_data_options(const HoneModel *model, const HoneDataOption
                          .loss_on = loss_on,
                          .on_bad = options->skip_bad ? BAD_SKIP : BAD_STOP,
                          .no_eos = options->no_eos,
+                         .pairs = options->pairs,
                          .now = options->now,
                          .keep_text = true};
 }

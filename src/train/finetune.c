@@ -18,6 +18,7 @@ void hone_finetune_defaults(HoneFinetuneOptions *options) {
                                      .epochs = 1,
                                      .accumulate = 1,
                                      .warmup = 0.03,
+                                     .beta = 0.1,
                                      .decay = 0.2,
                                      .momentum = 0.95,
                                      .clip = 1,
@@ -64,6 +65,7 @@ static hone_status check_numbers(const HoneFinetuneOptions *options, HoneError *
     RETURN_IF_ERROR(in_range(err, "--memory", (double)options->memory, 0, 1e18));
     RETURN_IF_ERROR(in_range(err, "--lr", options->lr, 0, 100));
     RETURN_IF_ERROR(in_range(err, "--warmup", options->warmup, 0, 1e9));
+    RETURN_IF_ERROR(in_range(err, "--beta", options->beta, 1e-9, 1e6));
     RETURN_IF_ERROR(in_range(err, "--decay", options->decay, 0, 1e9));
     RETURN_IF_ERROR(in_range(err, "--momentum", options->momentum, 0, 0.999999));
     RETURN_IF_ERROR(in_range(err, "--z-loss", options->z_loss, 0, 1e3));
@@ -122,6 +124,10 @@ static hone_status check_options(const HoneFinetuneOptions *options, bool has_mo
     if (options->batch > 0 && options->batch_tokens > 0)
         return hone_fail(err, HONE_ERROR_ARGUMENT, "give --batch or --batch-tokens, not both");
     RETURN_IF_ERROR(check_penalty(options, err));
+    if (options->loss == HONE_LOSS_DPO && options->method == HONE_METHOD_FULL)
+        return hone_fail(err, HONE_ERROR_ARGUMENT,
+                         "--loss dpo compares the model with itself without its adapter, which "
+                         "--method full does not have; --loss orpo needs no such reference");
     return check_numbers(options, err);
 }
 
@@ -168,8 +174,13 @@ static hone_status log_step(Run *run, const HoneStep *step) {
 static hone_status log_held_out(Run *run, const HoneHeldOut *result) {
     char line[256];
     snprintf(line, sizeof line,
-             "{\"event\":\"eval\",\"step\":%lld,\"loss\":%.9g,\"perplexity\":%.9g,\"tokens\":%lld}",
+             "{\"event\":\"eval\",\"step\":%lld,\"loss\":%.9g,\"perplexity\":%.9g,\"tokens\":%lld",
              (long long)result->step, result->loss, result->perplexity, (long long)result->tokens);
+    const size_t used = strlen(line), left = sizeof line - used;
+    if (isnan(result->preferred))
+        snprintf(line + used, left, "}");
+    else
+        snprintf(line + used, left, ",\"preferred\":%.9g}", result->preferred);
     return hone_log_line(&run->metrics, line, run->err);
 }
 
@@ -423,6 +434,7 @@ hone_status hone_run_start(HoneContext *context, const HoneFinetuneOptions *opti
     run->context = context;
     run->err = err;
     run->options = *options;
+    run->options.examples.pairs = options->loss != HONE_LOSS_TOKENS;
     run->develop = develop;
     run->sink = sink;
     run->user = user;

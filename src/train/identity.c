@@ -72,6 +72,7 @@ static uint64_t hash_examples(uint64_t hash, const Example *const *examples, int
         const size_t tokens = (size_t)examples[i]->count;
         hash = with(hash, examples[i]->token, tokens * sizeof *examples[i]->token);
         hash = with(hash, examples[i]->target, tokens);
+        if (examples[i]->rejected) hash = hash_examples(hash, &examples[i]->rejected, 1);
     }
     return hash;
 }

@@ -1,17 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/loss.h"
 
-// The batch as the model reads it: the rows that predict something, each once, and every entry's
-// place among them; behind a cache, keys for what it holds, which all tokens see.
-typedef struct Prepared {
-    ModelBatch model;
-    int32_t *entry_row;
-    float *weight;
-    uint64_t *row_path;
-} Prepared;
-
-static hone_status prepare(const LossCall *call, const TokenBatch *batch, double weight,
-                           Prepared *prepared) {
+// Behind a cache there are keys for what it holds, which all tokens see.
+static hone_status prepare(const LossCall *call, double weight, PreparedBatch *prepared) {
+    const TokenBatch *batch = &prepared->batch;
     const int64_t held = call->cache ? hone_cache_length(call->cache) : 0;
     const size_t keys = (size_t)(held + batch->tokens), entries = (size_t)batch->entries;
     const size_t numbers = 2 * keys + (size_t)(batch->tokens + batch->rows) + entries;
@@ -61,20 +53,28 @@ static hone_status spread(const LossCall *call, const TokenBatch *batch, const H
     return HONE_OK;
 }
 
+hone_status hone_batch_prepare(const LossCall *call, const Example *const *examples, int64_t count,
+                               double weight, PreparedBatch *prepared) {
+    RETURN_IF_ERROR(hone_batch_pack(examples, count, call->memory, &prepared->batch, call->err));
+    return prepare(call, weight, prepared);
+}
+
+HeadLoss hone_prepared_head(const PreparedBatch *prepared) {
+    return (HeadLoss){.entries = prepared->batch.entries,
+                      .row = prepared->entry_row,
+                      .target = prepared->batch.target,
+                      .weight = prepared->weight,
+                      .path = prepared->row_path};
+}
+
 hone_status hone_batch_loss(const LossCall *call, const Example *const *examples, int64_t count,
                             double weight, BatchLoss *result) {
-    TokenBatch batch;
-    Prepared prepared;
-    RETURN_IF_ERROR(hone_batch_pack(examples, count, call->memory, &batch, call->err));
-    RETURN_IF_ERROR(prepare(call, &batch, weight, &prepared));
-    HeadLoss head = {.entries = batch.entries,
-                     .row = prepared.entry_row,
-                     .target = batch.target,
-                     .weight = prepared.weight,
-                     .z_loss = call->z_loss,
-                     .path = prepared.row_path};
+    PreparedBatch prepared;
+    RETURN_IF_ERROR(hone_batch_prepare(call, examples, count, weight, &prepared));
+    HeadLoss head = hone_prepared_head(&prepared);
+    head.z_loss = call->z_loss;
     if (call->by_target) {
-        const size_t entries = (size_t)batch.entries + 1;
+        const size_t entries = (size_t)prepared.batch.entries + 1;
         head.logprob = hone_arena_alloc(call->memory, entries * sizeof(float));
         head.correct = hone_arena_alloc(call->memory, entries);
         if (!head.logprob || !head.correct)
@@ -86,5 +86,5 @@ hone_status hone_batch_loss(const LossCall *call, const Example *const *examples
     hone_head_cross_entropy(call->tape, hone_model_head(call->model), hidden, &head);
     *result = (BatchLoss){.loss = head.loss, .head_seconds = head.seconds};
     RETURN_IF_ERROR(hone_tape_status(call->tape, call->err));
-    return call->by_target ? spread(call, &batch, &head, result) : HONE_OK;
+    return call->by_target ? spread(call, &prepared.batch, &head, result) : HONE_OK;
 }

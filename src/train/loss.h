@@ -24,6 +24,20 @@ typedef struct BatchLoss {
     double head_seconds; // of the time, the head's
 } BatchLoss;
 
+// A batch as the model reads it: the rows that predict something, each once, and every entry's
+// place among them. Arrays live in call's memory.
+typedef struct PreparedBatch {
+    TokenBatch batch;
+    ModelBatch model;
+    int32_t *entry_row;
+    float *weight; // of each entry: weight · its learners
+    uint64_t *row_path;
+} PreparedBatch;
+
+hone_status hone_batch_prepare(const LossCall *call, const Example *const *examples, int64_t count,
+                               double weight, PreparedBatch *prepared);
+HeadLoss hone_prepared_head(const PreparedBatch *prepared);
+
 hone_status hone_batch_loss(const LossCall *call, const Example *const *examples, int64_t count,
                             double weight, BatchLoss *result);
 

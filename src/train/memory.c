@@ -3,7 +3,7 @@
 // which are made again in backward (Chen et al. 2016), and then steps in one piece. Learnt with dry
 // tapes, before any of the memory is taken.
 #include "base/system.h"
-#include "train/run.h"
+#include "train/preference.h"
 
 enum {
     HUGE_PAGE = 2 << 20,
@@ -49,8 +49,14 @@ static hone_status rehearse(Run *run, Tape *dry, const Example *const *examples,
     const LossCall call = hone_run_loss_call(run, dry);
     hone_tape_reset(dry, gradients);
     hone_arena_reset(&run->batch_memory);
-    BatchLoss unused;
-    RETURN_IF_ERROR(hone_batch_loss(&call, examples, count, 1.0, &unused));
+    if (run->options.loss == HONE_LOSS_TOKENS) {
+        BatchLoss unused;
+        RETURN_IF_ERROR(hone_batch_loss(&call, examples, count, 1.0, &unused));
+    } else {
+        PairsLoss unused;
+        const PairWeights weights = {1, 1};
+        RETURN_IF_ERROR(hone_pairs_loss(run, &call, gradients, examples, count, weights, &unused));
+    }
     if (gradients) hone_tape_backward(dry);
     return hone_tape_status(dry, run->err);
 }

@@ -124,6 +124,11 @@ static void draw_epoch(const Run *run, int64_t epoch, int64_t *index, int64_t *s
 
 // ---- steps -------------------------------------------------------------------------------------
 
+// Both answers of a pair are read.
+static int64_t tokens_of(const Example *example) {
+    return example->count + (example->rejected ? example->rejected->count : 0);
+}
+
 // The step that begins at `first` and does not pass `end`.
 static StepRange cut_step(const Run *run, int64_t first, int64_t end) {
     const HoneFinetuneOptions *options = &run->options;
@@ -132,10 +137,10 @@ static StepRange cut_step(const Run *run, int64_t first, int64_t end) {
         const Example *example = run->order[first + step.count];
         if (options->batch > 0 && step.count == options->batch) break;
         if (options->batch == 0 && step.count >= LEAST_BATCH &&
-            step.tokens + example->count > options->batch_tokens)
+            step.tokens + tokens_of(example) > options->batch_tokens)
             break;
         step.count++;
-        step.tokens += example->count;
+        step.tokens += tokens_of(example);
         step.targets += example->targets;
     }
     return step;
@@ -242,6 +247,8 @@ hone_status hone_step_count(Run *run, StepRange *step) {
         const Example *const *examples = hone_micro_batch(run, step, part, &count);
         TokenBatch batch;
         hone_arena_reset(&run->batch_memory);
+        RETURN_IF_ERROR(
+            hone_pairs_list(examples, count, &run->batch_memory, &examples, &count, run->err));
         RETURN_IF_ERROR(hone_batch_pack(examples, count, &run->batch_memory, &batch, run->err));
         step->computed += batch.tokens;
         step->rows += batch.rows;
@@ -263,7 +270,7 @@ static void resolve_batch(Run *run) {
     HoneFinetuneOptions *options = &run->options;
     if (options->batch > 0 || options->batch_tokens > 0) return;
     int64_t tokens = 0;
-    for (int64_t i = 0; i < run->train_count; i++) tokens += run->train[i]->count;
+    for (int64_t i = 0; i < run->train_count; i++) tokens += tokens_of(run->train[i]);
     int64_t share = tokens / LEAST_EPOCH_STEPS;
     options->batch_tokens =
         share < DEFAULT_STEP_TOKENS ? (share > 0 ? share : 1) : DEFAULT_STEP_TOKENS;

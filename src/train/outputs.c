@@ -186,6 +186,10 @@ static void put_schedule(TextBuffer *text, const HoneFinetuneOptions *options) {
     put_text(text, "optimizer", optimizers[options->optimizer]);
     put_text(text, "schedule", schedules[options->schedule]);
     put_real(text, "warmup", options->warmup);
+    if (options->loss != HONE_LOSS_TOKENS) {
+        put_text(text, "loss", options->loss == HONE_LOSS_DPO ? "dpo" : "orpo");
+        put_real(text, "beta", options->beta);
+    }
     if (options->schedule == HONE_SCHEDULE_WSD) put_real(text, "decay", options->decay);
     if (options->optimizer == HONE_MUON) put_real(text, "momentum", options->momentum);
     if (options->z_loss > 0) put_real(text, "z-loss", options->z_loss);

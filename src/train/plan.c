@@ -88,7 +88,7 @@ static bool lacks_an_end(const Run *run, const Example *example) {
 static void count_data(const Run *run, HonePlan *plan) {
     for (int64_t i = 0; i < run->train_count; i++) {
         const Example *example = run->train[i];
-        plan->tokens += example->count;
+        plan->tokens += example->count + (example->rejected ? example->rejected->count : 0);
         plan->targets += example->targets;
         plan->cut += example->cut;
         plan->unended += lacks_an_end(run, example);

@@ -123,6 +123,11 @@ const char *hone_parameters_not_finite(const Parameters *parameters); // NULL: a
 hone_status hone_run_read_data(Run *run);
 hone_status hone_run_order(Run *run);
 hone_status hone_step_count(Run *run, StepRange *step); // from computed on
+// preference.c: the examples of pairs (example->rejected), both answers of each one after the
+// other; others as they are.
+hone_status hone_pairs_list(const Example *const *pairs, int64_t count, Arena *memory,
+                            const Example *const **examples, int64_t *examples_count,
+                            HoneError *err);
 // A step is cut into --accumulate micro-batches, or fewer when it has fewer examples.
 int64_t hone_micro_batches(const Run *run, const StepRange *step);
 const Example *const *hone_micro_batch(const Run *run, const StepRange *step, int64_t part,

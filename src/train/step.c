@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // One training step: forward, loss, backward, clip, update; and the loss of held-out examples.
-#include "train/run.h"
+#include "train/preference.h"
 
 #include <math.h>
 #include <string.h>
@@ -37,15 +37,24 @@ double hone_run_learning_rate(const Run *run, int64_t step) {
 
 // One micro-batch: its gradient is added to `gradient`, its loss (already divided by the step's
 // targets) returned.
-static hone_status micro_batch(Run *run, const Example *const *examples, int64_t count,
-                               double weight, double *loss) {
+static hone_status micro_batch(Run *run, const StepRange *step, const Example *const *examples,
+                               int64_t count, double *loss) {
+    const double weight = 1.0 / (double)step->targets;
     LossCall call = hone_run_loss_call(run, run->tape);
     call.z_loss = (float)run->options.z_loss;
     hone_tape_reset(run->tape, true);
     hone_arena_reset(&run->batch_memory);
     double start = hone_seconds();
-    BatchLoss result;
-    RETURN_IF_ERROR(hone_batch_loss(&call, examples, count, weight, &result));
+    BatchLoss result = {0};
+    if (run->options.loss == HONE_LOSS_TOKENS) {
+        RETURN_IF_ERROR(hone_batch_loss(&call, examples, count, weight, &result));
+    } else {
+        PairsLoss pairs;
+        const PairWeights weights = {1.0 / (double)step->count, weight};
+        RETURN_IF_ERROR(hone_pairs_loss(run, &call, true, examples, count, weights, &pairs));
+        result.loss = pairs.loss;
+        result.head_seconds = pairs.head_seconds;
+    }
     double middle = hone_seconds();
     hone_tape_backward(run->tape);
     run->spent.forward += middle - start - result.head_seconds;
@@ -59,14 +68,13 @@ static hone_status gradients(Run *run, const StepRange *step, double *loss) {
     Parameters *parameters = &run->parameters;
     const KernelContext *kc = &run->context->kernels;
     const int64_t parts = hone_micro_batches(run, step);
-    double weight = 1.0 / (double)step->targets;
     *loss = 0;
     for (int64_t part = 0; part < parts; part++) {
         int64_t count;
         const Example *const *examples = hone_micro_batch(run, step, part, &count);
         double partial;
         hone_fill(kc, parameters->count, 0.0f, parameters->gradient);
-        RETURN_IF_ERROR(micro_batch(run, examples, count, weight, &partial));
+        RETURN_IF_ERROR(micro_batch(run, step, examples, count, &partial));
         *loss += partial;
         if (run->options.accumulate > 1) hone_gradient_leaf_done(kc, parameters);
     }
@@ -158,31 +166,56 @@ hone_status hone_run_step(Run *run, int64_t step, StepResult *result) {
 int64_t hone_held_out_batch(const Run *run, int64_t first) {
     int64_t count = 0, tokens = 0;
     for (; first + count < run->held_out_count; count++) {
-        tokens += run->held_out[first + count]->count;
+        const Example *example = run->held_out[first + count];
+        tokens += example->count + (example->rejected ? example->rejected->count : 0);
+
         if (count > 0 && tokens > run->held_out_tokens) break;
     }
     return count;
 }
 
-hone_status hone_run_held_out(Run *run, int64_t step, HoneHeldOut *result) {
+// One held-out batch: what it adds to the sum of losses.
+static hone_status held_out_batch(Run *run, int64_t first, int64_t count, double *loss,
+                                  int64_t *preferred) {
     const LossCall call = hone_run_loss_call(run, run->tape);
+    hone_tape_reset(run->tape, false);
+    hone_arena_reset(&run->batch_memory);
+    if (run->options.loss == HONE_LOSS_TOKENS) {
+        BatchLoss batch;
+        RETURN_IF_ERROR(hone_batch_loss(&call, run->held_out + first, count, 1.0, &batch));
+        *loss = batch.loss;
+        return HONE_OK;
+    }
+    // ORPO's two parts have different means; each pair stands for its own.
+    *loss = 0;
+    for (int64_t i = first; i < first + count; i++) {
+        PairsLoss pair;
+        const PairWeights weights = {1, 1 / (double)run->held_out[i]->targets};
+        hone_arena_reset(&run->batch_memory);
+        RETURN_IF_ERROR(hone_pairs_loss(run, &call, false, run->held_out + i, 1, weights, &pair));
+        *loss += pair.loss;
+        *preferred += pair.preferred;
+    }
+    return HONE_OK;
+}
+
+hone_status hone_run_held_out(Run *run, int64_t step, HoneHeldOut *result) {
+    const bool pairs = run->options.loss != HONE_LOSS_TOKENS;
     double start = hone_seconds(), total = 0;
-    int64_t targets = 0;
+    int64_t targets = 0, preferred = 0;
     for (int64_t first = 0; first < run->held_out_count;) {
         const int64_t count = hone_held_out_batch(run, first);
         for (int64_t i = 0; i < count; i++) targets += run->held_out[first + i]->targets;
-        hone_tape_reset(run->tape, false);
-        hone_arena_reset(&run->batch_memory);
-        BatchLoss batch;
-        RETURN_IF_ERROR(hone_batch_loss(&call, run->held_out + first, count, 1.0, &batch));
-        total += batch.loss;
+        double loss;
+        RETURN_IF_ERROR(held_out_batch(run, first, count, &loss, &preferred));
+        total += loss;
         first += count;
         HoneEvent event = {.kind = HONE_EVENT_PROGRESS,
                            .as.progress = {first, run->held_out_count}};
         if (run->sink && !run->sink(run->user, &event)) run->stop = true;
         if (run->stop && first < run->held_out_count) return HONE_INTERRUPTED;
     }
-    double loss = total / (double)targets;
+    double loss = total / (double)(pairs ? run->held_out_count : targets);
     if (!isfinite(loss))
         return hone_fail(
             run->err, HONE_ERROR_NUMERIC,
@@ -193,6 +226,8 @@ hone_status hone_run_held_out(Run *run, int64_t step, HoneHeldOut *result) {
                             .loss = loss,
                             .perplexity = exp(loss),
                             .tokens = targets,
+                            .preferred = pairs ? (double)preferred / (double)run->held_out_count
+                                               : (double)NAN,
                             .seconds = hone_seconds() - start};
     return HONE_OK;
 }

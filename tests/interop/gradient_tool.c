@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The first step's gradient, by the path that training takes, for tests/interop:
-//   gradient_tool MODEL DATA OUT [ADAPTER|full] [MICRO-BATCHES]
+//   gradient_tool MODEL DATA OUT [ADAPTER|full] [MICRO-BATCHES] [dpo|orpo BETA]
 // All of DATA is one step. Prints {"loss","grad_norm"} and writes every trained tensor's gradient
 // to OUT (safetensors), named as the trained tensor.
 #include <stdio.h>
@@ -56,8 +56,10 @@ static void release(Run *run) {
 }
 
 int main(int argc, char **argv) {
-    if (argc < 4 || argc > 6) {
-        fprintf(stderr, "usage: gradient_tool MODEL DATA OUT [ADAPTER|full] [MICRO-BATCHES]\n");
+    if (argc < 4 || argc > 8) {
+        fprintf(
+            stderr,
+            "usage: gradient_tool MODEL DATA OUT [ADAPTER|full] [MICRO-BATCHES] [dpo|orpo BETA]\n");
         return 2;
     }
     HoneDataSource source = {argv[2], 1};
@@ -75,6 +77,11 @@ int main(int argc, char **argv) {
     else if (argc > 4)
         run.options.adapter = argv[4];
     if (argc > 5) run.options.accumulate = atoi(argv[5]);
+    if (argc > 7) {
+        run.options.loss = strcmp(argv[6], "dpo") == 0 ? HONE_LOSS_DPO : HONE_LOSS_ORPO;
+        run.options.beta = atof(argv[7]);
+        run.options.examples.pairs = true;
+    }
     HoneContextOptions options = {.threads = 2};
     hone_status status = hone_context_create(&options, &run.context);
     if (status == HONE_OK) {
