@@ -21,6 +21,11 @@ typedef struct HoneSampling {
     uint64_t seed;
 } HoneSampling;
 
+// How the model's own file would have the next token drawn: generation_config.json's with
+// do_sample, a GGUF file's general.sampling keys; greedy where it says nothing that can be. Of
+// *sampling temperature, top_p and top_k are written.
+void hone_model_sampling(const HoneModel *model, HoneSampling *sampling);
+
 // Called for each new token with its bytes (which may cut a character in two). false stops.
 typedef bool (*HoneTokenSink)(void *user, int32_t token, const char *bytes, size_t length);
 

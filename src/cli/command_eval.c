@@ -233,7 +233,8 @@ static int option_table(EvalOptions *given, Option *options) {
          "tokens from window to window of a .txt file (no overlap)"},
         {"date", OPTION_TEXT, &given->date, "DAY",
          "that a chat template tells, as 2026-11-24 (today)"},
-        {"no-eos", OPTION_FLAG, &given->no_eos, NULL, "do not end \"text\" records with EOS"},
+        {"no-eos", OPTION_FLAG, &given->no_eos, NULL,
+         "do not end texts with EOS; take answers that nothing ends"},
         {"template", OPTION_TEXT, &given->template_path, "FILE", "another chat template"},
     };
     int count = (int)(sizeof table / sizeof *table);

@@ -11,7 +11,8 @@ typedef struct GenerateOptions {
     TextList adapters;
     int64_t max_tokens, top_k;
     double temperature, top_p;
-    bool raw;
+    bool raw, own_sampling; // none of these three is given: the model's own
+    HoneSampling sampling;  // once the model is there
 } GenerateOptions;
 
 static int shared_table(GenerateOptions *given, Option *options) {
@@ -22,8 +23,9 @@ static int shared_table(GenerateOptions *given, Option *options) {
          "PEFT or MLX-LM folder or GGUF adapter; may be repeated"},
         {"system", OPTION_TEXT, &given->system, "TEXT", "system message"},
         {"max-tokens", OPTION_COUNT, &given->max_tokens, "N", "of an answer (256)"},
-        {"temperature", OPTION_REAL, &given->temperature, "T", "0 is greedy (0)"},
-        {"top-p", OPTION_REAL, &given->top_p, "P", "draw from the likeliest share P (off)"},
+        {"temperature", OPTION_REAL, &given->temperature, "T",
+         "0 is greedy (default: the model's own, else 0)"},
+        {"top-p", OPTION_REAL, &given->top_p, "P", "draw from the likeliest share P"},
         {"top-k", OPTION_INTEGER, &given->top_k, "K", "draw from the K likeliest (0: all)"},
         {"template", OPTION_TEXT, &given->template_path, "FILE", "another chat template"},
     };
@@ -32,22 +34,30 @@ static int shared_table(GenerateOptions *given, Option *options) {
     return count + common_options(&given->common, options + count);
 }
 
-static HoneSampling sampling_of(const GenerateOptions *given) {
+static HoneSampling sampling_of(const GenerateOptions *given, const HoneModel *model) {
     int64_t most = 1 << 30;
-    return (HoneSampling){.max_tokens = given->max_tokens,
-                          .temperature = (float)given->temperature,
-                          .top_p = (float)given->top_p,
-                          .top_k = (int)(given->top_k > most ? most : given->top_k),
-                          .seed = (uint64_t)given->common.seed};
+    HoneSampling sampling = {.max_tokens = given->max_tokens,
+                             .temperature = (float)given->temperature,
+                             .top_p = (float)given->top_p,
+                             .top_k = (int)(given->top_k > most ? most : given->top_k),
+                             .seed = (uint64_t)given->common.seed};
+    if (given->own_sampling) hone_model_sampling(model, &sampling);
+    if (given->own_sampling && sampling.temperature > 0)
+        fprintf(stderr,
+                "drawn as the model's file asks: --temperature %g --top-p %g --top-k %d "
+                "(--temperature 0 is greedy)\n",
+                (double)sampling.temperature, (double)sampling.top_p, sampling.top_k);
+    return sampling;
 }
 
-static hone_status load(HoneContext *context, const GenerateOptions *given, HoneModel **model,
+static hone_status load(HoneContext *context, GenerateOptions *given, HoneModel **model,
                         HoneGenerator **generator) {
     hone_status result = hone_model_load(context, given->model, model);
     if (result == HONE_OK) result = add_adapters(*model, &given->adapters);
     if (result == HONE_OK && given->template_path)
         result = hone_model_set_template(*model, given->template_path);
     if (result == HONE_OK) result = hone_generator_create(*model, generator);
+    if (result == HONE_OK) given->sampling = sampling_of(given, *model);
     return result;
 }
 
@@ -59,6 +69,11 @@ static bool print_piece(void *user, int32_t token, const char *bytes, size_t len
     return !was_interrupted();
 }
 
+static bool is_sampling_given(int argc, char **argv) {
+    return is_given(argc, argv, "temperature") || is_given(argc, argv, "top-p") ||
+           is_given(argc, argv, "top-k");
+}
+
 static bool silent_piece(void *user, int32_t token, const char *bytes, size_t length) {
     (void)user, (void)token, (void)bytes, (void)length;
     return !was_interrupted();
@@ -66,21 +81,21 @@ static bool silent_piece(void *user, int32_t token, const char *bytes, size_t le
 
 // ---- generate ----------------------------------------------------------------------------------
 
-static int generate(HoneContext *context, const GenerateOptions *given) {
+static int generate(HoneContext *context, GenerateOptions *given) {
     HoneModel *model = NULL;
     HoneGenerator *generator = NULL;
     HoneGenerated result = {0};
-    HoneSampling sampling = sampling_of(given);
+    const HoneSampling *sampling = &given->sampling;
     HoneTokenSink sink = given->common.json ? silent_piece : print_piece;
     hone_status done = load(context, given, &model, &generator);
     if (done == HONE_OK && given->raw) {
-        done = hone_generate_text(generator, given->prompt, strlen(given->prompt), &sampling, sink,
+        done = hone_generate_text(generator, given->prompt, strlen(given->prompt), sampling, sink,
                                   NULL, &result);
     } else if (done == HONE_OK) {
         HoneMessage messages[2] = {{"system", given->system}, {"user", given->prompt}};
         int skip = given->system ? 0 : 1;
-        done = hone_generate_chat(generator, messages + skip, 2 - skip, &sampling, sink, NULL,
-                                  &result);
+        done =
+            hone_generate_chat(generator, messages + skip, 2 - skip, sampling, sink, NULL, &result);
     }
     int status = EXIT_DONE;
     if (done != HONE_OK) {
@@ -124,6 +139,7 @@ int command_generate(int argc, char **argv) {
         return EXIT_USAGE;
     }
     if (given.raw) note_without_effect(&command, argc, argv, "system template", "beside --raw");
+    given.own_sampling = !is_sampling_given(argc, argv);
     HoneContext *context = open_context("generate", &given.common, &status);
     if (!context) return status;
     watch_signals();
@@ -163,7 +179,7 @@ static void forget(Conversation *conversation, int64_t keep) {
 static int turn(HoneContext *context, const GenerateOptions *given, HoneGenerator *generator,
                 Conversation *conversation, const char *line) {
     int64_t before = conversation->count;
-    HoneSampling sampling = sampling_of(given);
+    HoneSampling sampling = given->sampling;
     sampling.seed += (uint64_t)before; // each turn draws anew
     HoneGenerated result = {0};
     if (!say(conversation, "user", line)) return EXIT_WORK;
@@ -244,6 +260,7 @@ int command_chat(int argc, char **argv) {
         fprintf(stderr, "hone chat: --model is needed (usage: %s)\n", command.usage);
         return EXIT_USAGE;
     }
+    given.own_sampling = !is_sampling_given(argc, argv);
     HoneContext *context = open_context("chat", &given.common, &status);
     if (!context) return status;
     HoneModel *model = NULL;

@@ -236,7 +236,8 @@ int command_template(int argc, char **argv) {
         {"limit", OPTION_COUNT, &given.limit, "N", "show the first N only"},
         {"date", OPTION_TEXT, &given.date, "DAY",
          "that a chat template tells, as 2026-11-24 (today)"},
-        {"no-eos", OPTION_FLAG, &given.no_eos, NULL, "do not end \"text\" records with EOS"},
+        {"no-eos", OPTION_FLAG, &given.no_eos, NULL,
+         "do not end texts with EOS; take answers that nothing ends"},
     };
     Command command = {.name = "template",
                        .summary = "Each example as the model will see it, with the loss mask.",

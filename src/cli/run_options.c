@@ -63,7 +63,7 @@ static int fill_first(RunOptions *given, Option *options) {
         {"date", OPTION_TEXT, &given->date, "DAY",
          "that a chat template tells, as 2026-11-24 (today)"},
         {"no-eos", OPTION_FLAG, &run->examples.no_eos, NULL,
-         "do not end \"text\" records with EOS"},
+         "do not end texts with EOS; take answers that nothing ends"},
         {"shuffle", OPTION_SWITCH, &run->shuffle, "on|off", "the order depends on --seed (on)"},
         {"group-prefixes", OPTION_FLAG, &run->group_prefixes, NULL,
          "bring examples that begin alike into the same steps: less to compute"},

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Rendering, tokenising and the loss mask.
+#include <stdio.h>
 #include <string.h>
 
 #include "data/record.h"
@@ -33,6 +34,25 @@ void hone_workshop_close(Workshop *workshop) {
     hone_token_list_free(&workshop->prompt);
     hone_free(workshop->bos);
     hone_free(workshop->eos);
+}
+
+// ---- the example in a message ------------------------------------------------------------------
+
+enum { SHOWN = 120, SHOWN_TEXT = 6 * SHOWN + 16 };
+
+// Its beginning or its end, quoted, whole characters.
+static const char *shown(const char *text, size_t length, bool end, char out[SHOWN_TEXT]) {
+    size_t from = end && length > SHOWN ? length - SHOWN : 0;
+    size_t to = !end && length > SHOWN ? SHOWN : length;
+    while (from > 0 && from < to && ((unsigned char)text[from] & 0xc0) == 0x80) from++;
+    while (to < length && to > from && ((unsigned char)text[to] & 0xc0) == 0x80) to--;
+    TextBuffer quoted = {0};
+    if (from > 0) hone_text_puts(&quoted, "…");
+    hone_text_json(&quoted, text ? text + from : "", to - from);
+    if (to < length) hone_text_puts(&quoted, "…");
+    snprintf(out, SHOWN_TEXT, "%s", quoted.failed ? "" : quoted.data);
+    hone_text_free(&quoted);
+    return out;
 }
 
 // ---- tokens ------------------------------------------------------------------------------------
@@ -73,10 +93,13 @@ static hone_status tokenize(const DataOptions *options, const char *text, size_t
     RETURN_IF_ERROR(hone_tokenize_append(options->tokenizer, text, length, true, list, err));
     int32_t bos = hone_tokenizer_bos(options->tokenizer);
     if (bos < 0) return HONE_OK;
-    if (list->count >= 2 && list->tokens[0] == bos && list->tokens[1] == bos)
+    if (list->count >= 2 && list->tokens[0] == bos && list->tokens[1] == bos) {
+        char example[SHOWN_TEXT];
         return hone_fail(err, HONE_ERROR_INPUT,
                          "the text begins with BOS twice: the template adds it, so the content "
-                         "must not");
+                         "must not; it reads %s",
+                         shown(text, length, false, example));
+    }
     if (!hone_tokenizer_adds_bos(options->tokenizer)) return HONE_OK;
     if (list->count > 0 && list->tokens[0] == bos) return HONE_OK;
     return insert_token(list, 0, bos, 0, err);
@@ -116,8 +139,9 @@ static hone_status chat_tokens(Workshop *workshop, const DataOptions *options, c
 
 // ---- one example -------------------------------------------------------------------------------
 
-static hone_status no_target(const Record *record, const Example *example, int64_t whole,
-                             HoneError *err) {
+static hone_status no_target(const Workshop *workshop, const Record *record, const Example *example,
+                             int64_t whole, HoneError *err) {
+    char text[SHOWN_TEXT];
     bool answers = false, trained = false;
     for (int64_t i = 0; i < record->count; i++) {
         bool is_answer = strcmp(record->messages[i].role, "assistant") == 0;
@@ -134,7 +158,8 @@ static hone_status no_target(const Record *record, const Example *example, int64
                       : !trained                  ? "every assistant message has weight 0"
                                                   : "the answers are empty, or the chat template "
                                                     "does not print them";
-    return hone_fail(err, HONE_ERROR_INPUT, "no token to learn: %s", why);
+    return hone_fail(err, HONE_ERROR_INPUT, "no token to learn: %s; it reads %s", why,
+                     shown(workshop->text.data, workshop->text.length, false, text));
 }
 
 // Copy what the workshop holds into the arena, cut to the longest length.
@@ -148,7 +173,7 @@ static hone_status keep_example(Workshop *workshop, const DataOptions *options,
     example->cut = count < whole;
     target[0] = 0; // nothing predicts the first token
     for (int64_t i = 0; i < count; i++) example->targets += target[i];
-    if (example->targets == 0) return no_target(record, example, whole, err);
+    if (example->targets == 0) return no_target(workshop, record, example, whole, err);
     if (example->prompt > count) example->prompt = count;
     example->token = hone_arena_alloc(arena, (size_t)count * sizeof *example->token);
     example->target = hone_arena_alloc(arena, (size_t)count);
@@ -198,6 +223,22 @@ static hone_status measure_prompt(Workshop *workshop, const DataOptions *options
     return HONE_OK;
 }
 
+// Of an answer that no token ends, the model would learn to go on and on.
+static hone_status check_end(const Workshop *workshop, const DataOptions *options, HoneError *err) {
+    const char *target = workshop->targets.data;
+    int64_t last = workshop->tokens.count - 1;
+    while (last > 0 && !target[last]) last--;
+    if (options->no_eos || last == 0) return HONE_OK;
+    for (int64_t i = last; i < workshop->tokens.count; i++)
+        if (hone_token_ends(options->tokenizer, workshop->tokens.tokens[i])) return HONE_OK;
+    char text[SHOWN_TEXT];
+    return hone_fail(err, HONE_ERROR_INPUT,
+                     "the chat template puts no end token behind the last answer, so the model "
+                     "would not learn to stop (--no-eos accepts that; --template FILE gives "
+                     "another); it ends %s",
+                     shown(workshop->text.data, workshop->text.length, true, text));
+}
+
 static const char *function_name(const json_t *item) {
     const json_t *function = json_object_get(item, "function");
     return json_string_value(json_object_get(function ? function : item, "name"));
@@ -233,6 +274,7 @@ static hone_status make_chat(Workshop *workshop, const DataOptions *options, con
     RETURN_IF_ERROR(check_printed(workshop, record, err));
     RETURN_IF_ERROR(hone_mask_make(workshop, options, record, last, 0, err));
     const char *answer = last >= 0 ? record->messages[last].content : NULL;
+    if (last >= 0) RETURN_IF_ERROR(check_end(workshop, options, err));
     RETURN_IF_ERROR(keep_texts(options, workshop->text.data ? workshop->text.data : "",
                                workshop->text.length, answer, arena, example, err));
     example->prompt = workshop->tokens.count;

@@ -77,4 +77,9 @@ const char *hone_hf_pattern(const char *rule, size_t length); // NULL: that rule
 hone_status hone_hf_tokenizer(const char *folder, const json_t *config, int64_t vocabulary,
                               HfKeys *keys, HoneError *err);
 
+// hf_generation.c: generation_config.json, where there is one; the end tokens as the array
+// hone.eos_token_ids, the way of drawing by llama.cpp's names, general.sampling.…
+hone_status hone_hf_generation(const char *folder, const json_t *config, int64_t vocabulary,
+                               HfKeys *keys, HoneError *err);
+
 #endif

@@ -272,6 +272,7 @@ static hone_status read_parts(Shards *shards, const json_t *root, HfKeys *keys, 
     RETURN_IF_ERROR(map_shards(shards, &file->map, err));
     RETURN_IF_ERROR(check_vocabulary(shards, &config, err));
     RETURN_IF_ERROR(hone_hf_tokenizer(shards->folder, root, config.vocabulary, keys, err));
+    RETURN_IF_ERROR(hone_hf_generation(shards->folder, root, config.vocabulary, keys, err));
     for (int i = 0; i < shards->count; i++) tensors += shards->files[i].count;
     if (keys->bytes.failed) return hone_fail_memory(err, keys->bytes.length, "metadata");
     const size_t bytes = keys->bytes.length;

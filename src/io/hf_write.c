@@ -50,17 +50,58 @@ static void put_role(TextBuffer *json, const char *key, int64_t id) {
 }
 
 // What ends an answer: the text's end, and a turn's where that is another token.
-static hone_status make_generation(const GgufFile *file, TextBuffer *json) {
-    HfRoles roles;
-    hone_hf_roles(file, &roles);
-    hone_text_puts(json, "{\n  \"_from_model_config\": true");
-    put_role(json, "bos_token_id", roles.bos);
-    if (roles.eot >= 0 && roles.eos >= 0 && roles.eot != roles.eos)
+static void put_ends(const GgufFile *file, const HfRoles roles, TextBuffer *json) {
+    int32_t *ids = NULL;
+    int64_t count = 0;
+    if (hone_gguf_key(file, "hone.eos_token_ids") &&
+        hone_gguf_ints(file, "hone.eos_token_ids", &ids, &count, NULL) == HONE_OK && count > 0) {
+        hone_text_puts(json, ",\n  \"eos_token_id\": [");
+        for (int64_t i = 0; i < count; i++)
+            hone_text_printf(json, "%s\n    %d", i ? "," : "", ids[i]);
+        hone_text_puts(json, "\n  ]");
+    } else if (roles.eot >= 0 && roles.eos >= 0 && roles.eot != roles.eos)
         hone_text_printf(json, ",\n  \"eos_token_id\": [\n    %lld,\n    %lld\n  ]",
                          (long long)roles.eos, (long long)roles.eot);
     else
         put_role(json, "eos_token_id", roles.eos);
+    hone_free(ids);
+}
+
+static const char *const sampling_names[][2] = {{"general.sampling.temp", "temperature"},
+                                                {"general.sampling.top_p", "top_p"},
+                                                {"general.sampling.top_k", "top_k"}};
+enum { SAMPLING_NAMES = sizeof sampling_names / sizeof *sampling_names };
+
+static bool says_sampling(const GgufFile *file) {
+    for (int i = 0; i < SAMPLING_NAMES; i++)
+        if (hone_gguf_key(file, sampling_names[i][0])) return true;
+    return false;
+}
+
+static void put_sampling(const GgufFile *file, TextBuffer *json) {
+    if (says_sampling(file)) hone_text_puts(json, ",\n  \"do_sample\": true");
+    for (int i = 0; i < SAMPLING_NAMES; i++) {
+        const char *key = sampling_names[i][0], *name = sampling_names[i][1];
+        double value;
+        int64_t whole;
+        if (!hone_gguf_key(file, key)) continue;
+        if (hone_gguf_int(file, key, &whole, NULL) == HONE_OK)
+            put_role(json, name, whole);
+        else if (hone_gguf_float(file, key, &value, NULL) == HONE_OK)
+            hone_hf_write_real(json, "  ", name, value);
+    }
+}
+
+static hone_status make_generation(const GgufFile *file, TextBuffer *json) {
+    HfRoles roles;
+    hone_hf_roles(file, &roles);
+    // transformers makes a configuration that says true here again from config.json alone.
+    hone_text_printf(json, "{\n  \"_from_model_config\": %s",
+                     says_sampling(file) ? "false" : "true");
+    put_role(json, "bos_token_id", roles.bos);
+    put_ends(file, roles, json);
     put_role(json, "pad_token_id", roles.padding);
+    put_sampling(file, json);
     hone_text_puts(json, "\n}\n");
     return HONE_OK;
 }

@@ -55,7 +55,7 @@ const char *hone_hf_dtype_word(int dtype) {
 }
 
 // The shortest decimals that a float comes back from: 1e-05, not 9.99999975e-06; 10000.0.
-static void put_real(TextBuffer *json, const char *indent, const char *key, double value) {
+void hone_hf_write_real(TextBuffer *json, const char *indent, const char *key, double value) {
     char text[40];
     for (int digits = 1; digits <= 9; digits++) {
         snprintf(text, sizeof text, "%.*g", digits, value);
@@ -81,7 +81,7 @@ static void put_bool(TextBuffer *json, const char *key, bool value) {
 // A number, or null for 0.
 static void put_optional(TextBuffer *json, const char *key, double value) {
     if (value > 0)
-        put_real(json, "  ", key, value);
+        hone_hf_write_real(json, "  ", key, value);
     else
         hone_text_printf(json, ",\n  \"%s\": null", key);
 }
@@ -106,7 +106,7 @@ static void put_scaling(TextBuffer *json, const GgufFile *file, const HfModel *m
                        : brief           ? "longrope"
                        : model->yarn     ? "yarn"
                                          : "linear";
-    put_real(json, "  ", "rope_theta", model->rope_base);
+    hone_hf_write_real(json, "  ", "rope_theta", model->rope_base);
     if (!positions->scaled && !brief && !(model->rope_factor > 0)) {
         hone_text_puts(json, ",\n  \"rope_scaling\": null");
         return;
@@ -115,19 +115,19 @@ static void put_scaling(TextBuffer *json, const GgufFile *file, const HfModel *m
     if (brief && far) {
         put_list(json, "short_factor", brief);
         put_list(json, "long_factor", far);
-        put_real(json, "    ", "attention_factor", model->rope_magnitude);
+        hone_hf_write_real(json, "    ", "attention_factor", model->rope_magnitude);
     } else {
-        put_real(json, "    ", "factor",
-                 positions->scaled ? positions->factor : model->rope_factor);
+        hone_hf_write_real(json, "    ", "factor",
+                           positions->scaled ? positions->factor : model->rope_factor);
     }
     if (positions->scaled) {
-        put_real(json, "    ", "low_freq_factor", positions->low);
-        put_real(json, "    ", "high_freq_factor", positions->high);
+        hone_hf_write_real(json, "    ", "low_freq_factor", positions->low);
+        hone_hf_write_real(json, "    ", "high_freq_factor", positions->high);
     }
     if (model->yarn) {
-        put_real(json, "    ", "beta_fast", model->beta_fast);
-        put_real(json, "    ", "beta_slow", model->beta_slow);
-        put_real(json, "    ", "attention_factor", model->rope_magnitude);
+        hone_hf_write_real(json, "    ", "beta_fast", model->beta_fast);
+        hone_hf_write_real(json, "    ", "beta_slow", model->beta_slow);
+        hone_hf_write_real(json, "    ", "attention_factor", model->rope_magnitude);
     }
     const double original = positions->scaled ? positions->original : model->original;
     if (positions->scaled || brief || model->yarn)
@@ -162,16 +162,17 @@ static void put_numbers(TextBuffer *json, const HfModel *model) {
     const double scale = model->attention_scale > 0 ? model->attention_scale : usual;
     if (is_one_of(model, "granite")) {
         const double e = model->embedding_scale, r = model->residual_scale, s = model->logit_scale;
-        put_real(json, "  ", "embedding_multiplier", e > 0 ? e : 1);
-        put_real(json, "  ", "residual_multiplier", r > 0 ? r : 1);
-        put_real(json, "  ", "attention_multiplier", scale);
-        put_real(json, "  ", "logits_scaling", s > 0 ? 1 / s : 1);
+        hone_hf_write_real(json, "  ", "embedding_multiplier", e > 0 ? e : 1);
+        hone_hf_write_real(json, "  ", "residual_multiplier", r > 0 ? r : 1);
+        hone_hf_write_real(json, "  ", "attention_multiplier", scale);
+        hone_hf_write_real(json, "  ", "logits_scaling", s > 0 ? 1 / s : 1);
     }
     if (!is_one_of(model, "gemma2 gemma3")) return;
     put_int(json, "query_pre_attn_scalar", llround(1 / (scale * scale)));
     put_optional(json, "attn_logit_softcapping", model->attention_softcap);
     put_optional(json, "final_logit_softcapping", model->logit_softcap);
-    if (model->sliding_base > 0) put_real(json, "  ", "rope_local_base_freq", model->sliding_base);
+    if (model->sliding_base > 0)
+        hone_hf_write_real(json, "  ", "rope_local_base_freq", model->sliding_base);
 }
 
 static void put_decoder(TextBuffer *json, const GgufFile *file, const HfModel *model,
@@ -196,11 +197,11 @@ static void put_decoder(TextBuffer *json, const GgufFile *file, const HfModel *m
         put_int(json, "head_dim", model->head_size);
     put_int(json, "max_position_embeddings", model->context);
     if (is_one_of(model, "phi3") && model->rotary != model->head_size)
-        put_real(json, "  ", "partial_rotary_factor",
-                 (double)model->rotary / (double)model->head_size);
+        hone_hf_write_real(json, "  ", "partial_rotary_factor",
+                           (double)model->rotary / (double)model->head_size);
     if (is_one_of(model, "phi3") && model->original > 0)
         put_int(json, "original_max_position_embeddings", (int64_t)model->original);
-    put_real(json, "  ", "rms_norm_eps", model->norm_eps);
+    hone_hf_write_real(json, "  ", "rms_norm_eps", model->norm_eps);
     put_layers(json, model);
     put_numbers(json, model);
     put_scaling(json, file, model, positions);
@@ -241,7 +242,7 @@ static void put_gpt2(TextBuffer *json, const HfModel *model) {
     put_int(json, "n_layer", model->layers);
     put_int(json, "n_head", model->heads);
     put_int(json, "n_positions", model->context);
-    put_real(json, "  ", "layer_norm_epsilon", model->norm_eps);
+    hone_hf_write_real(json, "  ", "layer_norm_epsilon", model->norm_eps);
 }
 
 hone_status hone_hf_make_config(const GgufFile *file, const HfModel *model, TextBuffer *json,

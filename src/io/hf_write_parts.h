@@ -20,6 +20,8 @@ GgufString hone_hf_text(const GgufFile *file, const char *name);
 hone_status hone_hf_make_config(const GgufFile *file, const HfModel *model, TextBuffer *json,
                                 HoneError *err);
 const char *hone_hf_dtype_word(int dtype); // "float16"
+// Append ,"KEY": VALUE on a line of its own, in the shortest decimals that come back as the float.
+void hone_hf_write_real(TextBuffer *json, const char *indent, const char *key, double value);
 
 // hf_write_tokenizer.c: tokenizer.json and tokenizer_config.json.
 hone_status hone_hf_tokenizer_json(const GgufFile *file, TextBuffer *json, HoneError *err);

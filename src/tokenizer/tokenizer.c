@@ -449,6 +449,10 @@ bool hone_tokenizer_adds_eos(const Tokenizer *tokenizer) {
     return tokenizer->adds_eos;
 }
 
+void hone_tokenizer_add_end(Tokenizer *tokenizer, int32_t token) {
+    if (token_of(tokenizer, token)) tokenizer->tokens[token].ends = true;
+}
+
 bool hone_token_ends(const Tokenizer *tokenizer, int32_t token) {
     const VocabularyToken *found = token_of(tokenizer, token);
     return found && found->ends;

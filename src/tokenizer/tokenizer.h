@@ -85,6 +85,9 @@ bool hone_tokenizer_adds_bos(const Tokenizer *tokenizer);
 bool hone_tokenizer_adds_eos(const Tokenizer *tokenizer);
 // Ends an answer: eos, eot, or a control token spelled <|im_end|>, <|eot_id|>, <|endoftext|>, </s>
 // and so on: see tokenizer.c.
+// One that ends as well: what generation_config.json lists beside EOS. Outside of the vocabulary:
+// nothing.
+void hone_tokenizer_add_end(Tokenizer *tokenizer, int32_t token);
 bool hone_token_ends(const Tokenizer *tokenizer, int32_t token);
 TokenKind hone_token_kind(const Tokenizer *tokenizer, int32_t token);
 

@@ -53,6 +53,28 @@ hone_status hone_generator_reserve(HoneGenerator *generator, int64_t length, Hon
     return HONE_OK;
 }
 
+static bool sampling_key(const HoneModel *model, const char *name, double low, double high,
+                         double *value) {
+    const GgufFile *file = &model->file;
+    int64_t whole;
+    if (!hone_gguf_key(file, name)) return false;
+    if (hone_gguf_float(file, name, value, NULL) != HONE_OK) {
+        if (hone_gguf_int(file, name, &whole, NULL) != HONE_OK) return false;
+        *value = (double)whole;
+    }
+    return *value >= low && *value <= high;
+}
+
+void hone_model_sampling(const HoneModel *model, HoneSampling *sampling) {
+    double temperature = 1, share = 0, likeliest = 0;
+    bool given = sampling_key(model, "general.sampling.temp", 0, 100, &temperature);
+    if (sampling_key(model, "general.sampling.top_p", 0, 1, &share)) given = true;
+    if (sampling_key(model, "general.sampling.top_k", 0, 1 << 30, &likeliest)) given = true;
+    sampling->temperature = given ? (float)temperature : 0;
+    sampling->top_p = given ? (float)share : 0;
+    sampling->top_k = given ? (int)likeliest : 0;
+}
+
 // ---- sampling ----------------------------------------------------------------------------------
 
 int32_t hone_argmax(const float *logits, int64_t count) {

@@ -175,10 +175,27 @@ static hone_status make_tokenizer(Reading *reading, Tokenizer **tokenizer, HoneE
     return status == HONE_OK ? HONE_OK : hone_fail_in(err, "%s", path);
 }
 
+// What ends an answer beside EOS, as generation_config.json had it.
+static hone_status add_ends(const GgufFile *file, Tokenizer *tokenizer, HoneError *err) {
+    static const char key[] = "hone.eos_token_ids";
+    int32_t *ids;
+    int64_t count;
+    if (!hone_gguf_key(file, key)) return HONE_OK;
+    RETURN_IF_ERROR(hone_gguf_ints(file, key, &ids, &count, err));
+    for (int64_t i = 0; i < count; i++) hone_tokenizer_add_end(tokenizer, ids[i]);
+    hone_free(ids);
+    return HONE_OK;
+}
+
 hone_status hone_read_tokenizer(const GgufFile *file, Tokenizer **tokenizer, HoneError *err) {
     *tokenizer = NULL;
     Reading reading = {.file = file};
     hone_status status = make_tokenizer(&reading, tokenizer, err);
+    if (status == HONE_OK) status = add_ends(file, *tokenizer, err);
+    if (status != HONE_OK) {
+        hone_tokenizer_free(*tokenizer);
+        *tokenizer = NULL;
+    }
     hone_free(reading.tokens);
     hone_free(reading.merges);
     hone_free(reading.kinds);

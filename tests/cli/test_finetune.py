@@ -241,12 +241,15 @@ class Finetune(Case):
 
     def test_answers_that_do_not_end(self):
         words = self.write("words.jinja", "{% for m in messages %}{{ m.content }} {% endfor %}")
-        _, events, _ = self.run_to("run", "--steps", 1, "--eval-split", "0", "--template", words)
+        self.refused(2, ["no end token", "--no-eos", "one? two"], *self.command, "--out",
+                     self.folder / "run", "--template", words)
+        _, events, _ = self.run_to("run", "--steps", 1, "--eval-split", "0", "--template", words,
+                                   "--no-eos")
         self.assertEqual(events[0]["unended"], len(CHAT))
         _, events, _ = self.run_to("run", "--steps", 1, "--eval-split", "0")
         self.assertEqual(events[0]["unended"], 0)
         done = self.hone(*self.command, "--out", self.folder / "run", "--steps", 1, "--template",
-                         words)
+                         words, "--no-eos")
         self.assertIn("have no end token", done.stderr)
 
     def test_text_ends_with_eos_unless_told(self):

@@ -72,6 +72,7 @@ static void read_with(const char *source, const char *content, LossOn loss_on) {
     ChatTemplate *parsed = parse(source);
     DataOptions options = standard();
     options.chat_template = parsed;
+    options.no_eos = true; // not every template here ends its answers
     options.loss_on = loss_on;
     read_as("d.jsonl", content, &options);
     hone_template_free(parsed);
@@ -435,12 +436,15 @@ static void bad_records_say_what_is_wrong(void) {
     bad_line(MESSAGES("{\"role\":\"assistant\",\"content\":\"x\",\"weight\":0.5}"),
              "d.jsonl:1: message 1: 'weight' is neither 0 nor 1");
     bad_line(MESSAGES("{\"role\":\"user\",\"content\":\"x\"}"),
-             "d.jsonl:1: no token to learn: there is no assistant message");
+             "d.jsonl:1: no token to learn: there is no assistant message; it reads \"<|im_start|>"
+             "system\\nYou are a helpful AI assistant named SmolLM, trained by Hugging "
+             "Face<|im_end|>\\n<|im_start|>user\\nx<|im\"…");
     bad_line(MESSAGES("{\"role\":\"assistant\",\"content\":\"x\",\"weight\":0}"),
-             "d.jsonl:1: no token to learn: every assistant message has weight 0");
+             "d.jsonl:1: no token to learn: every assistant message has weight 0; it "
+             "reads \"<|im_start|>assistant\\n\"");
     bad_line(MESSAGES("{\"role\":\"assistant\",\"content\":\"\"}"),
              "d.jsonl:1: no token to learn: the answers are empty, or the chat template does not "
-             "print them");
+             "print them; it reads \"<|im_start|>assistant\\n\"");
 }
 
 // A message without its last bracket.

@@ -179,6 +179,45 @@ static void bad_text_is_named(void) {
     CHECK_CONTAINS(err.message, "--loss-on all");
 }
 
+// ---- the example in a refusal ------------------------------------------------------------------
+
+static hone_status chat(const char *template_text, const char *record, bool no_eos) {
+    ChatTemplate *parsed = NULL;
+    HoneError problem = {0};
+    CHECK_INT(hone_template_parse("t", template_text, strlen(template_text), &parsed, &problem),
+              HONE_OK);
+    DataOptions options = standard();
+    options.chat_template = parsed;
+    options.no_eos = no_eos;
+    hone_status status = read_as("d.jsonl", record, strlen(record), &options);
+    hone_template_free(parsed);
+    return status;
+}
+
+static void an_answer_without_an_end_is_shown(void) {
+    static const char words[] = "{% for m in messages %}{{ m.content }} {% endfor %}";
+    static const char record[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},"
+                                 "{\"role\":\"assistant\",\"content\":\"ja \u00fc\"}]}";
+    CHECK_INT(chat(words, record, false), HONE_ERROR_INPUT);
+    CHECK_CONTAINS(err.message, "d.jsonl:1: the chat template puts no end token behind the last "
+                                "answer");
+    CHECK_CONTAINS(err.message, "it ends \"q ja \u00fc \"");
+    CHECK_INT(chat(words, record, true), HONE_OK);
+    CHECK_INT(
+        chat("{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}", record, false),
+        HONE_OK);
+    // The end token need not be learnt where the template says what is.
+    CHECK_INT(chat("{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}"
+                   "{{ eos_token }}{% endfor %}",
+                   record, false),
+              HONE_OK);
+    CHECK_INT(chat("{{ bos_token }}{{ bos_token }}{{ messages[1].content }}{{ eos_token }}", record,
+                   false),
+              HONE_ERROR_INPUT);
+    CHECK_CONTAINS(err.message, "BOS twice");
+    CHECK_CONTAINS(err.message, "it reads \"<s><s>ja \u00fc</s>\"");
+}
+
 int main(void) {
     tokenizer = bytes_tokenizer(TOKEN_BEGIN, TOKEN_FINISH, true);
     RUN(rows_become_records);
@@ -187,6 +226,7 @@ int main(void) {
     RUN(text_is_cut_into_windows);
     RUN(windows_without_marks);
     RUN(bad_text_is_named);
+    RUN(an_answer_without_an_end_is_shown);
     hone_dataset_free(&dataset);
     hone_tokenizer_free(tokenizer);
     return check_report();
