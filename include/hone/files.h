@@ -9,9 +9,10 @@
 extern "C" {
 #endif
 
-// Describe a GGUF model or adapter, a safetensors file or a PEFT folder: as one JSON object (json
-// true) or as text for a person. Caller frees *text with hone_free. A tensor type or architecture
-// that Hone cannot train is described all the same, and said to be so.
+// Describe a model (GGUF file, Hugging Face folder), an adapter (GGUF, PEFT, MLX-LM), a safetensors
+// file, a run's folder, its checkpoint or a tokenizer.json: as one JSON object (json true) or as
+// text for a person. Caller frees *text with hone_free. A tensor type or architecture that Hone
+// cannot train is described all the same, and said to be so.
 hone_status hone_inspect(HoneContext *context, const char *path, bool json, char **text);
 
 // Write the model with its added adapters merged, W + Σ weight·scale·B·A, as one GGUF file.

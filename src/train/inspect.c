@@ -6,7 +6,7 @@
 #include "hub/cache.h"
 #include "io/hf.h"
 #include "io/safetensors.h"
-#include "train/session.h"
+#include "train/inspect.h"
 
 // ---- GGUF --------------------------------------------------------------------------------------
 
@@ -64,8 +64,44 @@ static const char *text_of(const GgufFile *file, const char *name, Arena *memory
     return copy ? copy : "";
 }
 
-// Try to load it as a model: the only honest answer to what can be done with it.
-static void can_do(HoneContext *context, const char *path, bool adapter, TextBuffer *able) {
+// The model in a few words, or in JSON.
+static void put_model(const HoneModel *model, bool json, TextBuffer *about) {
+    HoneModelInfo info;
+    HoneSampling sampling;
+    hone_model_info(model, &info);
+    hone_model_sampling(model, &sampling);
+    hone_text_printf(
+        about,
+        json ? ",\"model\":{\"architecture\":\"%s\",\"layers\":%lld,\"channels\":%lld,"
+               "\"heads\":%lld,\"kv_heads\":%lld,\"head_size\":%lld,\"feed_forward\":%lld,"
+               "\"vocabulary\":%lld,\"context\":%lld,\"parameters\":%lld,"
+             : "  %s: %lld layers of %lld channels, %lld heads (%lld of keys and values) of %lld, "
+               "%lld inside, %lld tokens, context %lld, %lld parameters\n",
+        info.architecture, (long long)info.layers, (long long)info.channels, (long long)info.heads,
+        (long long)info.kv_heads, (long long)info.head_size, (long long)info.feed_forward,
+        (long long)info.vocabulary, (long long)info.context, (long long)info.parameters);
+    hone_text_printf(about,
+                     json ? "\"types\":\"%s\",\"tokenizer\":\"%s\",\"pre_tokenizer\":\"%s\","
+                            "\"template\":%s,"
+                          : "  types %s; tokeniser %s %s; chat template: %s",
+                     info.weight_types, info.tokenizer, info.pre_tokenizer,
+                     json                ? info.has_template ? "true" : "false"
+                     : info.has_template ? "yes"
+                                         : "no");
+    if (!json && sampling.temperature <= 0) {
+        hone_text_puts(about, "\n");
+        return;
+    }
+    hone_text_printf(about,
+                     json ? "\"temperature\":%g,\"top_p\":%g,\"top_k\":%d}"
+                          : "; drawn with temperature %g, top-p %g, top-k %d\n",
+                     (double)sampling.temperature, (double)sampling.top_p, sampling.top_k);
+}
+
+// Try to load it as a model: the only honest answer to what can be done with it. What it is then
+// goes to `about`.
+static void can_do(HoneContext *context, const char *path, bool adapter, bool json,
+                   TextBuffer *able, TextBuffer *about) {
     if (adapter) {
         hone_text_puts(able, "an adapter: give it as --adapter to finetune, eval, chat, merge");
         return;
@@ -74,16 +110,19 @@ static void can_do(HoneContext *context, const char *path, bool adapter, TextBuf
     if (hone_model_load(context, path, &model) == HONE_OK)
         hone_text_printf(able, "a model: finetune (lora, full), eval, generate, merge%s",
                          model->chat_template ? ", chat" : "; it has no chat template");
+    if (model)
+        put_model(model, json, about);
     else
         hone_text_printf(able, "not usable: %s", context->error.message);
     hone_model_free(model);
     hone_error_clear(&context->error);
 }
 
-static void gguf_json(const GgufFile *file, const char *able, TextBuffer *text) {
+static void gguf_json(const GgufFile *file, const char *able, const char *about, TextBuffer *text) {
     hone_text_printf(text, ",\"format\":\"%s\",\"version\":%u,\"bytes\":%zu,\"can\":",
                      file->hugging_face ? "huggingface" : "gguf", file->version, file->map.bytes);
     hone_text_json(text, able, strlen(able));
+    hone_text_puts(text, about);
     hone_text_puts(text, ",\"metadata\":{");
     for (int64_t i = 0; i < file->key_count; i++) {
         if (i) hone_text_puts(text, ",");
@@ -103,18 +142,19 @@ static void gguf_json(const GgufFile *file, const char *able, TextBuffer *text) 
     hone_text_puts(text, "]}\n");
 }
 
-static void gguf_words(const GgufFile *file, const char *able, TextBuffer *text) {
+static void gguf_words(const GgufFile *file, const char *able, const char *about,
+                       TextBuffer *text) {
     int64_t parameters = 0;
     for (int64_t i = 0; i < file->tensor_count; i++)
         parameters += hone_gguf_tensor_values(&file->tensors[i]);
     hone_text_printf(text,
-                     "%s\n  %s %u, %.1f MB, %lld tensors, %lld parameters\n  %s\n\n"
+                     "%s\n  %s %u, %.1f MB, %lld tensors, %lld values\n  %s\n%s\n"
                      "metadata\n",
                      file->map.path,
                      file->hugging_face ? "Hugging Face folder, shown as GGUF version"
                                         : "GGUF version",
                      file->version, (double)file->map.bytes / 1e6, (long long)file->tensor_count,
-                     (long long)parameters, able);
+                     (long long)parameters, able, about);
     for (int64_t i = 0; i < file->key_count; i++) {
         const GgufKey *key = &file->keys[i];
         hone_text_printf(text, "  %.*s = ", (int)key->name.length, key->name.data);
@@ -135,15 +175,16 @@ static hone_status inspect_gguf(HoneContext *context, const char *path, bool jso
     GgufFile file;
     RETURN_IF_ERROR(hone_model_file_open(path, &file, &context->error));
     Arena memory = {0};
-    TextBuffer able = {0};
+    TextBuffer able = {0}, about = {0};
     bool adapter = strcmp(text_of(&file, "general.type", &memory), "adapter") == 0;
-    can_do(context, path, adapter, &able);
-    const char *said = able.data ? able.data : "";
+    can_do(context, path, adapter, json, &able, &about);
+    const char *said = able.data ? able.data : "", *more = about.data ? about.data : "";
     if (json)
-        gguf_json(&file, said, text);
+        gguf_json(&file, said, more, text);
     else
-        gguf_words(&file, said, text);
+        gguf_words(&file, said, more, text);
     hone_text_free(&able);
+    hone_text_free(&about);
     hone_arena_free(&memory);
     hone_gguf_close(&file);
     return HONE_OK;
@@ -152,17 +193,18 @@ static hone_status inspect_gguf(HoneContext *context, const char *path, bool jso
 // ---- safetensors and PEFT ----------------------------------------------------------------------
 
 static hone_status inspect_safetensors(HoneContext *context, const char *path, const char *able,
-                                       bool json, TextBuffer *text) {
+                                       const char *settings, bool json, TextBuffer *text) {
     SafeTensorsFile file;
     RETURN_IF_ERROR(hone_safetensors_open(path, &file, &context->error));
     if (json) {
         hone_text_printf(text,
                          ",\"format\":\"safetensors\",\"bytes\":%zu,\"can\":", file.map.bytes);
         hone_text_json(text, able, strlen(able));
+        hone_text_puts(text, settings);
         hone_text_puts(text, ",\"tensors\":[");
     } else {
-        hone_text_printf(text, "%s\n  safetensors, %.1f MB, %lld tensors\n  %s\n\ntensors\n", path,
-                         (double)file.map.bytes / 1e6, (long long)file.count, able);
+        hone_text_printf(text, "%s\n  safetensors, %.1f MB, %lld tensors\n  %s\n%s\ntensors\n",
+                         path, (double)file.map.bytes / 1e6, (long long)file.count, able, settings);
     }
     for (int64_t i = 0; i < file.count; i++) {
         const SafeTensor *tensor = &file.tensors[i];
@@ -188,31 +230,66 @@ static bool ends_with(const char *path, const char *suffix) {
     return length >= tail && strcmp(path + length - tail, suffix) == 0;
 }
 
+static hone_status inspect_adapter(HoneContext *context, const char *folder, const char *name,
+                                   const char *kind, bool json, TextBuffer *text) {
+    char *path = hone_path_join(folder, name);
+    if (!path) return hone_fail_memory(&context->error, 0, "a path");
+    TextBuffer able = {0}, settings = {0};
+    hone_text_printf(&able,
+                     "%s: give the folder as --adapter to finetune, eval, chat, merge, and to hone "
+                     "convert with its base as --model",
+                     kind);
+    hone_inspect_adapter_config(folder, json, &settings);
+    hone_status status = inspect_safetensors(context, path, able.data ? able.data : "",
+                                             settings.data ? settings.data : "", json, text);
+    hone_text_free(&able);
+    hone_text_free(&settings);
+    hone_free(path);
+    return status;
+}
+
+static bool holds(const char *folder, const char *name) {
+    char *path = hone_path_join(folder, name);
+    bool there = path && hone_is_file(path);
+    hone_free(path);
+    return there;
+}
+
+static hone_status inspect_folder(HoneContext *context, const char *path, bool json,
+                                  TextBuffer *text) {
+    if (hone_is_run(path))
+        hone_inspect_run(path, json, text);
+    else if (holds(path, "adapter_model.safetensors"))
+        return inspect_adapter(context, path, "adapter_model.safetensors", "a PEFT adapter", json,
+                               text);
+    else if (holds(path, "adapters.safetensors"))
+        return inspect_adapter(context, path, "adapters.safetensors", "an MLX-LM adapter", json,
+                               text);
+    else if (hone_is_hf_folder(path))
+        return inspect_gguf(context, path, json, text);
+    else if (hone_is_checkpoint(path))
+        hone_inspect_checkpoint(path, json, text);
+    else if (holds(path, "tokenizer.json"))
+        return hone_inspect_tokenizer(path, json, text, &context->error);
+    else
+        return hone_fail(&context->error, HONE_ERROR_INPUT,
+                         "%s: holds no config.json (a model), no adapter_model.safetensors or "
+                         "adapters.safetensors (an adapter), no config.yaml with metrics.jsonl (a "
+                         "run) and no tokenizer.json",
+                         path);
+    return HONE_OK;
+}
+
 static hone_status inspect_path(HoneContext *context, const char *path, bool json,
                                 TextBuffer *text) {
+    if (hone_is_directory(path)) return inspect_folder(context, path, json, text);
     if (ends_with(path, ".safetensors"))
         return inspect_safetensors(context, path,
-                                   "tensors only; a PEFT folder holds "
-                                   "adapter_config.json beside it",
-                                   json, text);
-    if (!hone_is_directory(path)) return inspect_gguf(context, path, json, text);
-    char *adapter = hone_path_join(path, "adapter_model.safetensors");
-    if (!adapter) return hone_fail_memory(&context->error, 0, "a path");
-    hone_status status;
-    if (hone_is_file(adapter))
-        status = inspect_safetensors(context, adapter,
-                                     "a PEFT adapter: give the folder as --adapter to finetune, "
-                                     "eval, chat, merge",
-                                     json, text);
-    else if (hone_is_hf_folder(path))
-        status = inspect_gguf(context, path, json, text);
-    else
-        status = hone_fail(&context->error, HONE_ERROR_INPUT,
-                           "%s: holds neither config.json (a model) nor "
-                           "adapter_model.safetensors (an adapter)",
-                           path);
-    hone_free(adapter);
-    return status;
+                                   "tensors only; a PEFT folder holds adapter_config.json beside "
+                                   "them, a model's config.json",
+                                   "", json, text);
+    if (ends_with(path, ".json")) return hone_inspect_tokenizer(path, json, text, &context->error);
+    return inspect_gguf(context, path, json, text);
 }
 
 hone_status hone_inspect(HoneContext *context, const char *path, bool json, char **out) {
