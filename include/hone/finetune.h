@@ -106,7 +106,13 @@ typedef struct HoneFinetuneOptions {
     uint64_t seed;
     int64_t eval_every;           // steps between held-out losses (auto 0: a quarter of the run)
     const char *checkpoint_every; // "5m" (minutes) or steps "100"; default "5m"
-    const char *resume;           // a run folder; NULL: a fresh run
+    bool keep_best;   // write the weights with the lowest held-out loss, not the last. false
+    int64_t patience; // stop after so many held-out losses in a row above the lowest; 0: never
+    // Change nothing at a step whose loss or gradient norm lies more than so many standard
+    // deviations above those of the steps before (16 at least; recent ones weigh more). 0: off. The
+    // fifth in a row begins the statistics anew: that is no spike.
+    double skip_spikes;
+    const char *resume;  // a run folder; NULL: a fresh run
     bool resume_changed; // go on though model, data or options are others; false: refused by name
     bool dry_run;        // plan only, write nothing
 } HoneFinetuneOptions;
@@ -151,6 +157,7 @@ typedef struct HoneStep {
     double tokens_per_s, seconds, seconds_left;          // seconds: of this step
     int64_t rss_bytes, rss_anon_bytes, rss_mapped_bytes; // resident: in all, and its two parts
     double epoch;
+    bool skipped; // by skip_spikes
 } HoneStep;
 
 typedef struct HoneHeldOut {
@@ -174,6 +181,8 @@ typedef struct HoneDone {
     const char *const *files; // written, borrowed
     int64_t file_count;
     bool interrupted;
+    int64_t best_step; // whose held-out loss was lowest; 0: none was measured after a step
+    int64_t skipped;   // steps, by skip_spikes
 } HoneDone;
 
 typedef enum HoneEventKind {

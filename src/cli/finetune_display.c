@@ -147,11 +147,11 @@ static void show_step(Display *display, const HoneStep *step) {
 static void json_step(const HoneStep *step) {
     printf("{\"event\":\"step\",\"step\":%lld,\"loss\":%.9g,\"lr\":%.9g,\"grad_norm\":%.9g,"
            "\"tokens\":%lld,\"tokens_computed\":%lld,\"tokens_per_s\":%.1f,\"seconds\":%.4f,"
-           "\"rss_bytes\":%lld,\"rss_anon_bytes\":%lld,\"rss_mapped_bytes\":%lld}\n",
+           "\"rss_bytes\":%lld,\"rss_anon_bytes\":%lld,\"rss_mapped_bytes\":%lld%s}\n",
            (long long)step->step, step->loss, step->lr, step->grad_norm, (long long)step->tokens,
            (long long)step->tokens_computed, step->tokens_per_s, step->seconds,
            (long long)step->rss_bytes, (long long)step->rss_anon_bytes,
-           (long long)step->rss_mapped_bytes);
+           (long long)step->rss_mapped_bytes, step->skipped ? ",\"skipped\":true" : "");
 }
 
 static void show_held_out(Display *display, const HoneHeldOut *eval) {
@@ -194,8 +194,10 @@ static void json_done(const HoneDone *done) {
     print_json_number(stdout, done->loss_first);
     printf(",\"loss_after\":");
     print_json_number(stdout, done->loss_last);
-    printf(",\"seconds\":%.3f,\"rss_peak_bytes\":%lld,\"interrupted\":%s,\"files\":[",
-           done->seconds, (long long)done->rss_peak_bytes, done->interrupted ? "true" : "false");
+    printf(",\"seconds\":%.3f,\"rss_peak_bytes\":%lld,\"interrupted\":%s,\"best_step\":%lld,"
+           "\"skipped\":%lld,\"files\":[",
+           done->seconds, (long long)done->rss_peak_bytes, done->interrupted ? "true" : "false",
+           (long long)done->best_step, (long long)done->skipped);
     for (int64_t i = 0; i < done->file_count; i++) {
         if (i) fputc(',', stdout);
         print_json_text(stdout, done->files[i]);

@@ -14,6 +14,7 @@ void run_option_defaults(RunOptions *given) {
     given->loss_on = "auto";
     given->on_bad = "stop";
     given->checkpoint_layers = "0";
+    given->keep = "last";
     given->rank = given->run.rank;
 }
 
@@ -115,6 +116,12 @@ static int fill_second(RunOptions *given, Option *options) {
         {"log-norms", OPTION_COUNT, &run->log_norms, "N",
          "steps between the norms of each layer's gradient and update in metrics.jsonl"},
         {"checkpoint-every", OPTION_TEXT, &run->checkpoint_every, "T", "steps, or minutes: 5m"},
+        {"keep", OPTION_TEXT, &given->keep, "last|best",
+         "which weights to write: the last (default), or those with the lowest held-out loss"},
+        {"patience", OPTION_COUNT, &run->patience, "N",
+         "stop once N held-out losses in a row are not below the lowest"},
+        {"skip-spikes", OPTION_REAL, &run->skip_spikes, "Z",
+         "skip steps whose loss or gradient norm is Z standard deviations above those before (0)"},
         {"resume", OPTION_TEXT, &run->resume, "DIR", "go on with DIR's run, by its options"},
         {"resume-changed", OPTION_FLAG, &run->resume_changed, NULL,
          "with --resume: go on though model, data or options are others"},
@@ -150,7 +157,9 @@ bool resolve_run_options(const char *command, RunOptions *given, HoneDataSource 
     int method = choose(command, "method", given->method, methods, 2);
     int loss = method < 0 ? -1 : choose(command, "loss", given->loss, losses, 3);
     int schedule = loss < 0 ? -1 : choose(command, "schedule", given->schedule, schedules, 4);
-    if (schedule < 0 || !parse_optimizer(command, given->optimizer, &run->optimizer) ||
+    static const char *const kept[] = {"last", "best"};
+    const int keep = schedule < 0 ? -1 : choose(command, "keep", given->keep, kept, 2);
+    if (keep < 0 || !parse_optimizer(command, given->optimizer, &run->optimizer) ||
         !parse_loss_on(command, given->loss_on, &run->examples.loss_on) ||
         !parse_on_bad(command, given->on_bad, &run->examples.skip_bad) ||
         !parse_date(command, given->date, &run->examples.now) ||
@@ -159,6 +168,7 @@ bool resolve_run_options(const char *command, RunOptions *given, HoneDataSource 
     run->method = (HoneMethod)method;
     run->loss = (HoneLoss)loss;
     run->schedule = (HoneSchedule)schedule;
+    run->keep_best = keep == 1;
     const int64_t most = INT32_MAX;
     run->rank = (int)(given->rank > most ? most : given->rank < -1 ? -1 : given->rank);
     run->layers = (int)(given->layers > most ? most : given->layers < -1 ? -1 : given->layers);

@@ -10,7 +10,7 @@ typedef struct RunOptions {
     HoneFinetuneOptions run;
     TextList data;
     const char *method, *loss, *schedule, *optimizer, *loss_on, *on_bad, *date, *config,
-        *checkpoint_layers;
+        *checkpoint_layers, *keep;
     int64_t rank, layers;
 } RunOptions;
 

@@ -212,6 +212,8 @@ void hone_model_checkpoint(Model *model, int layer, bool on) {
 
 Tensor *hone_run_layer(const Model *model, Tape *tape, int layer, TapeSegment *run,
                        const void *arguments, size_t bytes, Tensor *x) {
-    if (model->checkpoint[layer]) return hone_checkpoint(tape, run, arguments, bytes, x);
-    return run(tape, arguments, x);
+    Tensor *y = model->checkpoint[layer] ? hone_checkpoint(tape, run, arguments, bytes, x)
+                                         : run(tape, arguments, x);
+    hone_tape_look(tape, layer, y);
+    return y;
 }

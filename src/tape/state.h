@@ -35,6 +35,8 @@ struct Tape {
     Scope *scope;     // the innermost
     Segment *segment; // the innermost that is being recorded
     int64_t made;     // tensors so far
+    bool watched;
+    int64_t not_finite; // hone_tape_look's first number; -1: none
 };
 
 // Zeroed memory that lives as long as the records. NULL: the tape has an error.

@@ -2,6 +2,7 @@
 #include "tape/state.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -54,6 +55,24 @@ size_t hone_tape_peak(const Tape *tape) {
 
 size_t hone_tape_used(const Tape *tape) {
     return hone_heap_used(tape->heap);
+}
+
+void hone_tape_watch(Tape *tape, bool on) {
+    tape->watched = on;
+    tape->not_finite = -1;
+}
+
+void hone_tape_look(Tape *tape, int64_t number, Tensor *tensor) {
+    if (!tape->watched || tape->not_finite >= 0 || !tensor) return;
+    const float *values = hone_tape_data(tape, tensor);
+    if (!hone_tape_runs(tape)) return;
+    const int64_t count = hone_tensor_count(tensor);
+    for (int64_t i = 0; i < count && tape->not_finite < 0; i++)
+        if (!isfinite(values[i])) tape->not_finite = number;
+}
+
+int64_t hone_tape_not_finite(const Tape *tape) {
+    return tape->not_finite;
 }
 
 const KernelContext *hone_tape_kernels(const Tape *tape) {

@@ -130,6 +130,12 @@ typedef struct HeadLoss {
 } HeadLoss;
 void hone_head_cross_entropy(Tape *tape, Weight *head, Tensor *x, HeadLoss *io);
 
+// To find where numbers stop being finite: while a tape is watched, hone_tape_look notes `number`
+// the first time that a tensor it is given holds NaN or infinity. -1: none did.
+void hone_tape_watch(Tape *tape, bool on); // forgets what was noted
+void hone_tape_look(Tape *tape, int64_t number, Tensor *tensor);
+int64_t hone_tape_not_finite(const Tape *tape);
+
 // For operators and for reading results ----------------------------------------------------------
 const KernelContext *hone_tape_kernels(const Tape *tape);
 bool hone_tape_gradients(const Tape *tape);

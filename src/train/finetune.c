@@ -76,6 +76,8 @@ static hone_status check_numbers(const HoneFinetuneOptions *options, HoneError *
     RETURN_IF_ERROR(in_range(err, "--beta1", options->beta1, 0, 0.999999));
     RETURN_IF_ERROR(in_range(err, "--beta2", options->beta2, 0, 0.9999999));
     RETURN_IF_ERROR(in_range(err, "--eps", options->eps, 1e-30, 1));
+    RETURN_IF_ERROR(in_range(err, "--patience", (double)options->patience, 0, 1e9));
+    RETURN_IF_ERROR(in_range(err, "--skip-spikes", options->skip_spikes, 0, 1e9));
     RETURN_IF_ERROR(in_range(err, "--eval-every", (double)options->eval_every, 0, 1e9));
     for (int64_t s = 0; s < options->data_count; s++)
         RETURN_IF_ERROR(in_range(err, "a data file's weight", options->data[s].weight, 1e-6, 1000));
@@ -163,7 +165,7 @@ static hone_status log_step(Run *run, const HoneStep *step) {
         (long long)step->rss_bytes, (long long)step->rss_anon_bytes,
         (long long)step->rss_mapped_bytes);
     hone_status status = hone_norms_text(run, step->step - 1, &line);
-    hone_text_puts(&line, "}");
+    hone_text_puts(&line, step->skipped ? ",\"skipped\":true}" : "}");
     if (status == HONE_OK && line.failed)
         status = hone_fail_memory(run->err, line.length, "a line of metrics.jsonl");
     if (status == HONE_OK) status = hone_log_line(&run->metrics, line.data, run->err);
@@ -195,7 +197,7 @@ static hone_status held_out(Run *run, int64_t step, double *loss) {
     *loss = result.loss;
     RETURN_IF_ERROR(log_held_out(run, &result));
     send(run, (HoneEvent){.kind = HONE_EVENT_EVAL, .as.eval = &result});
-    return HONE_OK;
+    return hone_judge_held_out(run, step, result.loss);
 }
 
 // ---- the run -----------------------------------------------------------------------------------
@@ -239,6 +241,7 @@ static hone_status prepare(Run *run) {
         RETURN_IF_ERROR(hone_model_set_template(run->model, options->template_path));
     fix_date(run);
     RETURN_IF_ERROR(hone_run_read_data(run));
+    RETURN_IF_ERROR(hone_judge_check(run));
     RETURN_IF_ERROR(hone_run_order(run));
     if (options->lr <= 0) options->lr = options->method == HONE_METHOD_FULL ? 2e-5 : 2e-4;
     if (options->eval_every <= 0) {
@@ -318,6 +321,7 @@ static hone_status one_step(Run *run, int64_t index, double *seconds_total, int6
                      .loss = result.loss,
                      .lr = hone_run_learning_rate(run, index),
                      .grad_norm = result.grad_norm,
+                     .skipped = result.skipped,
                      .tokens = range->tokens,
                      .tokens_computed = range->computed,
                      .tokens_per_s = (double)range->tokens / seconds,
@@ -336,14 +340,15 @@ static hone_status train(Run *run) {
     int64_t *done = &run->progress.steps;
     const int64_t first = *done;
     run->checkpoint_last = hone_seconds();
-    while (*done < run->step_count && !run->stop) {
+    while (*done < run->step_count && !run->stop && !hone_judge_enough(run)) {
         RETURN_IF_ERROR(one_step(run, *done, &seconds, first));
         (*done)++;
         if (*done < run->step_count && !run->stop && *done % run->options.eval_every == 0) {
             double loss;
             RETURN_IF_ERROR(held_out(run, *done, &loss));
         }
-        if (run->stop || (*done < run->step_count && checkpoint_due(run, *done))) {
+        const bool enough = *done == run->step_count || hone_judge_enough(run);
+        if (run->stop || (!enough && checkpoint_due(run, *done))) {
             RETURN_IF_ERROR(hone_checkpoint_write(run));
             run->checkpoint_last = hone_seconds();
         }
@@ -353,10 +358,13 @@ static hone_status train(Run *run) {
 
 static hone_status finish(Run *run) {
     const int64_t done = run->progress.steps;
-    bool interrupted = done < run->step_count;
+    const bool early = done < run->step_count && hone_judge_enough(run);
+    const bool interrupted = done < run->step_count && !early;
+    if (early) run->loss_last = run->progress.held_out_loss;
+    if (done == run->step_count) RETURN_IF_ERROR(held_out(run, done, &run->loss_last));
     if (!interrupted) {
-        RETURN_IF_ERROR(held_out(run, done, &run->loss_last));
         RETURN_IF_ERROR(hone_checkpoint_write(run));
+        RETURN_IF_ERROR(hone_judge_finish(run));
     }
     hone_tape_free(run->tape); // the outputs take its place
     run->tape = NULL;
@@ -368,7 +376,9 @@ static hone_status finish(Run *run) {
                        .rss_peak_bytes = hone_resident_peak(),
                        .files = (const char *const *)run->files,
                        .file_count = run->file_count,
-                       .interrupted = interrupted};
+                       .interrupted = interrupted,
+                       .best_step = run->progress.best_step,
+                       .skipped = run->progress.skipped};
     send(run, (HoneEvent){.kind = HONE_EVENT_DONE, .as.done = &result});
     if (interrupted)
         return hone_fail(
@@ -396,8 +406,11 @@ static hone_status execute(Run *run) {
     if (!run->options.resume) hone_place_note(run);
     if (run->options.resume) {
         RETURN_IF_ERROR(open_outputs(run, run->progress.steps));
+        RETURN_IF_ERROR(hone_checkpoint_carry_best(run));
         double unused;
         if (run->eval_pending) RETURN_IF_ERROR(held_out(run, run->progress.steps, &unused));
+        // As it would be had the run not been stopped before that loss.
+        if (run->eval_pending && !run->stop) RETURN_IF_ERROR(hone_checkpoint_write(run));
     } else {
         RETURN_IF_ERROR(hone_parameters_allocate_state(run));
         RETURN_IF_ERROR(begin(run));

@@ -207,6 +207,9 @@ static void put_schedule(TextBuffer *text, const HoneFinetuneOptions *options) {
     put_integer(text, "seed", (int64_t)options->seed);
     put_integer(text, "eval-every", options->eval_every);
     put_text(text, "checkpoint-every", options->checkpoint_every);
+    if (options->keep_best) put_text(text, "keep", "best");
+    if (options->patience > 0) put_integer(text, "patience", options->patience);
+    if (options->skip_spikes > 0) put_real(text, "skip-spikes", options->skip_spikes);
 }
 
 static void put_date(TextBuffer *text, int64_t now) {

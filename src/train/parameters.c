@@ -316,7 +316,7 @@ void hone_gradient_sum(const KernelContext *kc, Parameters *parameters) {
 }
 
 const char *hone_parameters_not_finite(const Parameters *parameters) {
-    for (int64_t i = 0; i < parameters->item_count; i++) {
+    for (int64_t i = 0; parameters->gradient && i < parameters->item_count; i++) {
         const Trainable *item = &parameters->items[i];
         const float *gradient = parameters->gradient + item->offset;
         for (int64_t j = 0; j < item->count; j++)

@@ -63,9 +63,22 @@ typedef struct MemoryUse {
 enum { HONE_HELD_OUT_TOKENS = 2048 };
 
 // What a run goes on with beside its tensors, as a checkpoint holds it: members of 8 bytes.
+typedef struct SpikeSeries {
+    double mean, variance;
+} SpikeSeries;
+
 typedef struct Progress {
     int64_t steps; // done
     double loss_first;
+    // judge.c: held-out losses after steps; the best, and how many since have not been better
+    int64_t held_out_step;
+    double held_out_loss;
+    int64_t best_step; // 0: none yet
+    double best_loss;
+    int64_t worse_in_a_row;
+    int64_t judged_steps; // in the series below
+    SpikeSeries loss, norm;
+    int64_t skipped, skipped_in_a_row;
 } Progress;
 
 struct Run {
@@ -117,7 +130,8 @@ void hone_parameters_draw_dropout(Run *run, int64_t step);
 void hone_parameters_free(Parameters *parameters);
 void hone_gradient_leaf_done(const KernelContext *kc, Parameters *parameters);
 void hone_gradient_sum(const KernelContext *kc, Parameters *parameters);
-const char *hone_parameters_not_finite(const Parameters *parameters); // NULL: all finite
+// The name of the first tensor whose gradient is not; NULL: all are finite.
+const char *hone_parameters_not_finite(const Parameters *parameters);
 
 // order.c
 hone_status hone_run_read_data(Run *run);
@@ -160,6 +174,7 @@ hone_status hone_plan_preview(Run *run, HonePlan *plan, HoneExample *shown);
 // step.c
 typedef struct StepResult {
     double loss, grad_norm;
+    bool skipped; // it stood out: nothing was changed
 } StepResult;
 // norms.c: of a step that was made, ","layers":…" for its line in metrics.jsonl; nothing where its
 // norms are not due.
@@ -186,12 +201,32 @@ hone_status hone_identity_make(Run *run);
 // they are the same.
 void hone_identity_compare(const Run *run, const char *stored, size_t length, TextBuffer *told);
 
+// judge.c
+// Whether a step is not to be taken, by options.skip_spikes; counts it in run->progress.
+bool hone_judge_spike(Run *run, double loss, double norm);
+hone_status hone_judge_check(Run *run); // fail where held-out losses are wanted and there are none
+hone_status hone_judge_held_out(Run *run, int64_t step, double loss);
+bool hone_judge_enough(const Run *run); // patience is at its end
+// Notes for the person; the best weights in the place of the last ones, if they are wanted.
+hone_status hone_judge_finish(Run *run);
+
+// diagnose.c
+// Where a loss that is not finite comes from, in words; "" when nothing is found. `examples`
+// (count) are run forward again; 0 of them: only weights and gradients are looked at.
+void hone_diagnose(Run *run, const Example *const *examples, int64_t count, char *text,
+                   size_t size);
+
 // checkpoint.c
 hone_status hone_checkpoint_check(Run *run); // fail unless options.resume holds one
 void hone_checkpoint_clear(const Run *run);
 // Of run->progress and the trained values, after which metrics.jsonl is on the disk too.
 hone_status hone_checkpoint_write(Run *run);
 hone_status hone_checkpoint_resume(Run *run); // sets run->progress
+// The trained values as they are, beside the checkpoints; and back again.
+hone_status hone_checkpoint_write_best(Run *run);
+hone_status hone_checkpoint_take_best(Run *run);
+// The best of the run that is resumed, for one that goes on in another folder.
+hone_status hone_checkpoint_carry_best(Run *run);
 
 // place.c
 hone_status hone_place_check(Run *run); // fail where the run's files could not be written

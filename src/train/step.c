@@ -64,17 +64,20 @@ static hone_status micro_batch(Run *run, const StepRange *step, const Example *c
     return hone_tape_status(run->tape, run->err);
 }
 
-static hone_status gradients(Run *run, const StepRange *step, double *loss) {
+// *suspect: the first micro-batch whose loss is not finite, else 0.
+static hone_status gradients(Run *run, const StepRange *step, double *loss, int64_t *suspect) {
     Parameters *parameters = &run->parameters;
     const KernelContext *kc = &run->context->kernels;
     const int64_t parts = hone_micro_batches(run, step);
     *loss = 0;
+    *suspect = 0;
     for (int64_t part = 0; part < parts; part++) {
         int64_t count;
         const Example *const *examples = hone_micro_batch(run, step, part, &count);
         double partial;
         hone_fill(kc, parameters->count, 0.0f, parameters->gradient);
         RETURN_IF_ERROR(micro_batch(run, step, examples, count, &partial));
+        if (isfinite(*loss) && !isfinite(partial)) *suspect = part;
         *loss += partial;
         if (run->options.accumulate > 1) hone_gradient_leaf_done(kc, parameters);
     }
@@ -123,7 +126,8 @@ static hone_status penalise(Run *run, const StepRange *range, double norm) {
     memcpy(parameters->kept_values, parameters->values, bytes);
     hone_scaled(kc, count, (float)(epsilon / norm), parameters->gradient, true, parameters->values);
     double unused;
-    hone_status status = gradients(run, range, &unused);
+    int64_t part;
+    hone_status status = gradients(run, range, &unused, &part);
     memcpy(parameters->values, parameters->kept_values, bytes);
     RETURN_IF_ERROR(status);
     const float lambda = (float)(run->options.gradient_penalty / epsilon);
@@ -132,34 +136,41 @@ static hone_status penalise(Run *run, const StepRange *range, double norm) {
     return HONE_OK;
 }
 
+static hone_status fail_numbers(Run *run, int64_t step, int64_t part, double loss, double norm) {
+    char where[256];
+    int64_t count;
+    const Example *const *examples = hone_micro_batch(run, &run->steps[step], part, &count);
+    hone_diagnose(run, examples, count, where, sizeof where);
+    return hone_fail(
+        run->err, HONE_ERROR_NUMERIC,
+        "step %lld: the loss is %g and the gradient norm %g%s%s; the parameters are as "
+        "they were before this step; a lower --lr often helps",
+        (long long)step + 1, loss, norm, *where ? "; " : "", where);
+}
+
 hone_status hone_run_step(Run *run, int64_t step, StepResult *result) {
     const StepRange *range = &run->steps[step];
     Parameters *parameters = &run->parameters;
     double loss;
+    int64_t suspect;
     hone_parameters_draw_dropout(run, step);
-    RETURN_IF_ERROR(gradients(run, range, &loss));
+    RETURN_IF_ERROR(gradients(run, range, &loss, &suspect));
     double norm = gradient_norm(run);
     if (run->options.gradient_penalty > 0) {
         RETURN_IF_ERROR(penalise(run, range, norm));
         norm = gradient_norm(run);
     }
-    if (!isfinite(loss) || !isfinite(norm)) {
-        const char *where = hone_parameters_not_finite(parameters);
-        return hone_fail(run->err, HONE_ERROR_NUMERIC,
-                         "step %lld: the loss is %g and the gradient norm %g%s%s; the parameters "
-                         "are as they were before this step; a lower --lr often helps",
-                         (long long)step + 1, loss, norm,
-                         where ? "; the first gradient that is not finite is " : "",
-                         where ? where : "");
-    }
-    double clip = run->options.clip;
-    // As torch.nn.utils.clip_grad_norm_ does, so that runs can be compared.
-    double scale = clip > 0 && norm > 0 ? clip / (norm + 1e-6) : 1.0;
+    if (!isfinite(loss) || !isfinite(norm)) return fail_numbers(run, step, suspect, loss, norm);
+    *result = (StepResult){.loss = loss, .grad_norm = norm};
+    result->skipped = hone_judge_spike(run, loss, norm);
     if (hone_norms_due(run, step))
         memcpy(parameters->kept_values, parameters->values,
                (size_t)parameters->count * sizeof(float));
+    if (result->skipped) return HONE_OK;
+    double clip = run->options.clip;
+    // As torch.nn.utils.clip_grad_norm_ does, so that runs can be compared.
+    double scale = clip > 0 && norm > 0 ? clip / (norm + 1e-6) : 1.0;
     hone_optimizer_update(run, step, (float)(scale < 1 ? scale : 1));
-    *result = (StepResult){.loss = loss, .grad_norm = norm};
     return HONE_OK;
 }
 
@@ -172,6 +183,14 @@ int64_t hone_held_out_batch(const Run *run, int64_t first) {
         if (count > 0 && tokens > run->held_out_tokens) break;
     }
     return count;
+}
+
+static hone_status fail_held_out(Run *run, int64_t step, int64_t first, int64_t count,
+                                 double loss) {
+    char where[256];
+    hone_diagnose(run, run->held_out + first, count, where, sizeof where);
+    return hone_fail(run->err, HONE_ERROR_NUMERIC, "the held-out loss after step %lld is %g%s%s",
+                     (long long)step, loss, *where ? "; " : "", where);
 }
 
 // One held-out batch: what it adds to the sum of losses.
@@ -208,6 +227,7 @@ hone_status hone_run_held_out(Run *run, int64_t step, HoneHeldOut *result) {
         for (int64_t i = 0; i < count; i++) targets += run->held_out[first + i]->targets;
         double loss;
         RETURN_IF_ERROR(held_out_batch(run, first, count, &loss, &preferred));
+        if (!isfinite(loss)) return fail_held_out(run, step, first, count, loss);
         total += loss;
         first += count;
         HoneEvent event = {.kind = HONE_EVENT_PROGRESS,
@@ -216,12 +236,6 @@ hone_status hone_run_held_out(Run *run, int64_t step, HoneHeldOut *result) {
         if (run->stop && first < run->held_out_count) return HONE_INTERRUPTED;
     }
     double loss = total / (double)(pairs ? run->held_out_count : targets);
-    if (!isfinite(loss))
-        return hone_fail(
-            run->err, HONE_ERROR_NUMERIC,
-            "the held-out loss after step %lld is %g: the model holds NaN or infinity, "
-            "or makes it",
-            (long long)step, loss);
     *result = (HoneHeldOut){.step = step,
                             .loss = loss,
                             .perplexity = exp(loss),

@@ -22,7 +22,7 @@ LONG = os.environ.get("HONE_TRUST") == "long"
 TIMING = ("tokens_per_s", "seconds", "rss_bytes", "rss_anon_bytes", "rss_mapped_bytes")
 OPTIONS = ["--steps", 5, "--checkpoint-every", 1, "--eval-split", 2, "--eval-every", 2, "--batch", 4,
            "--accumulate", 2, "--dropout", "0.1", "--lr", "0.01", "--checkpoint-layers", 1,
-           "--threads", 2]
+           "--keep", "best", "--patience", 9, "--skip-spikes", 9, "--threads", 2]
 
 
 def some(count, most, long=1000):
