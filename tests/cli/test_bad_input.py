@@ -2,6 +2,7 @@
 """Bad input: one line that says what, where and what to do; status 2 or 1; nothing half-written."""
 import os
 import pathlib
+import pickle
 import resource
 import signal
 import subprocess
@@ -37,6 +38,12 @@ class Models(Case):
 
     def test_not_gguf(self):
         self.refuse(b"{\"this\": \"is JSON\"}" * 10, ["GGUF"])
+
+    def test_pickles(self):
+        """Which can run code when they are read: refused, with the way out."""
+        for protocol in range(2, 6):
+            self.refuse(pickle.dumps({"a": 1}, protocol) * 10, ["Python pickle", "safetensors"])
+        self.refuse(b"PK\x03\x04archive/data.pkl" * 10, ["zip archive", "safetensors"])
 
     def test_version(self):
         self.refuse(Gguf().put(4, "<I", 77).bytes, ["77"])

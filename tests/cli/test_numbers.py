@@ -176,7 +176,7 @@ class Best(Numbers):
     def test_both_need_held_out_examples(self):
         for option, value in (("--keep", "best"), ("--patience", "2")):
             self.refused(USAGE, [option, "--eval-data"], *self.finetune("--eval-split", "0", option, value))
-        self.refused(USAGE, ["keep", "first", "last, best"], *self.finetune("--keep", "first"))
+        self.refused(USAGE, ["keep", "first", "last or best"], *self.finetune("--keep", "first"))
 
 
 if __name__ == "__main__":

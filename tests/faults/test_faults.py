@@ -163,8 +163,7 @@ class Refused(Faulty):
         """While it is read: the pages that are gone are told of, and the run goes on from where it was."""
         model, out = self.folder / "model.gguf", self.folder / "run"
         model.write_bytes(TINY.read_bytes())
-        command = ["finetune", "--model", model, *self.plain[3:-1], "--steps", 4000, "--eval-split",
-                   "0", "--json"]
+        command = ["finetune", "--model", model, *self.plain[3:-1], "--steps", 4000, "--json"]
         with subprocess.Popen([HONE, *map(str, command), "--out", str(out)], stderr=subprocess.PIPE,
                               stdout=subprocess.PIPE, universal_newlines=True) as process:
             for _ in range(12):
