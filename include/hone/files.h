@@ -56,7 +56,8 @@ hone_status hone_merge_hf(HoneModel *model, const char *type, const char *out, H
 // file `out`, in f32. HONE_ERROR_INPUT: it is not an adapter, or not of this model.
 hone_status hone_convert_adapter(HoneModel *model, const char *adapter, bool peft, const char *out);
 // Write the adapters that were added to the model, each with its weight, as one in the same way: of
-// summed rank, Σ weight·scale·B·A. Where scales differ they go into B.
+// summed rank, Σ weight·scale·B·A. Where scales differ they go into B. With a DoRA among them it is
+// one.
 hone_status hone_convert_adapters(HoneModel *model, bool peft, const char *out);
 
 #ifdef __cplusplus

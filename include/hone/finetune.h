@@ -17,7 +17,9 @@
 extern "C" {
 #endif
 
-typedef enum HoneMethod { HONE_METHOD_LORA, HONE_METHOD_FULL } HoneMethod;
+// LoRA (Hu et al. 2021), all weights, DoRA (Liu et al. 2024: LoRA on directions, with a trained
+// magnitude for each row).
+typedef enum HoneMethod { HONE_METHOD_LORA, HONE_METHOD_FULL, HONE_METHOD_DORA } HoneMethod;
 // AdamW (Loshchilov, Hutter 2019); the same with moments of 8 bits (Dettmers et al. 2022), tensors
 // below 4096 values in f32; Adafactor (Shazeer, Stern 2018) at the given rate, without a first
 // moment; SGD with momentum beta1; Muon (Jordan et al. 2024) for the layers' matrices, its step of
@@ -60,11 +62,12 @@ typedef struct HoneFinetuneOptions {
     double
         dropout; // of what adapters read, [0, 1) in steps of 1/256; the draw depends on the seed,
                  // the step and a token and those before it, never on how a step is batched
-    const char
-        *targets; // "all-linear" or a list of q,k,v,qkv,o,gate,up,down (as the model has them)
-    int layers;   // adapt the last N layers only; 0: all
+    const char *targets; // "all-linear" or a list of q,k,v,qkv,o,gate,up,down (as the model has
+                         // them), embed, head (apart also where they are one matrix), and of
+                         // patterns of tensor names
+    int layers;          // adapt the last N layers only; 0: all
     bool rslora;
-    const char *adapter;  // begin from this adapter; NULL: fresh
+    const char *adapter;  // begin from this adapter, a LoRA or a DoRA as it is; NULL: fresh
     double epochs;        // 1
     int64_t steps;        // (auto 0: from epochs)
     int64_t batch;        // examples a step (auto 0)
@@ -217,7 +220,8 @@ typedef bool (*HoneEventSink)(void *user, const HoneEvent *event);
 
 // Train. Nothing is written before the held-out loss of the model as it is has been measured and
 // its event has returned true; files appear whole or not at all. out/ holds afterwards:
-// adapter_model.safetensors, adapter_config.json, adapter.gguf (LoRA) or model.gguf (full);
+// adapter_model.safetensors, adapter_config.json, adapter.gguf (LoRA and DoRA, the last where
+// llama.cpp has a form for it; a note says so where not) or model.gguf (full);
 // metrics.jsonl, config.yaml, checkpoint/. HONE_ERROR_NUMERIC names the step and the first tensor
 // that is not finite; the parameters are untouched then.
 hone_status hone_finetune(HoneContext *context, const HoneFinetuneOptions *options,

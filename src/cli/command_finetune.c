@@ -35,13 +35,13 @@ int command_finetune(int argc, char **argv) {
     hone_finetune_defaults(&given.run);
     run_option_defaults(&given);
     Option options[96];
-    Command command = {.name = "finetune",
-                       .summary =
-                           "Fine-tune a model on your data: LoRA over the weights as stored, "
-                           "or all weights.",
-                       .usage = "hone finetune --model M --data D --out DIR [options]",
-                       .options = options,
-                       .option_count = run_option_table(&given, options)};
+    Command command = {
+        .name = "finetune",
+        .summary = "Fine-tune a model on your data: LoRA or DoRA over the weights as stored, "
+                   "or all weights.",
+        .usage = "hone finetune --model M --data D --out DIR [options]",
+        .options = options,
+        .option_count = run_option_table(&given, options)};
     int status = parse_options(&command, argc, argv);
     if (status >= 0) return status;
     let_the_command_line_win(argc, argv, &given.run);

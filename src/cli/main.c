@@ -6,7 +6,7 @@
 #include "output.h"
 
 static const CommandEntry entries[] = {
-    {"finetune", command_finetune, "fine-tune a model on your data (LoRA or all weights)"},
+    {"finetune", command_finetune, "fine-tune a model on your data (LoRA, DoRA or all weights)"},
     {"train", command_train, "develop a model from random weights on a corpus"},
     {"eval", command_eval, "loss, accuracy, ranked choices, exact match"},
     {"generate", command_generate, "continue a prompt"},

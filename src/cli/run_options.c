@@ -31,15 +31,17 @@ static int fill_first(RunOptions *given, Option *options) {
         {"config", OPTION_TEXT, &given->config, "FILE", "YAML of these names"},
         {"dry-run", OPTION_FLAG, &run->dry_run, NULL, "print the plan, write nothing"},
         {"what is trained", OPTION_HEADING, NULL, NULL, NULL},
-        {"method", OPTION_TEXT, &given->method, "lora|full",
-         "an adapter over the weights as stored (lora, the default), or every weight"},
+        {"method", OPTION_TEXT, &given->method, "lora|dora|full",
+         "an adapter over the weights as stored (lora, the default; dora: with magnitudes of its "
+         "own), or every weight"},
         {"rank", OPTION_COUNT, &given->rank, "N", "of the adapter (16, or that of --adapter)"},
         {"alpha", OPTION_RATE, &run->alpha, "X",
          "its scale is alpha/rank (32, or that of --adapter)"},
         {"dropout", OPTION_REAL, &run->dropout, "X",
          "of what adapters read, in training (0); in steps of 1/256"},
         {"targets", OPTION_TEXT, &run->targets, "LIST",
-         "all-linear (default), or words of q,k,v,qkv,o,gate,up,down, or patterns of tensor names"},
+         "all-linear (default), or a list of q,k,v,qkv,o,gate,up,down,embed,head and patterns of "
+         "tensor names"},
         {"layers", OPTION_COUNT, &given->layers, "N", "adapt the last N layers only"},
         {"rslora", OPTION_FLAG, &run->rslora, NULL, "scale alpha/sqrt(rank)"},
         {"adapter", OPTION_TEXT, &run->adapter, "A", "begin from this adapter"},
@@ -150,11 +152,11 @@ static bool parse_layers(const char *command, const char *text, int *layers) {
 }
 
 bool resolve_run_options(const char *command, RunOptions *given, HoneDataSource *sources) {
-    static const char *const methods[] = {"lora", "full"};
+    static const char *const methods[] = {"lora", "full", "dora"};
     static const char *const losses[] = {"tokens", "dpo", "orpo"};
     static const char *const schedules[] = {"cosine", "linear", "constant", "wsd"};
     HoneFinetuneOptions *run = &given->run;
-    int method = choose(command, "method", given->method, methods, 2);
+    int method = choose(command, "method", given->method, methods, 3);
     int loss = method < 0 ? -1 : choose(command, "loss", given->loss, losses, 3);
     int schedule = loss < 0 ? -1 : choose(command, "schedule", given->schedule, schedules, 4);
     static const char *const kept[] = {"last", "best"};

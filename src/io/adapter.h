@@ -6,13 +6,14 @@
 #include "base/text.h"
 #include "io/peft.h"
 
-enum { ADAPTER_NAME = sizeof((AdapterPair *)0)->name, ADAPTER_MODULE = 96, ADAPTER_KNOWN = 128 };
+enum { ADAPTER_NAME = sizeof((AdapterPair *)0)->name, ADAPTER_MODULE = 96, ADAPTER_KNOWN = 160 };
 
 // "model.layers.3.self_attn.q_proj" → "blk.3.attn_q.weight", and back, as the base's architecture
 // names them. false: not adaptable.
 bool hone_adapter_name(const AdapterBase *base, const char *module, size_t length,
                        char name[ADAPTER_NAME]);
 bool hone_adapter_module(const AdapterBase *base, const char *name, char module[ADAPTER_MODULE]);
+bool hone_adapter_is_embedding(const char *name);
 // The end of the module's path that names its kind, within it: "q_proj"; "attn.c_proj" where the
 // last part alone names two kinds.
 const char *hone_adapter_leaf(const AdapterBase *base, const char *module);
@@ -21,7 +22,7 @@ void hone_adapter_known_modules(const AdapterBase *base, char list[ADAPTER_KNOWN
 // Are the architecture's weights stored (in,out) in transformers (its Conv1D)? PEFT calls it
 // fan_in_fan_out.
 bool hone_adapter_in_out(const AdapterBase *base);
-// Layers in order, within a layer q, k, v, qkv, o, gate, up, down; then the head; then other names.
+// The embedding; layers in order, within a layer q, k, v, qkv, o, gate, up, down; the head; others.
 void hone_adapter_sort(AdapterPair *pairs, int64_t count);
 
 // Heads whose rows of B are permuted in memory; 0: the rows are as PEFT has them.
@@ -46,7 +47,7 @@ void hone_adapter_unpack(int dtype, const unsigned char *data, int64_t count, fl
 
 typedef struct AdapterDraft {
     char name[ADAPTER_NAME];
-    AdapterHalf half[2]; // A, B
+    AdapterHalf half[3]; // A, B, DoRA's magnitude
 } AdapterDraft;
 
 // Pairs being collected while a file's tensors are walked.
@@ -60,7 +61,7 @@ typedef struct AdapterDrafts {
 hone_status hone_drafts_create(AdapterDrafts *drafts, const char *path, int64_t tensors,
                                HoneError *err);
 void hone_drafts_free(AdapterDrafts *drafts);
-// which: 0 for A, 1 for B
+// which: 0 for A, 1 for B, 2 for a magnitude
 hone_status hone_drafts_add(AdapterDrafts *drafts, const char *name, int which,
                             const AdapterHalf *half, HoneError *err);
 // Check partners and shapes, copy the values as f32 into file->pairs; scale stays 0.

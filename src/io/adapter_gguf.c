@@ -40,7 +40,23 @@ static hone_status check_keys(const GgufFile *gguf, const AdapterBase *base, dou
                      *alpha);
 }
 
-static hone_status collect(const GgufFile *gguf, AdapterDrafts *drafts, HoneError *err) {
+// An embedding's .lora_a (tokens, rank) is B here, its .lora_b (width, rank) is A the other way
+// round: llama.cpp looks the rows of the first up.
+static hone_status turn_halves(const GgufTensor *tensor, AdapterHalf *half, int *which,
+                               Arena *memory, HoneError *err) {
+    *which = 1 - *which;
+    if (*which == 1 || tensor->rank != 2) return HONE_OK;
+    int64_t *shape = hone_arena_alloc(memory, 2 * sizeof *shape);
+    if (!shape) return hone_fail_memory(err, 2 * sizeof *shape, tensor->name);
+    shape[0] = tensor->shape[1];
+    shape[1] = tensor->shape[0];
+    half->shape = shape;
+    half->transposed = true;
+    return HONE_OK;
+}
+
+static hone_status collect(const GgufFile *gguf, AdapterDrafts *drafts, Arena *memory,
+                           HoneError *err) {
     for (int64_t i = 0; i < gguf->tensor_count; i++) {
         const GgufTensor *tensor = &gguf->tensors[i];
         size_t length = strlen(tensor->name);
@@ -50,16 +66,14 @@ static hone_status collect(const GgufFile *gguf, AdapterDrafts *drafts, HoneErro
                              "%s: tensor %s is no part of a LoRA (a name ends in .lora_a or "
                              ".lora_b)",
                              gguf->map.path, tensor->name);
-        if (strncmp(tensor->name, "token_embd.", 11) == 0)
-            return hone_fail(err, HONE_ERROR_UNSUPPORTED,
-                             "%s: tensor %s: an adapter of the embedding cannot be used; merge it "
-                             "into the base with llama-export-lora",
-                             gguf->map.path, tensor->name);
         char name[ADAPTER_NAME] = {0};
         memcpy(name, tensor->name, length - 7);
         AdapterHalf half = {tensor->name,  tensor->dtype, tensor->rank,
                             tensor->shape, tensor->data,  false};
-        RETURN_IF_ERROR(hone_drafts_add(drafts, name, ending[6] - 'a', &half, err));
+        int which = ending[6] - 'a';
+        if (hone_adapter_is_embedding(name))
+            RETURN_IF_ERROR(turn_halves(tensor, &half, &which, memory, err));
+        RETURN_IF_ERROR(hone_drafts_add(drafts, name, which, &half, err));
     }
     return HONE_OK;
 }
@@ -72,7 +86,7 @@ hone_status hone_adapter_read_gguf(const char *path, const AdapterBase *base, Ad
     RETURN_IF_ERROR(hone_gguf_open(path, &gguf, err));
     hone_status status = check_keys(&gguf, base, &alpha, err);
     if (status == HONE_OK) status = hone_drafts_create(&drafts, path, gguf.tensor_count, err);
-    if (status == HONE_OK) status = collect(&gguf, &drafts, err);
+    if (status == HONE_OK) status = collect(&gguf, &drafts, &file->memory, err);
     if (status == HONE_OK) status = hone_drafts_finish(&drafts, base, false, file, err);
     for (int64_t i = 0; i < file->count; i++) { // no alpha, or 0: the product B·A as it is
         AdapterPair *pair = &file->pairs[i];
@@ -125,12 +139,33 @@ static void describe(GgufWriter *writer, const AdapterBase *base, float alpha,
     for (int64_t i = 0; i < count; i++) {
         const AdapterPair *pair = &pairs[i];
         char name[ADAPTER_NAME + 8];
+        const bool turned = hone_adapter_is_embedding(pair->name);
         int64_t a_shape[2] = {pair->rank, pair->in}, b_shape[2] = {pair->out, pair->rank};
+        if (turned) {
+            b_shape[0] = pair->in;
+            a_shape[0] = pair->out;
+            a_shape[1] = pair->rank;
+        }
         snprintf(name, sizeof name, "%s.lora_a", pair->name);
         hone_gguf_add_tensor(writer, name, HONE_F32, 2, a_shape);
         snprintf(name, sizeof name, "%s.lora_b", pair->name);
         hone_gguf_add_tensor(writer, name, HONE_F32, 2, b_shape);
     }
+}
+
+static hone_status write_embedding(GgufWriter *writer, const AdapterPair *pair, double factor,
+                                   HoneError *err) {
+    size_t a_bytes = (size_t)(pair->rank * pair->in) * sizeof(float);
+    size_t b_bytes = (size_t)(pair->out * pair->rank) * sizeof(float);
+    RETURN_IF_ERROR(hone_gguf_write_tensor(writer, pair->B, b_bytes, err));
+    float *turned = hone_alloc(a_bytes);
+    if (!turned) return hone_fail_memory(err, a_bytes, pair->name);
+    for (int64_t c = 0; c < pair->in; c++)
+        for (int64_t k = 0; k < pair->rank; k++)
+            turned[c * pair->rank + k] = (float)((double)pair->A[k * pair->in + c] * factor);
+    hone_status status = hone_gguf_write_tensor(writer, turned, a_bytes, err);
+    hone_free(turned);
+    return status;
 }
 
 // llama.cpp's scale is alpha/rank; what a pair's own scale differs from that goes into its B.
@@ -139,8 +174,10 @@ static hone_status write_pair(GgufWriter *writer, const AdapterBase *base, const
     int heads = hone_adapter_gguf_heads(base, pair->name);
     size_t a_bytes = (size_t)(pair->rank * pair->in) * sizeof(float);
     size_t b_bytes = (size_t)(pair->out * pair->rank) * sizeof(float);
-    RETURN_IF_ERROR(hone_gguf_write_tensor(writer, pair->A, a_bytes, err));
     double given = (double)alpha / pair->rank;
+    double factor = same(given, (double)pair->scale) ? 1 : (double)pair->scale / given;
+    if (hone_adapter_is_embedding(pair->name)) return write_embedding(writer, pair, factor, err);
+    RETURN_IF_ERROR(hone_gguf_write_tensor(writer, pair->A, a_bytes, err));
     if (same(given, (double)pair->scale) && heads == 0)
         return hone_gguf_write_tensor(writer, pair->B, b_bytes, err);
     float *folded = hone_alloc(b_bytes);
@@ -149,7 +186,6 @@ static hone_status write_pair(GgufWriter *writer, const AdapterBase *base, const
         hone_adapter_rows_to_gguf(folded, pair->B, heads, base->head_size, pair->rank);
     else
         memcpy(folded, pair->B, b_bytes);
-    double factor = same(given, (double)pair->scale) ? 1 : (double)pair->scale / given;
     for (int64_t i = 0; i < pair->out * pair->rank; i++)
         folded[i] = (float)((double)folded[i] * factor);
     hone_status status = hone_gguf_write_tensor(writer, folded, b_bytes, err);
@@ -157,10 +193,27 @@ static hone_status write_pair(GgufWriter *writer, const AdapterBase *base, const
     return status;
 }
 
+const char *hone_adapter_gguf_obstacle(const AdapterBase *base, const AdapterPair *pairs,
+                                       int64_t count) {
+    for (int64_t i = 0; i < count; i++) {
+        if (pairs[i].magnitude)
+            return "llama.cpp cannot load a DoRA; hone merge makes a model file of it";
+        const bool shared =
+            hone_adapter_is_embedding(pairs[i].name) || strcmp(pairs[i].name, "output.weight") == 0;
+        if (shared && base->tied_head)
+            return "llama.cpp cannot adapt an embedding that is the head too; hone merge makes a "
+                   "model file of it";
+    }
+    return NULL;
+}
+
 hone_status hone_adapter_gguf_write(const char *path, const AdapterBase *base,
                                     const AdapterSettings *settings, const AdapterPair *pairs,
                                     int64_t count, HoneError *err) {
     RETURN_IF_ERROR(hone_adapter_check(path, base, settings, pairs, count, err));
+    const char *obstacle = hone_adapter_gguf_obstacle(base, pairs, count);
+    if (obstacle)
+        return hone_fail(err, HONE_ERROR_UNSUPPORTED, "%s: not written: %s", path, obstacle);
     GgufWriter *writer;
     RETURN_IF_ERROR(hone_gguf_writer_create(&writer, err));
     float alpha = file_alpha(settings, pairs);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "io/adapter.h"
+#include "io/hf.h"
 
 // The linear layers of a block, in the order of the computation.
 enum { Q, K, V, QKV, O, GATE, UP, DOWN, TENSORS, MOST_LAYERS = 100000 };
@@ -94,6 +95,11 @@ bool hone_adapter_name(const AdapterBase *base, const char *module, size_t lengt
         snprintf(name, ADAPTER_NAME, "output.weight");
         return true;
     }
+    const char *embedding = hone_hf_embedding(base->architecture);
+    if (embedding && is_rest(module, end, embedding)) {
+        snprintf(name, ADAPTER_NAME, "token_embd.weight");
+        return true;
+    }
     if (!skip_text(&module, end, names->layers) || !skip_number(&module, end, &layer) ||
         !skip_text(&module, end, "."))
         return false;
@@ -122,13 +128,20 @@ static bool split_name(const char *name, int *layer, int *kind) {
 bool hone_adapter_module(const AdapterBase *base, const char *name, char module[ADAPTER_MODULE]) {
     const ModuleNames *names = names_of(base);
     int layer, kind;
+    const char *embedding = hone_hf_embedding(base->architecture);
     if (strcmp(name, "output.weight") == 0)
         snprintf(module, ADAPTER_MODULE, "lm_head");
+    else if (hone_adapter_is_embedding(name) && embedding)
+        snprintf(module, ADAPTER_MODULE, "%s", embedding);
     else if (split_name(name, &layer, &kind) && names->module[kind])
         snprintf(module, ADAPTER_MODULE, "%s%d.%s", names->layers, layer, names->module[kind]);
     else
         return false;
     return true;
+}
+
+bool hone_adapter_is_embedding(const char *name) {
+    return strcmp(name, "token_embd.weight") == 0;
 }
 
 static const char *last_part(const char *module) {
@@ -160,6 +173,9 @@ void hone_adapter_known_modules(const AdapterBase *base, char list[ADAPTER_KNOWN
         int length = snprintf(list + used, ADAPTER_KNOWN - used, "%s, ", leaf);
         used += (size_t)length;
     }
+    const char *embedding = hone_hf_embedding(base->architecture);
+    if (embedding)
+        used += (size_t)snprintf(list + used, ADAPTER_KNOWN - used, "%s, ", last_part(embedding));
     snprintf(list + used - 2, ADAPTER_KNOWN - used + 2, " and lm_head");
 }
 
@@ -169,6 +185,7 @@ bool hone_adapter_in_out(const AdapterBase *base) {
 
 static int64_t sort_key(const char *name) {
     int layer, kind;
+    if (hone_adapter_is_embedding(name)) return -1;
     if (split_name(name, &layer, &kind)) return (int64_t)layer * TENSORS + kind;
     return strcmp(name, "output.weight") == 0 ? INT64_MAX - 1 : INT64_MAX;
 }
@@ -253,6 +270,14 @@ hone_status hone_adapter_check(const char *path, const AdapterBase *base,
             return hone_fail(err, HONE_ERROR_ARGUMENT,
                              "%s: %s: a scale of %g at rank %d is no scale", path, pair->name,
                              (double)pair->scale, pair->rank);
+        if ((pair->magnitude != NULL) != (pairs->magnitude != NULL))
+            return hone_fail(err, HONE_ERROR_UNSUPPORTED,
+                             "%s: %s %s a DoRA and %s %s: PEFT has one or the other in a folder",
+                             path, pairs->name, pairs->magnitude ? "has" : "has not", pair->name,
+                             pair->magnitude ? "has" : "has not");
+        if (pair->magnitude && hone_adapter_is_embedding(pair->name))
+            return hone_fail(err, HONE_ERROR_UNSUPPORTED,
+                             "%s: %s: a DoRA of the embedding cannot be written", path, pair->name);
         int heads = hone_adapter_permuted_heads(base, pair->name);
         if (heads && pair->out != (int64_t)heads * base->head_size)
             return hone_fail(err, HONE_ERROR_ARGUMENT,

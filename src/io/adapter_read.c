@@ -139,6 +139,9 @@ static hone_status copy_values(const char *path, const AdapterHalf *half, Arena 
 static hone_status check_draft(const AdapterDrafts *drafts, const AdapterDraft *draft,
                                HoneError *err) {
     const AdapterHalf *A = &draft->half[0], *B = &draft->half[1];
+    if (!A->label && !B->label)
+        return hone_fail(err, HONE_ERROR_INPUT, "%s: %s has a magnitude and no pair", drafts->path,
+                         draft->name);
     if (!A->label || !B->label)
         return hone_fail(err, HONE_ERROR_INPUT, "%s: tensor %.200s has no partner %s for %s",
                          drafts->path, A->label ? A->label : B->label, A->label ? "B" : "A",
@@ -163,6 +166,7 @@ static hone_status check_draft(const AdapterDrafts *drafts, const AdapterDraft *
     return HONE_OK;
 }
 
+// Rows of `rank` values into the base's order.
 static hone_status permute_B(const AdapterDrafts *drafts, const AdapterBase *base,
                              const AdapterDraft *draft, bool peft_rows, int rank, Arena *memory,
                              float **B, HoneError *err) {
@@ -184,6 +188,27 @@ static hone_status permute_B(const AdapterDrafts *drafts, const AdapterBase *bas
     else
         hone_adapter_rows_to_peft(moved, *B, heads, base->head_size, rank);
     *B = moved;
+    return HONE_OK;
+}
+
+static hone_status read_magnitude(const AdapterDrafts *drafts, const AdapterBase *base,
+                                  const AdapterDraft *draft, bool peft_rows, Arena *memory,
+                                  AdapterPair *pair, HoneError *err) {
+    const AdapterHalf *half = &draft->half[2];
+    if (!half->label) return HONE_OK;
+    if (half->rank != 1 || half->shape[0] != pair->out)
+        return hone_fail(err, HONE_ERROR_INPUT,
+                         "%s: tensor %.200s has %d dimensions of %lld …, a magnitude for each of "
+                         "the %lld rows of B is wanted",
+                         drafts->path, half->label, half->rank,
+                         (long long)(half->rank > 0 ? half->shape[0] : 0), (long long)pair->out);
+    const int64_t shape[2] = {pair->out, 1};
+    AdapterHalf column = *half;
+    column.shape = shape;
+    float *values;
+    RETURN_IF_ERROR(copy_values(drafts->path, &column, memory, &values, err));
+    RETURN_IF_ERROR(permute_B(drafts, base, draft, peft_rows, 1, memory, &values, err));
+    pair->magnitude = values;
     return HONE_OK;
 }
 
@@ -210,6 +235,7 @@ hone_status hone_drafts_finish(const AdapterDrafts *drafts, const AdapterBase *b
                               .A = A,
                               .B = B};
         memcpy(pair->name, draft->name, sizeof pair->name);
+        RETURN_IF_ERROR(read_magnitude(drafts, base, draft, peft_rows, &file->memory, pair, err));
     }
     file->count = drafts->count;
     hone_adapter_sort(file->pairs, file->count);

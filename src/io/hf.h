@@ -14,6 +14,10 @@
 // HONE_ERROR_INPUT what is missing or disagrees. Close with hone_gguf_close.
 hone_status hone_hf_open(const char *folder, GgufFile *file, HoneError *err);
 
+// transformers' module of the token embedding, "model.embed_tokens"; NULL for an architecture that
+// is not here.
+const char *hone_hf_embedding(const char *architecture);
+
 bool hone_is_hf_folder(const char *path); // a folder that holds a config.json
 // A folder as above, else a GGUF file.
 hone_status hone_model_file_open(const char *path, GgufFile *file, HoneError *err);

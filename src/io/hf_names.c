@@ -64,6 +64,13 @@ bool hone_hf_is_constant(const char *name) {
            ends_in(name, ".attn.masked_bias");
 }
 
+const char *hone_hf_embedding(const char *architecture) {
+    for (int i = 0; i < OUTER; i++)
+        if (is_outer(i, architecture) && strcmp(outer[i].name, "token_embd") == 0)
+            return outer[i].module;
+    return NULL;
+}
+
 static bool norm_name(const char *architecture, const char *module, const char *part, char *name) {
     for (int i = 0; i < INNER; i++) {
         const size_t length = strlen(layers_of(architecture));

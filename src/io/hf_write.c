@@ -155,14 +155,19 @@ static void dump(const json_t *root, TextBuffer *text) {
     hone_text_puts(text, "\n");
 }
 
-// config.json as it was, but for the type of the weights under the name that it has there.
-static hone_status retyped_config(const char *source, int dtype, TextBuffer *json, HoneError *err) {
+// config.json as it was, but for the type of the weights under the name that it has there, and for
+// a head that has come to be its own.
+static hone_status retyped_config(const char *source, const HfModel *model, TextBuffer *json,
+                                  HoneError *err) {
     json_t *root;
+    const int dtype = model->dtype;
     RETURN_IF_ERROR(hone_hf_json(source, "config.json", true, 0, &root, err));
     const char *key = json_object_get(root, "dtype") ? "dtype" : "torch_dtype";
     const char *word = json_string_value(json_object_get(root, key));
     hone_status status = HONE_OK;
-    if (word && strcmp(word, hone_hf_dtype_word(dtype)) == 0) {
+    if (model->untied && json_object_set_new(root, "tie_word_embeddings", json_false()) != 0)
+        status = hone_fail_memory(err, 0, "config.json");
+    if (word && strcmp(word, hone_hf_dtype_word(dtype)) == 0 && !model->untied) {
         json_decref(root);
         char *path = hone_path_join(source, "config.json"), *text = NULL;
         size_t length = 0;
@@ -173,7 +178,8 @@ static hone_status retyped_config(const char *source, int dtype, TextBuffer *jso
         hone_free(path);
         return status;
     }
-    if (json_object_set_new(root, key, json_string(hone_hf_dtype_word(dtype))) == 0)
+    if (status == HONE_OK &&
+        json_object_set_new(root, key, json_string(hone_hf_dtype_word(dtype))) == 0)
         dump(root, json);
     else
         status = hone_fail_memory(err, 0, "config.json");
@@ -217,7 +223,7 @@ static hone_status write_copied(const char *folder, const char *source, const Hf
                                 TextBuffer *text, HoneError *err) {
     for (int i = 0; i < COPIED_NAMES; i++)
         RETURN_IF_ERROR(copy_file(source, folder, copied_names[i], err));
-    return retyped_config(source, model->dtype, text, err);
+    return retyped_config(source, model, text, err);
 }
 
 hone_status hone_hf_check(const GgufFile *file, const HfModel *model, HoneError *err) {

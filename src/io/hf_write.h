@@ -12,7 +12,8 @@ typedef struct HfModel {
     const char *architecture; // GGUF's
     int64_t layers, width, feed_forward, heads, kv_heads, head_size, rotary, context, vocabulary;
     double norm_eps, rope_base;
-    bool tied; // the head is the embedding
+    bool tied;   // the head is the embedding
+    bool untied; // it is where the model comes from, but has its own values now
     // 0 or NULL: there is none
     bool qkv_bias, output_bias, feed_forward_bias;
     double embedding_scale, residual_scale, attention_scale, logit_scale;

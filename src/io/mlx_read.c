@@ -80,6 +80,8 @@ static hone_status add_tensor(const char *path, const SafeTensor *tensor, const 
     }
     AdapterHalf half = {tensor->name,  tensor->dtype, tensor->rank,
                         tensor->shape, tensor->data,  false};
+    if (hone_adapter_is_embedding(name)) // lora_a (tokens, rank), lora_b (rank, width)
+        return hone_drafts_add(drafts, name, is_a, &half, err);
     if (tensor->rank == 2) { // else refused with the other shapes
         int64_t *shape = hone_arena_alloc(memory, 2 * sizeof *shape);
         if (!shape) return hone_fail_memory(err, 2 * sizeof *shape, tensor->name);

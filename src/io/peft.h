@@ -2,7 +2,8 @@
 // Adapters on disk: PEFT folders (adapter_config.json + adapter_model.safetensors) and GGUF
 // adapters, both ways, and MLX-LM's folders, read. In memory an adapter file is a list of pairs
 // named as GGUF names the base weight, with rows in GGUF's order: Llama's permuted q and k are
-// handled here and nowhere else.
+// handled here and nowhere else. An embedding's pair is that of its table: A (rank, width), B
+// (tokens, rank), PEFT's two matrices turned and exchanged.
 #ifndef HONE_IO_PEFT_H
 #define HONE_IO_PEFT_H
 
@@ -13,9 +14,10 @@ typedef struct AdapterPair {
     char name[72]; // "blk.0.attn_q.weight"
     int rank;
     int64_t in, out;
-    float scale;    // alpha/rank (or alpha/√rank), patterns applied
-    const float *A; // (rank, in)
-    const float *B; // (out, rank), rows as the GGUF base has them
+    float scale;            // alpha/rank (or alpha/√rank), patterns applied
+    const float *A;         // (rank, in)
+    const float *B;         // (out, rank), rows as the GGUF base has them
+    const float *magnitude; // (out), in the same order, of a DoRA; NULL: none
 } AdapterPair;
 
 typedef struct AdapterFile {
@@ -31,6 +33,7 @@ typedef struct AdapterBase {
     const char *path;         // of the base, for base_model_name_or_path and general.base_model
     int heads, kv_heads, head_size;
     bool rope_interleaved; // q and k rows are permuted in memory (GGUF's Llama)
+    bool tied_head;        // the head is the embedding
 } AdapterBase;
 
 typedef struct AdapterSettings {
@@ -39,8 +42,8 @@ typedef struct AdapterSettings {
     bool rslora;
 } AdapterSettings;
 
-// path: a PEFT or MLX-LM folder or a GGUF adapter file. DoRA, biases and modules_to_save are
-// refused by name.
+// path: a PEFT or MLX-LM folder or a GGUF adapter file. Biases, modules_to_save and a DoRA of the
+// embedding are refused by name.
 hone_status hone_adapter_read(const char *path, const AdapterBase *base, AdapterFile *file,
                               HoneError *err);
 void hone_adapter_close(AdapterFile *file);
@@ -51,8 +54,14 @@ hone_status hone_peft_write(const char *folder, const AdapterBase *base,
                             int64_t count, HoneError *err);
 // One GGUF adapter file, f32; adapter.lora.alpha is such that llama.cpp's alpha/rank gives the
 // scale, pairs of another scale/rank ratio have the difference folded into B.
+// HONE_ERROR_UNSUPPORTED where llama.cpp has no form for it, see below.
 hone_status hone_adapter_gguf_write(const char *path, const AdapterBase *base,
                                     const AdapterSettings *settings, const AdapterPair *pairs,
                                     int64_t count, HoneError *err);
+
+// Why llama.cpp cannot load such an adapter: it knows no DoRA, and aborts on a pair of the
+// embedding or of the head where these are one matrix. NULL: it can.
+const char *hone_adapter_gguf_obstacle(const AdapterBase *base, const AdapterPair *pairs,
+                                       int64_t count);
 
 #endif

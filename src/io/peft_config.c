@@ -22,7 +22,6 @@ typedef struct Refusal {
 #define MERGE_FIRST "merge it into the base with PEFT's merge_and_unload"
 
 static const Refusal refusals[] = {
-    {"use_dora", "DoRA cannot be used yet: " MERGE_FIRST},
     {"lora_bias", "a bias on lora_B cannot be used: train without lora_bias, or " MERGE_FIRST},
     {"modules_to_save", "modules trained whole cannot be used: train without, or " MERGE_FIRST},
     {"trainable_token_indices", "trained tokens cannot be used: " MERGE_FIRST},
@@ -105,6 +104,7 @@ static hone_status read_config(PeftConfig *config, HoneError *err) {
     config->rank = json_integer_value(rank);
     config->alpha = json_number_value(alpha);
     config->rslora = json_is_true(json_object_get(config->root, "use_rslora"));
+    config->dora = json_is_true(json_object_get(config->root, "use_dora"));
     return HONE_OK;
 }
 

@@ -10,7 +10,7 @@ typedef struct PeftConfig {
     struct json_t *root;
     int64_t rank;
     double alpha;
-    bool rslora;
+    bool rslora, dora;
 } PeftConfig;
 
 hone_status hone_peft_config_open(const char *path, PeftConfig *config, HoneError *err);

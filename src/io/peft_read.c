@@ -6,7 +6,15 @@
 #include "io/safetensors.h"
 
 // What one tensor of adapter_model.safetensors is.
-typedef enum TensorRole { ROLE_A, ROLE_B, ROLE_BASE_COPY, ROLE_REFUSED } TensorRole;
+typedef enum TensorRole {
+    ROLE_A,
+    ROLE_B,
+    ROLE_MAGNITUDE,
+    ROLE_EMBEDDING_A,
+    ROLE_EMBEDDING_B,
+    ROLE_BASE_COPY,
+    ROLE_REFUSED
+} TensorRole;
 
 static bool ends_with(const char *text, const char *ending) {
     size_t length = strlen(text), tail = strlen(ending);
@@ -15,20 +23,27 @@ static bool ends_with(const char *text, const char *ending) {
 
 // The role, the length of the module's path before ".lora_…", or why it is refused.
 static TensorRole classify(const char *name, size_t *module_length, const char **why) {
-    static const char *const endings[] = {".lora_A.weight", ".lora_B.weight",
-                                          ".lora_A.default.weight", ".lora_B.default.weight"};
-    for (int i = 0; i < 4; i++) {
-        if (!ends_with(name, endings[i])) continue;
-        *module_length = strlen(name) - strlen(endings[i]);
-        return i % 2 == 0 ? ROLE_A : ROLE_B;
+    static const struct {
+        const char *ending;
+        TensorRole role;
+    } known[] = {{".lora_A.weight", ROLE_A},
+                 {".lora_B.weight", ROLE_B},
+                 {".lora_A.default.weight", ROLE_A},
+                 {".lora_B.default.weight", ROLE_B},
+                 {".lora_magnitude_vector", ROLE_MAGNITUDE},
+                 {".lora_magnitude_vector.weight", ROLE_MAGNITUDE},
+                 {".lora_magnitude_vector.default.weight", ROLE_MAGNITUDE},
+                 {".lora_embedding_A", ROLE_EMBEDDING_A},
+                 {".lora_embedding_B", ROLE_EMBEDDING_B},
+                 {".lora_embedding_A.default", ROLE_EMBEDDING_A},
+                 {".lora_embedding_B.default", ROLE_EMBEDDING_B}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        if (!ends_with(name, known[i].ending)) continue;
+        *module_length = strlen(name) - strlen(known[i].ending);
+        return known[i].role;
     }
     if (ends_with(name, ".base_layer.weight")) return ROLE_BASE_COPY;
-    if (strstr(name, ".lora_magnitude_vector"))
-        *why = "a DoRA magnitude, which cannot be used: merge it with PEFT's merge_and_unload";
-    else if (strstr(name, ".lora_embedding_"))
-        *why = "an adapter of the embedding, which cannot be used: merge it with PEFT's "
-               "merge_and_unload";
-    else if (strstr(name, ".lora_B.") && ends_with(name, ".bias"))
+    if (strstr(name, ".lora_B.") && ends_with(name, ".bias"))
         *why = "a bias of lora_B (lora_bias), which cannot be used: train without it";
     else if (ends_with(name, ".bias"))
         *why = "a trained bias, which cannot be used: train with bias \"none\"";
@@ -41,8 +56,31 @@ static TensorRole classify(const char *name, size_t *module_length, const char *
     return ROLE_REFUSED;
 }
 
+// PEFT's embedding_A (rank, tokens) is our B the other way round, its embedding_B (width, rank) our
+// A. Other than two dimensions: refused with the other shapes.
+static hone_status turn_half(const SafeTensor *tensor, AdapterHalf *half, Arena *memory,
+                             HoneError *err) {
+    if (tensor->rank != 2) return HONE_OK;
+    int64_t *shape = hone_arena_alloc(memory, 2 * sizeof *shape);
+    if (!shape) return hone_fail_memory(err, 2 * sizeof *shape, tensor->name);
+    shape[0] = tensor->shape[1];
+    shape[1] = tensor->shape[0];
+    half->shape = shape;
+    half->transposed = true;
+    return HONE_OK;
+}
+
+static hone_status unknown_module(const char *path, const SafeTensor *tensor,
+                                  const AdapterBase *base, HoneError *err) {
+    char known[ADAPTER_KNOWN];
+    hone_adapter_known_modules(base, known);
+    return hone_fail(err, HONE_ERROR_UNSUPPORTED,
+                     "%s: tensor %.200s: this module cannot be adapted; of a %s model %s can", path,
+                     tensor->name, base->architecture, known);
+}
+
 static hone_status add_tensor(const char *path, const SafeTensor *tensor, const AdapterBase *base,
-                              AdapterDrafts *drafts, HoneError *err) {
+                              AdapterDrafts *drafts, Arena *memory, HoneError *err) {
     static const char prefix[] = "base_model.model.";
     size_t skip = strlen(prefix), length = 0;
     const char *why = NULL;
@@ -52,17 +90,33 @@ static hone_status add_tensor(const char *path, const SafeTensor *tensor, const 
         return hone_fail(err, HONE_ERROR_UNSUPPORTED, "%s: tensor %.200s is %s", path, tensor->name,
                          why);
     char name[ADAPTER_NAME] = {0};
+    const bool turned = role == ROLE_EMBEDDING_A || role == ROLE_EMBEDDING_B;
     if (strncmp(tensor->name, prefix, skip) != 0 || length < skip ||
-        !hone_adapter_name(base, tensor->name + skip, length - skip, name)) {
-        char known[ADAPTER_KNOWN];
-        hone_adapter_known_modules(base, known);
-        return hone_fail(err, HONE_ERROR_UNSUPPORTED,
-                         "%s: tensor %.200s: this module cannot be adapted; of a %s model %s can",
-                         path, tensor->name, base->architecture, known);
-    }
+        !hone_adapter_name(base, tensor->name + skip, length - skip, name))
+        return unknown_module(path, tensor, base, err);
+    if (hone_adapter_is_embedding(name) && role == ROLE_MAGNITUDE)
+        return hone_fail(
+            err, HONE_ERROR_UNSUPPORTED,
+            "%s: tensor %.200s is a DoRA of the embedding, which cannot be used: merge "
+            "it with PEFT's merge_and_unload",
+            path, tensor->name);
+    if (hone_adapter_is_embedding(name) != turned) return unknown_module(path, tensor, base, err);
     AdapterHalf half = {tensor->name,  tensor->dtype, tensor->rank,
                         tensor->shape, tensor->data,  false};
-    return hone_drafts_add(drafts, name, role == ROLE_B, &half, err);
+    if (turned) RETURN_IF_ERROR(turn_half(tensor, &half, memory, err));
+    const int which = role == ROLE_MAGNITUDE                       ? 2
+                      : role == ROLE_B || role == ROLE_EMBEDDING_A ? 1
+                                                                   : 0;
+    return hone_drafts_add(drafts, name, which, &half, err);
+}
+
+// With use_dora every pair has its magnitude, without it none has: else PEFT computes other values.
+static hone_status check_magnitude(const char *path, const PeftConfig *config, const char *module,
+                                   const AdapterPair *pair, HoneError *err) {
+    if (config->dora == (pair->magnitude != NULL)) return HONE_OK;
+    return hone_fail(err, HONE_ERROR_INPUT, "%s: \"use_dora\" is %s in %s, and %s has %s magnitude",
+                     path, config->dora ? "true" : "false", config->path, module,
+                     pair->magnitude ? "a" : "no");
 }
 
 static hone_status read_pairs(const char *path, const PeftConfig *config, const AdapterBase *base,
@@ -72,13 +126,14 @@ static hone_status read_pairs(const char *path, const PeftConfig *config, const 
     RETURN_IF_ERROR(hone_safetensors_open(path, &tensors, err));
     hone_status status = hone_drafts_create(&drafts, path, tensors.count, err);
     for (int64_t i = 0; i < tensors.count && status == HONE_OK; i++)
-        status = add_tensor(path, &tensors.tensors[i], base, &drafts, err);
+        status = add_tensor(path, &tensors.tensors[i], base, &drafts, &file->memory, err);
     if (status == HONE_OK) status = hone_drafts_finish(&drafts, base, true, file, err);
     for (int64_t i = 0; i < file->count && status == HONE_OK; i++) {
         AdapterPair *pair = &file->pairs[i];
         char module[ADAPTER_MODULE] = {0};
         hone_adapter_module(base, pair->name, module); // the name came from a module
         status = hone_peft_config_check_target(config, module, err);
+        if (status == HONE_OK) status = check_magnitude(path, config, module, pair, err);
         if (status == HONE_OK)
             status = hone_peft_config_scale(config, module, pair->rank, &pair->scale, err);
     }

@@ -96,7 +96,9 @@ static hone_status put_targets(TextBuffer *text, const AdapterBase *base, const 
         char module[ADAPTER_MODULE] = {0};
         hone_adapter_module(base, pairs[i].name, module);
         const char *leaf = hone_adapter_leaf(base, module);
-        bool whole = leaf == module || in_all_layers(base, pairs, count, leaf, layers);
+        int layer;
+        bool whole = sscanf(pairs[i].name, "blk.%d.", &layer) != 1 ||
+                     in_all_layers(base, pairs, count, leaf, layers);
         snprintf(names[i], sizeof names[i], "%s", whole ? leaf : module);
     }
     qsort(names, (size_t)count, sizeof *names, compare_names);
@@ -135,58 +137,95 @@ static hone_status make_config(const AdapterBase *base, const AdapterSettings *s
     RETURN_IF_ERROR(put_pattern(text, "rank_pattern", base, settings, pairs, count, true, err));
     RETURN_IF_ERROR(put_targets(text, base, pairs, count, err));
     hone_text_printf(text,
-                     "  \"task_type\": \"CAUSAL_LM\",\n  \"use_dora\": false,\n"
+                     "  \"task_type\": \"CAUSAL_LM\",\n  \"use_dora\": %s,\n"
                      "  \"use_rslora\": %s\n}\n",
-                     bool_text(settings->rslora));
+                     bool_text(pairs->magnitude != NULL), bool_text(settings->rslora));
     if (text->failed) return hone_fail_memory(err, text->length, "adapter_config.json");
     return HONE_OK;
 }
 
 // ---- adapter_model.safetensors -----------------------------------------------------------------
 
-static char *tensor_name(Arena *memory, const AdapterBase *base, const AdapterPair *pair,
-                         const char *ending) {
+static hone_status name_tensor(Arena *memory, const AdapterBase *base, const AdapterPair *pair,
+                               const char *ending, SafeTensorEntry *entry, HoneError *err) {
     char module[ADAPTER_MODULE] = {0}, name[ADAPTER_MODULE + 64];
     hone_adapter_module(base, pair->name, module);
-    int length = snprintf(name, sizeof name, "base_model.model.%s.%s.weight", module, ending);
-    return hone_arena_strndup(memory, name, (size_t)length);
+    int length = snprintf(name, sizeof name, "base_model.model.%s.%s", module, ending);
+    entry->name = hone_arena_strndup(memory, name, (size_t)length);
+    return entry->name ? HONE_OK : hone_fail_memory(err, (size_t)length, pair->name);
+}
+
+static hone_status turned(Arena *memory, const float *values, int64_t rows, int64_t columns,
+                          const float **to, HoneError *err) {
+    const size_t bytes = (size_t)(rows * columns) * sizeof(float);
+    float *other = hone_arena_alloc(memory, bytes);
+    if (!other) return hone_fail_memory(err, bytes, "an adapter");
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < columns; c++) other[c * rows + r] = values[r * columns + c];
+    *to = other;
+    return HONE_OK;
+}
+
+// embedding_A (rank, tokens) = Bᵀ, embedding_B (width, rank) = Aᵀ
+static hone_status add_embedding(const AdapterBase *base, const AdapterPair *pair, Arena *memory,
+                                 SafeTensorEntry entries[2], HoneError *err) {
+    const float *A = NULL, *B = NULL;
+    RETURN_IF_ERROR(turned(memory, pair->B, pair->out, pair->rank, &A, err));
+    RETURN_IF_ERROR(turned(memory, pair->A, pair->rank, pair->in, &B, err));
+    entries[0] = (SafeTensorEntry){
+        .dtype = HONE_F32, .rank = 2, .shape = {pair->rank, pair->out}, .data = A};
+    entries[1] =
+        (SafeTensorEntry){.dtype = HONE_F32, .rank = 2, .shape = {pair->in, pair->rank}, .data = B};
+    RETURN_IF_ERROR(name_tensor(memory, base, pair, "lora_embedding_A", &entries[0], err));
+    return name_tensor(memory, base, pair, "lora_embedding_B", &entries[1], err);
+}
+
+// Rows of `columns` values as PEFT has them.
+static hone_status peft_rows(const AdapterBase *base, const AdapterPair *pair, int columns,
+                             Arena *memory, const float **rows, HoneError *err) {
+    const int heads = hone_adapter_permuted_heads(base, pair->name);
+    if (!heads) return HONE_OK;
+    const size_t bytes = (size_t)(pair->out * columns) * sizeof(float);
+    float *moved = hone_arena_alloc(memory, bytes);
+    if (!moved) return hone_fail_memory(err, bytes, pair->name);
+    hone_adapter_rows_to_peft(moved, *rows, heads, base->head_size, columns);
+    *rows = moved;
+    return HONE_OK;
 }
 
 static hone_status add_pair(const AdapterBase *base, const AdapterPair *pair, Arena *memory,
-                            SafeTensorEntry entries[2], HoneError *err) {
-    size_t values = (size_t)(pair->out * pair->rank);
-    const float *B = pair->B;
-    int heads = hone_adapter_permuted_heads(base, pair->name);
-    if (heads) {
-        float *moved = hone_arena_alloc(memory, values * sizeof *moved);
-        if (!moved) return hone_fail_memory(err, values * sizeof *moved, pair->name);
-        hone_adapter_rows_to_peft(moved, pair->B, heads, base->head_size, pair->rank);
-        B = moved;
-    }
-    entries[0] = (SafeTensorEntry){.name = tensor_name(memory, base, pair, "lora_A"),
-                                   .dtype = HONE_F32,
-                                   .rank = 2,
-                                   .shape = {pair->rank, pair->in},
-                                   .data = pair->A};
-    entries[1] = (SafeTensorEntry){.name = tensor_name(memory, base, pair, "lora_B"),
-                                   .dtype = HONE_F32,
-                                   .rank = 2,
-                                   .shape = {pair->out, pair->rank},
-                                   .data = B};
-    if (entries[0].name && entries[1].name) return HONE_OK;
-    return hone_fail_memory(err, ADAPTER_MODULE, pair->name);
+                            SafeTensorEntry entries[3], int64_t *count, HoneError *err) {
+    *count = pair->magnitude ? 3 : 2;
+    if (hone_adapter_is_embedding(pair->name))
+        return add_embedding(base, pair, memory, entries, err);
+    const float *B = pair->B, *magnitude = pair->magnitude;
+    RETURN_IF_ERROR(peft_rows(base, pair, pair->rank, memory, &B, err));
+    entries[0] = (SafeTensorEntry){
+        .dtype = HONE_F32, .rank = 2, .shape = {pair->rank, pair->in}, .data = pair->A};
+    entries[1] = (SafeTensorEntry){
+        .dtype = HONE_F32, .rank = 2, .shape = {pair->out, pair->rank}, .data = B};
+    RETURN_IF_ERROR(name_tensor(memory, base, pair, "lora_A.weight", &entries[0], err));
+    RETURN_IF_ERROR(name_tensor(memory, base, pair, "lora_B.weight", &entries[1], err));
+    if (!magnitude) return HONE_OK;
+    RETURN_IF_ERROR(peft_rows(base, pair, 1, memory, &magnitude, err));
+    entries[2] =
+        (SafeTensorEntry){.dtype = HONE_F32, .rank = 1, .shape = {pair->out}, .data = magnitude};
+    return name_tensor(memory, base, pair, "lora_magnitude_vector", &entries[2], err);
 }
 
 static hone_status write_tensors(const char *path, const AdapterBase *base,
                                  const AdapterPair *pairs, int64_t count, HoneError *err) {
     Arena memory = {0};
-    SafeTensorEntry *entries = hone_arena_calloc(&memory, (size_t)count * 2, sizeof *entries);
+    SafeTensorEntry *entries = hone_arena_calloc(&memory, (size_t)count * 3, sizeof *entries);
+    int64_t used = 0, added;
     hone_status status = HONE_OK;
     if (!entries)
-        status = hone_fail_memory(err, (size_t)count * 2 * sizeof *entries, "adapter tensors");
-    for (int64_t i = 0; i < count && status == HONE_OK; i++)
-        status = add_pair(base, &pairs[i], &memory, &entries[2 * i], err);
-    if (status == HONE_OK) status = hone_safetensors_write(path, entries, count * 2, err);
+        status = hone_fail_memory(err, (size_t)count * 3 * sizeof *entries, "adapter tensors");
+    for (int64_t i = 0; i < count && status == HONE_OK; i++) {
+        status = add_pair(base, &pairs[i], &memory, &entries[used], &added, err);
+        used += added;
+    }
+    if (status == HONE_OK) status = hone_safetensors_write(path, entries, used, err);
     hone_arena_free(&memory);
     return status;
 }

@@ -290,6 +290,12 @@ void hone_accumulate_columns(const KernelContext *kc, int64_t T, int64_t C, cons
 void hone_repeat_row(const KernelContext *kc, int64_t T, int64_t C, const float *b, float *y);
 // b (C) += Σ_t x (T,C), each sum in the order of t.
 void hone_sum_rows(const KernelContext *kc, int64_t T, int64_t C, const float *x, float *b);
+// y (T,C) = [y +] g (C) ⊙ x, in every row; y may be x.
+void hone_scale_columns(const KernelContext *kc, int64_t T, int64_t C, const float *g,
+                        const float *x, bool accumulate, float *y);
+// s (C) += Σ_t a ⊙ b of a, b (T,C), each sum in the order of t.
+void hone_sum_products(const KernelContext *kc, int64_t T, int64_t C, const float *a,
+                       const float *b, float *s);
 
 // y (T,C) = rows of a stored table (V,C) of any weight type; index in [0,V).
 void hone_gather_rows(const KernelContext *kc, int64_t T, int64_t C, int dtype, const void *table,

@@ -33,7 +33,8 @@ struct Model {
     Rotation rotation[2]; // of layers that see all, of sliding ones
     bool *checkpoint;     // (layers)
     void *parameters;     // the family's struct
-    Arena arena;          // holds all of the above
+    Weight tied_head; // the embedding's values where it serves as head, with adapters of its own
+    Arena arena;      // holds all of the above
 };
 
 struct KeyValueCache {

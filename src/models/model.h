@@ -69,7 +69,9 @@ Tensor *hone_model_forward(Model *model, Tape *tape, const ModelBatch *batch);
 // Whether a layer's activations are dropped in training and made again in backward: less memory, a
 // second forward pass of the layer, the same bits. Off at first.
 void hone_model_checkpoint(Model *model, int layer, bool on);
-Weight *hone_model_head(Model *model); // for hone_head_cross_entropy; the embedding when tied
+// For hone_head_cross_entropy. When tied: the embedding's values and gradient as they are at the
+// call, and adapters of its own, for what is looked up and what is predicted may be adapted apart.
+Weight *hone_model_head(Model *model);
 
 // Generation. Append `count` tokens to the cache and write the logits (V) after the last of them
 // (logits NULL: none). Truncate forgets tokens from `length` on (a shared prompt's cache is

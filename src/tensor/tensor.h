@@ -38,6 +38,10 @@ typedef struct Adapter {
     float dropout;          // rate, [0, 1)
     uint32_t dropout_place; // the adapter's number in the model
     uint64_t dropout_key;   // another one for every step
+    // DoRA (Liu et al. 2024), alone on its weight: row i of W + scale·B·A is multiplied by gain_i =
+    // magnitude_i / n_i, n_i its own norm, which is a constant to every gradient.
+    Tensor magnitude;           // (out); rank 0: none
+    float *gain, *inverse_norm; // (out), 1/n_i; whoever changes A or B sets them (tensor/dora.h)
 } Adapter;
 
 // A linear or embedding weight as stored: W (out,in), row-major, any weight type. `base` requires
@@ -47,6 +51,8 @@ typedef struct Weight {
     Adapter
         *adapters; // adapter_count of them; all are applied, those that require grad are trained
     int adapter_count;
+    Tensor gain; // (out), of the product with W alone: y = gain ⊙ (x·Wᵀ) + …; rank 0: none. For use
+                 // without gradients: a DoRA that is not trained is this and a plain adapter
     Tensor bias;   // (out), added to every row of a linear layer; rank 0: none
     float softcap; // of the logits, where it is a model's head: c·tanh(z/c); 0: none
 } Weight;

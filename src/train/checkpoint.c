@@ -220,7 +220,7 @@ static hone_status restore(Run *run, const SafeTensorsFile *file, const char *pa
     RETURN_IF_ERROR(copy_block(run, file, path, &values));
     for (int i = 0; i < parameters->state.count; i++)
         RETURN_IF_ERROR(copy_block(run, file, path, &parameters->state.block[i]));
-    return HONE_OK;
+    return hone_parameters_norms(run);
 }
 
 static hone_status no_checkpoint(const Run *run) {

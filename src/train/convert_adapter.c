@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Adapters written in the other format; those added to a model, as one.
+#include <math.h>
 #include <string.h>
 
+#include "io/adapter.h"
+#include "tensor/dora.h"
 #include "train/session.h"
 
 static hone_status check_out(const char *out, bool peft, HoneError *err) {
@@ -57,6 +60,35 @@ static float common_scale(const ParameterSlot *slot) {
     return adapters[0].scale;
 }
 
+// c ⊙ W + s·B·A = m/‖W + s·B'·A‖ ⊙ (W + s·B'·A) with B' = B/c and m = c·‖W + s·B'·A‖: DoRAs as one.
+static hone_status join_gains(HoneModel *model, const ParameterSlot *slot, Arena *memory,
+                              AdapterPair *pair, HoneError *err) {
+    const float *gain = slot->gain.data; // NULL: ones
+    const int64_t out = pair->out, rank = pair->rank;
+    float *B = (float *)(uintptr_t)pair->B; // join's own
+    double *squares = hone_arena_alloc(memory, (size_t)out * sizeof *squares);
+    float *magnitude = hone_arena_alloc(memory, (size_t)out * sizeof *magnitude);
+    if (!squares || !magnitude)
+        return hone_fail_memory(err, (size_t)out * sizeof *squares, slot->name);
+    for (int64_t i = 0; i < out && gain; i++) {
+        if (fabsf(gain[i]) < 1e-6f)
+            return hone_fail(err, HONE_ERROR_NUMERIC,
+                             "%s: row %lld: the weights leave %g of the base's, too little for one "
+                             "DoRA to hold; hone merge can",
+                             slot->name, (long long)i, (double)gain[i]);
+        for (int64_t k = 0; k < rank; k++) B[i * rank + k] /= gain[i];
+    }
+    const Tensor A = {.rank = 2, .shape = {rank, pair->in}, .data = (void *)(uintptr_t)pair->A};
+    const Tensor part = {.rank = 2, .shape = {out, rank}, .data = B};
+    const KernelContext *kc = &model->context->kernels;
+    hone_row_squares(kc, slot->tensor, squares);
+    RETURN_IF_ERROR(
+        hone_adapted_norms(kc, slot->tensor, squares, &A, &part, pair->scale, magnitude, err));
+    for (int64_t i = 0; i < out && gain; i++) magnitude[i] *= gain[i];
+    pair->magnitude = magnitude;
+    return HONE_OK;
+}
+
 // Σ scale·B·A = scale·[B₁ B₂ …]·[A₁; A₂; …]
 static hone_status join(const ParameterSlot *slot, Arena *memory, AdapterPair *pair,
                         HoneError *err) {
@@ -87,11 +119,20 @@ static hone_status join(const ParameterSlot *slot, Arena *memory, AdapterPair *p
 
 static hone_status join_all(HoneModel *model, Arena *memory, AdapterPair **pairs, int64_t *count,
                             HoneError *err) {
-    *pairs = hone_arena_calloc(memory, (size_t)model->slot_count, sizeof **pairs);
-    if (!*pairs) return hone_fail_memory(err, (size_t)model->slot_count * sizeof **pairs, "pairs");
-    for (int64_t i = 0; i < model->slot_count; i++)
-        if (model->slots[i].adapters > 0)
-            RETURN_IF_ERROR(join(&model->slots[i], memory, &(*pairs)[(*count)++], err));
+    const size_t most = (size_t)model->slot_count + 1;
+    *pairs = hone_arena_calloc(memory, most, sizeof **pairs);
+    if (!*pairs) return hone_fail_memory(err, most * sizeof **pairs, "pairs");
+    const ParameterSlot *slot;
+    bool gained = false; // then all are DoRAs, as PEFT has one kind in a folder
+    for (int64_t i = 0; (slot = hone_adaptable_slot(model, i)); i++)
+        gained = gained || slot->gain.rank > 0;
+    for (int64_t i = 0; (slot = hone_adaptable_slot(model, i)); i++) {
+        if (slot->adapters == 0) continue;
+        AdapterPair *pair = &(*pairs)[(*count)++];
+        RETURN_IF_ERROR(join(slot, memory, pair, err));
+        if (gained && !hone_adapter_is_embedding(slot->name))
+            RETURN_IF_ERROR(join_gains(model, slot, memory, pair, err));
+    }
     if (*count > 0) return HONE_OK;
     return hone_fail(err, HONE_ERROR_ARGUMENT, "no adapter was given to convert: --adapter");
 }

@@ -51,7 +51,7 @@ static hone_status check_penalty(const HoneFinetuneOptions *options, HoneError *
 
 static hone_status check_numbers(const HoneFinetuneOptions *options, HoneError *err) {
     RETURN_IF_ERROR(in_range(err, "--eval-split", options->eval_split, 0, 1e9));
-    if (options->method == HONE_METHOD_LORA && !options->adapter) {
+    if (options->method != HONE_METHOD_FULL && !options->adapter) {
         RETURN_IF_ERROR(in_range(err, "--rank", options->rank, 0, 4096));
         RETURN_IF_ERROR(in_range(err, "--alpha", options->alpha, 0, 1e6));
     }

@@ -60,9 +60,8 @@ static uint64_t hash_trained(const Run *run) {
         const Trainable *item = &run->parameters.items[i];
         hash = with(hash, item->name, strlen(item->name));
         hash = with(hash, item->tensor->shape, sizeof item->tensor->shape);
-        if (run->options.method != HONE_METHOD_LORA) continue;
-        const Weight *weight = item->slot->weight;
-        hash = with(hash, &weight->adapters[item->slot->adapters - 1].scale, sizeof(float));
+        if (item->part != PART_WHOLE)
+            hash = with(hash, &hone_trained_adapter(item)->scale, sizeof(float));
     }
     return hash;
 }

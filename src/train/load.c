@@ -94,6 +94,16 @@ static hone_status refuse_unused(HoneModel *model, HoneError *err) {
     return HONE_OK;
 }
 
+static void make_tied_head(HoneModel *model) {
+    if (!model->config.tied_head) return;
+    Weight *head = hone_model_head(model->model);
+    model->tied_head = (ParameterSlot){.name = "output.weight",
+                                       .tensor = &head->base,
+                                       .weight = head,
+                                       .target = "head",
+                                       .layer = -1};
+}
+
 // What divides the frequencies: a tensor of F32 with rotary/2 values above 0.
 static hone_status rope_factors(HoneModel *model, const char *name, HoneError *err) {
     const GgufTensor *stored = hone_gguf_tensor(&model->file, name);
@@ -147,6 +157,7 @@ static hone_status load(HoneModel *model, const char *path, HoneError *err) {
     if (status != HONE_OK) return hone_fail_in(err, "%s", path);
     RETURN_IF_ERROR(hone_model_visit(model->model, load_parameter, model, err));
     RETURN_IF_ERROR(refuse_unused(model, err));
+    make_tied_head(model);
     RETURN_IF_ERROR(rope_factors(model, "rope_freqs.weight", err));
     RETURN_IF_ERROR(rope_factors(model, "rope_factors_short.weight", err));
     RETURN_IF_ERROR(load_tokenizer(model, err));
@@ -174,6 +185,7 @@ void hone_model_free(HoneModel *model) {
     if (!model) return;
     for (int64_t i = 0; i < model->slot_count; i++)
         if (model->slots[i].weight) hone_free(model->slots[i].weight->adapters);
+    if (model->tied_head.weight) hone_free(model->tied_head.weight->adapters);
     hone_template_free(model->chat_template);
     hone_tokenizer_free(model->tokenizer);
     hone_model_destroy(model->model);
@@ -186,7 +198,13 @@ void hone_model_free(HoneModel *model) {
 ParameterSlot *hone_model_slot(HoneModel *model, const char *name) {
     for (int64_t i = 0; i < model->slot_count; i++)
         if (strcmp(model->slots[i].name, name) == 0) return &model->slots[i];
-    return NULL;
+    ParameterSlot *tied = &model->tied_head;
+    return tied->weight && strcmp(tied->name, name) == 0 ? tied : NULL;
+}
+
+ParameterSlot *hone_adaptable_slot(HoneModel *model, int64_t number) {
+    if (number < model->slot_count) return &model->slots[number];
+    return number == model->slot_count && model->tied_head.weight ? &model->tied_head : NULL;
 }
 
 int64_t hone_model_parameters(const HoneModel *model) {

@@ -2,6 +2,8 @@
 // What a run holds at its peak, and what is given up for a bound on that: activations of layers,
 // which are made again in backward (Chen et al. 2016), and then steps in one piece. Learnt with dry
 // tapes, before any of the memory is taken.
+#include <string.h>
+
 #include "base/system.h"
 #include "train/preference.h"
 
@@ -23,7 +25,8 @@ static int lowest_layer(const Run *run) {
     int lowest = run->model->config.layers;
     for (int64_t i = 0; i < run->parameters.item_count; i++) {
         const ParameterSlot *slot = run->parameters.items[i].slot;
-        const bool above = slot->layer < 0 && !slot->target; // the last norm
+        const bool above = slot->layer < 0 && // the last norm, the head
+                           (!slot->target || strcmp(slot->target, "head") == 0);
         if (!above && slot->layer < lowest) lowest = slot->layer < 0 ? 0 : slot->layer;
     }
     return lowest;
@@ -139,7 +142,7 @@ static hone_status use_of(Run *run, int64_t accumulate, int layers, MemoryUse *u
 }
 
 static bool is_mapped(const Run *run) {
-    return run->model->file.map.bytes > 0 && run->options.method == HONE_METHOD_LORA;
+    return run->model->file.map.bytes > 0 && run->options.method != HONE_METHOD_FULL;
 }
 
 // What is resident already. The mapped model goes first, so that all of it counts once.

@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdatomic.h>
+#include <string.h>
 
 #include "kernels/kernels.h"
 
@@ -10,6 +11,17 @@ bool hone_is_changed(HoneModel *model, const GgufTensor *stored) {
     const ParameterSlot *slot = hone_model_slot(model, stored->name);
     if (!slot) return false;
     return (slot->weight && slot->weight->adapter_count > 0) || slot->tensor->data != stored->data;
+}
+
+bool hone_untied_head(HoneModel *model, GgufTensor *head) {
+    const GgufTensor *embedding = hone_gguf_tensor(&model->file, "token_embd.weight");
+    const ParameterSlot *table = hone_model_slot(model, "token_embd.weight");
+    if (!model->tied_head.weight || !embedding || !table) return false;
+    if (table->weight->adapter_count == 0 && model->tied_head.weight->adapter_count == 0)
+        return false;
+    *head = *embedding;
+    memcpy(head->name, "output.weight", sizeof "output.weight");
+    return true;
 }
 
 hone_status hone_merged_values(HoneModel *model, const GgufTensor *stored, float *values,
@@ -23,6 +35,8 @@ hone_status hone_merged_values(HoneModel *model, const GgufTensor *stored, float
     else
         hone_dequantise(stored->dtype, stored->data, values, count);
     if (!slot || !slot->weight) return HONE_OK;
+    const float *gain = slot->weight->gain.data;
+    for (int64_t i = 0; i < count && gain; i++) values[i] *= gain[i / tensor->shape[1]];
     for (int i = 0; i < slot->weight->adapter_count; i++) {
         const Adapter *adapter = &slot->weight->adapters[i];
         int64_t rank = adapter->A.shape[0], in = adapter->A.shape[1], out = adapter->B.shape[0];

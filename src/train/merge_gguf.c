@@ -17,7 +17,14 @@ typedef struct Output {
     HoneModel *model;
     const Recipe *recipe;
     bool whole; // what nothing has changed takes the recipe's types too
+    int64_t tensors;
+    GgufTensor head; // the last of them where the model's file has none and needs one
 } Output;
+
+static const GgufTensor *tensor_of(const Output *output, int64_t i) {
+    const GgufFile *file = &output->model->file;
+    return i < file->tensor_count ? &file->tensors[i] : &output->head;
+}
 
 // Heads whose rows the model's file has in another order than a GGUF file.
 static int moved_heads(const HoneModel *model, const GgufTensor *stored) {
@@ -97,11 +104,10 @@ static hone_status write_tensor(const Output *output, GgufWriter *writer, const 
 
 // "Q6_K 12, Q4_K 78, F32 61": the types of those written, most values first.
 static void name_types(const Output *output, HoneMerged *merged) {
-    const HoneModel *model = output->model;
     int64_t values[HONE_DTYPE_LIMIT] = {0}, tensors[HONE_DTYPE_LIMIT] = {0};
-    for (int64_t i = 0; i < model->file.tensor_count; i++) {
+    for (int64_t i = 0; i < output->tensors; i++) {
         bool falls_back;
-        const GgufTensor *stored = &model->file.tensors[i];
+        const GgufTensor *stored = tensor_of(output, i);
         const int type = type_of(output, stored, &falls_back);
         values[type] += hone_gguf_tensor_values(stored);
         tensors[type]++;
@@ -133,8 +139,8 @@ static hone_status write_all(const Output *output, GgufWriter *writer, const cha
     }
     if (file_type >= 0) hone_gguf_put_u32(writer, "general.file_type", (uint32_t)file_type);
     bool quantised = false, falls_back;
-    for (int64_t i = 0; i < file->tensor_count; i++) {
-        const GgufTensor *stored = &file->tensors[i];
+    for (int64_t i = 0; i < output->tensors; i++) {
+        const GgufTensor *stored = tensor_of(output, i);
         const int type = type_of(output, stored, &falls_back);
         quantised = quantised || hone_dtype_info(type)->is_quantised;
         hone_gguf_add_tensor(writer, stored->name, type, stored->rank, stored->shape);
@@ -142,9 +148,9 @@ static hone_status write_all(const Output *output, GgufWriter *writer, const cha
     if (quantised) hone_gguf_put_u32(writer, "general.quantization_version", 2);
     name_types(output, merged);
     RETURN_IF_ERROR(hone_gguf_writer_begin(writer, path, err));
-    for (int64_t i = 0; i < file->tensor_count; i++) {
-        RETURN_IF_ERROR(write_tensor(output, writer, &file->tensors[i], merged, err));
-        if (sink && !sink(user, i + 1, file->tensor_count))
+    for (int64_t i = 0; i < output->tensors; i++) {
+        RETURN_IF_ERROR(write_tensor(output, writer, tensor_of(output, i), merged, err));
+        if (sink && !sink(user, i + 1, output->tensors))
             return hone_fail(err, HONE_INTERRUPTED, "stopped; %s was not written", path);
     }
     return hone_gguf_writer_commit(writer, err);
@@ -155,7 +161,8 @@ hone_status hone_model_write(HoneModel *model, const char *type, bool whole, con
     HoneError *err = &model->context->error;
     *merged = (HoneMerged){0};
     GgufWriter *writer = NULL;
-    Output output = {.model = model, .whole = whole};
+    Output output = {.model = model, .whole = whole, .tensors = model->file.tensor_count};
+    output.tensors += hone_untied_head(model, &output.head);
     RETURN_IF_ERROR(hone_recipe_find(type, model, "--type", &output.recipe, err));
     snprintf(merged->type, sizeof merged->type, "%s", hone_recipe_name(output.recipe));
     RETURN_IF_ERROR(hone_gguf_writer_create(&writer, err));

@@ -19,6 +19,8 @@ typedef struct Output {
     bool same;                 // tensors of a float type keep it
     int dtype;                 // of the others
     const GgufTensor **stored; // of each entry
+    GgufTensor head;           // where the model's file has none and needs one
+    bool untied;
     SafeTensorEntry *entries;
     char (*names)[128];
     int64_t count, done;
@@ -195,14 +197,14 @@ static hone_status next_tensor(void *user, SafeTensorEntry *entry, HoneError *er
 
 static hone_status list_tensors(Output *output, HoneError *err) {
     const GgufFile *file = &output->model->file;
-    const size_t most = (size_t)file->tensor_count;
+    const size_t most = (size_t)file->tensor_count + output->untied;
     output->stored = hone_calloc(most, sizeof *output->stored);
     output->entries = hone_calloc(most, sizeof *output->entries);
     output->names = hone_calloc(most, sizeof *output->names);
     if (!output->stored || !output->entries || !output->names)
         return hone_fail_memory(err, most * sizeof *output->names, "a list of tensors");
-    for (int64_t i = 0; i < file->tensor_count; i++) {
-        const GgufTensor *stored = &file->tensors[i];
+    for (int64_t i = 0; i < (int64_t)most; i++) {
+        const GgufTensor *stored = i < file->tensor_count ? &file->tensors[i] : &output->head;
         SafeTensorEntry *entry = &output->entries[output->count];
         if (!hone_hf_tensor_name(output->model->config.architecture, stored->name,
                                  output->names[output->count]))
@@ -325,7 +327,9 @@ static HfModel describe(const HoneModel *model, int dtype) {
 }
 
 static hone_status write_all(Output *output, HoneError *err) {
-    const HfModel described = describe(output->model, output->dtype);
+    HfModel described = describe(output->model, output->dtype);
+    described.untied = output->untied;
+    described.tied = described.tied && !output->untied;
     RETURN_IF_ERROR(hone_hf_check(&output->model->file, &described, err));
     RETURN_IF_ERROR(list_tensors(output, err));
     name_types(output, output->merged);
@@ -346,6 +350,7 @@ hone_status hone_merge_hf(HoneModel *model, const char *type, const char *out, H
                      .user = user,
                      .merged = merged};
     *merged = (HoneMerged){0};
+    output.untied = hone_untied_head(model, &output.head);
     RETURN_IF_ERROR(choose_type(&output, type, err));
     RETURN_IF_ERROR(check_folder(out, err));
     const char *name = hone_dtype_name(output.dtype);

@@ -5,6 +5,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "tensor/dora.h"
+
 #include "hub/cache.h"
 
 static const char *weight_types(HoneModel *model) {
@@ -107,7 +109,8 @@ AdapterBase hone_model_adapter_base(const HoneModel *model) {
                          .heads = model->config.heads,
                          .kv_heads = model->config.kv_heads,
                          .head_size = model->config.head_size,
-                         .rope_interleaved = model->config.rope_interleaved};
+                         .rope_interleaved = model->config.rope_interleaved,
+                         .tied_head = model->config.tied_head};
 }
 
 hone_status hone_slot_add_adapter(HoneModel *model, ParameterSlot *slot, Adapter adapter,
@@ -120,6 +123,7 @@ hone_status hone_slot_add_adapter(HoneModel *model, ParameterSlot *slot, Adapter
     grown[slot->adapters++] = adapter;
     weight->adapters = grown;
     weight->adapter_count = model->adapters_enabled ? slot->adapters : 0;
+    weight->gain = model->adapters_enabled ? slot->gain : (Tensor){0};
     if (added) *added = &grown[slot->adapters - 1];
     return HONE_OK;
 }
@@ -145,6 +149,48 @@ hone_status hone_check_pair(HoneModel *model, const char *path, const AdapterPai
     return HONE_OK;
 }
 
+// A frozen DoRA is row factors and a plain adapter: with g = magnitude/‖W + scale·B·A‖, all that
+// was there is multiplied by f = 1 + weight·(g − 1), and weight·scale·(g ⊙ B)·A comes to it:
+// several in turn, as PEFT has them.
+static hone_status attach_gains(HoneModel *model, const char *path, ParameterSlot *slot,
+                                const AdapterPair *pair, float weight, Adapter *adapter) {
+    HoneError *err = &model->context->error;
+    const int64_t out = pair->out;
+    float *B = adapter->B.data, *gain = slot->gain.data;
+    double *squares = hone_alloc((size_t)out * sizeof *squares);
+    float *norms = hone_alloc((size_t)out * sizeof *norms);
+    if (!gain) gain = hone_arena_alloc(&model->memory, (size_t)out * sizeof *gain);
+    hone_status status = HONE_OK;
+    if (!squares || !norms || !gain)
+        status = hone_fail_memory(err, (size_t)out * sizeof *squares, pair->name);
+    const KernelContext *kc = &model->context->kernels;
+    if (status == HONE_OK) {
+        hone_row_squares(kc, slot->tensor, squares);
+        status = hone_adapted_norms(kc, slot->tensor, squares, &adapter->A, &adapter->B,
+                                    pair->scale, norms, err);
+    }
+    for (int64_t i = 0; i < out && status == HONE_OK; i++) {
+        if (!(norms[i] > 0))
+            status = hone_fail(err, HONE_ERROR_INPUT,
+                               "%s: row %lld of %s is zero with the adapter: DoRA has no direction "
+                               "for it",
+                               path, (long long)i, pair->name);
+        const float g = pair->magnitude[i] / norms[i], f = 1 + weight * (g - 1);
+        gain[i] = slot->gain.rank ? gain[i] * f : f;
+        for (int64_t k = 0; k < pair->rank; k++) B[i * pair->rank + k] *= g;
+        for (int a = 0; a < slot->adapters; a++) {
+            const Tensor *before = &slot->weight->adapters[a].B;
+            float *row = (float *)before->data + i * before->shape[1];
+            for (int64_t k = 0; k < before->shape[1]; k++) row[k] *= f;
+        }
+    }
+    if (status == HONE_OK)
+        slot->gain = (Tensor){.dtype = HONE_F32, .rank = 1, .shape = {out}, .data = gain};
+    hone_free(squares);
+    hone_free(norms);
+    return status;
+}
+
 // The pair's values are copied into the model's memory: the file is closed afterwards.
 static hone_status attach_pair(HoneModel *model, const char *path, const AdapterPair *pair,
                                float weight) {
@@ -160,6 +206,7 @@ static hone_status attach_pair(HoneModel *model, const char *path, const Adapter
     Adapter adapter = {.A = borrowed_matrix(values, pair->rank, pair->in),
                        .B = borrowed_matrix(values + pair->rank * pair->in, pair->out, pair->rank),
                        .scale = pair->scale * weight};
+    if (pair->magnitude) RETURN_IF_ERROR(attach_gains(model, path, slot, pair, weight, &adapter));
     return hone_slot_add_adapter(model, slot, adapter, NULL);
 }
 
@@ -188,8 +235,10 @@ hone_status hone_model_add_adapter(HoneModel *model, const char *path, float wei
 
 void hone_model_enable_adapters(HoneModel *model, bool enabled) {
     model->adapters_enabled = enabled;
-    for (int64_t i = 0; i < model->slot_count; i++) {
-        ParameterSlot *slot = &model->slots[i];
-        if (slot->weight) slot->weight->adapter_count = enabled ? slot->adapters : 0;
+    const ParameterSlot *slot;
+    for (int64_t i = 0; (slot = hone_adaptable_slot(model, i)); i++) {
+        if (!slot->weight) continue;
+        slot->weight->adapter_count = enabled ? slot->adapters : 0;
+        slot->weight->gain = enabled ? slot->gain : (Tensor){0};
     }
 }

@@ -1,7 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 // The useful work of a step, counted from shapes: what speeds are a share of and minutes are
 // estimated from.
+#include <string.h>
+
 #include "train/run.h"
+
+// 6 a trained value of an adapter and row that meets it. In looking an embedding's rows up only A
+// is multiplied.
+static double adapter_operations(const Run *run, const StepRange *step) {
+    double total = 0;
+    for (int64_t i = 0; i < run->parameters.item_count; i++) {
+        const Trainable *item = &run->parameters.items[i];
+        const char *target = item->slot->target;
+        const bool matrix = item->part == PART_A || item->part == PART_B;
+        if (!matrix || (strcmp(target, "embed") == 0 && item->part == PART_B)) continue;
+        const int64_t rows = strcmp(target, "head") == 0 ? step->rows : step->computed;
+        total += 6 * (double)item->count * (double)rows;
+    }
+    return total;
+}
 
 double hone_step_operations(const Run *run, const StepRange *step) {
     const ModelConfig *config = &run->model->config;
@@ -13,8 +30,7 @@ double hone_step_operations(const Run *run, const StepRange *step) {
         if (slot->target && slot->layer >= 0) linear += (double)hone_tensor_count(slot->tensor);
     }
     double head = (double)config->vocabulary * (double)config->channels;
-    double adapters = full ? 0 : 6 * (double)run->parameters.count;
     double queries = (double)config->layers * config->heads * config->head_size;
-    return (double)step->computed * (weight * linear + adapters) +
+    return (double)step->computed * weight * linear + adapter_operations(run, step) +
            (double)step->rows * weight * head + 14 * queries * (double)step->pairs;
 }

@@ -16,36 +16,60 @@ hone_status hone_run_add_file(Run *run, const char *name) {
     return HONE_OK;
 }
 
-static hone_status write_adapter(Run *run) {
-    const Parameters *parameters = &run->parameters;
-    int64_t count = parameters->item_count / 2;
-    AdapterPair *pairs = hone_calloc((size_t)count, sizeof *pairs);
-    if (!pairs) return hone_fail_memory(run->err, (size_t)count * sizeof *pairs, "the adapter");
-    for (int64_t i = 0; i < count; i++) {
-        const Trainable *A = &parameters->items[2 * i], *B = A + 1;
-        const Weight *weight = A->slot->weight;
-        AdapterPair *pair = &pairs[i];
-        *pair = (AdapterPair){.rank = (int)A->tensor->shape[0],
-                              .in = A->tensor->shape[1],
-                              .out = B->tensor->shape[0],
-                              .scale = weight->adapters[A->slot->adapters - 1].scale,
-                              .A = A->tensor->data,
-                              .B = B->tensor->data};
-        memcpy(pair->name, A->slot->name, sizeof pair->name);
+// The trained values as pairs, of which there are at most item_count; returns how many.
+static int64_t make_pairs(const Parameters *parameters, AdapterPair *pairs) {
+    int64_t count = 0;
+    for (int64_t i = 0; i < parameters->item_count; i++) {
+        const Trainable *item = &parameters->items[i];
+        if (item->part != PART_A) continue;
+        const Adapter *adapter = hone_trained_adapter(item);
+        AdapterPair *pair = &pairs[count++];
+        *pair = (AdapterPair){.rank = (int)adapter->A.shape[0],
+                              .in = adapter->A.shape[1],
+                              .out = adapter->B.shape[0],
+                              .scale = adapter->scale,
+                              .A = adapter->A.data,
+                              .B = adapter->B.data,
+                              .magnitude = adapter->magnitude.data};
+        memcpy(pair->name, item->slot->name, sizeof pair->name);
     }
-    AdapterBase base = hone_model_adapter_base(run->model);
-    char *gguf = hone_path_join(run->options.out, "adapter.gguf");
-    hone_status status =
-        gguf ? hone_peft_write(run->options.out, &base, &run->adapter, pairs, count, run->err)
-             : hone_fail_memory(run->err, 0, "a path");
-    if (status == HONE_OK)
-        status = hone_adapter_gguf_write(gguf, &base, &run->adapter, pairs, count, run->err);
-    hone_free(gguf);
-    hone_free(pairs);
+    return count;
+}
+
+// For llama.cpp, or a word about why not; an older run's file would be taken for this one's.
+static hone_status write_gguf_adapter(Run *run, const AdapterBase *base, const AdapterPair *pairs,
+                                      int64_t count) {
+    const char *obstacle = hone_adapter_gguf_obstacle(base, pairs, count);
+    char *path = hone_path_join(run->options.out, "adapter.gguf"), note[256];
+    hone_status status = HONE_OK;
+    if (!path)
+        status = hone_fail_memory(run->err, 0, "a path");
+    else if (!obstacle)
+        status = hone_adapter_gguf_write(path, base, &run->adapter, pairs, count, run->err);
+    else if (run->replaces)
+        hone_file_remove(path);
+    hone_free(path);
     RETURN_IF_ERROR(status);
-    RETURN_IF_ERROR(hone_run_add_file(run, "adapter_model.safetensors"));
-    RETURN_IF_ERROR(hone_run_add_file(run, "adapter_config.json"));
-    return hone_run_add_file(run, "adapter.gguf");
+    if (!obstacle) return hone_run_add_file(run, "adapter.gguf");
+    snprintf(note, sizeof note, "adapter.gguf is not written: %s", obstacle);
+    HoneEvent event = {.kind = HONE_EVENT_NOTE, .as.text = note};
+    if (run->sink && !run->sink(run->user, &event)) run->stop = true;
+    return HONE_OK;
+}
+
+static hone_status write_adapter(Run *run) {
+    const size_t most = (size_t)run->parameters.item_count;
+    AdapterPair *pairs = hone_calloc(most, sizeof *pairs);
+    if (!pairs) return hone_fail_memory(run->err, most * sizeof *pairs, "the adapter");
+    const int64_t count = make_pairs(&run->parameters, pairs);
+    const AdapterBase base = hone_model_adapter_base(run->model);
+    hone_status status =
+        hone_peft_write(run->options.out, &base, &run->adapter, pairs, count, run->err);
+    if (status == HONE_OK) status = hone_run_add_file(run, "adapter_model.safetensors");
+    if (status == HONE_OK) status = hone_run_add_file(run, "adapter_config.json");
+    if (status == HONE_OK) status = write_gguf_adapter(run, &base, pairs, count);
+    hone_free(pairs);
+    return status;
 }
 
 // What the replaced run left and this one does not write would look like this one's.
@@ -53,7 +77,7 @@ static void remove_stale(Run *run) {
     static const char *const adapter[] = {"adapter_model.safetensors", "adapter_config.json",
                                           "adapter.gguf"};
     static const char *const model[] = {"model.gguf"};
-    bool lora = run->options.method == HONE_METHOD_LORA;
+    bool lora = run->options.method != HONE_METHOD_FULL;
     const char *const *names = lora ? model : adapter;
     for (int i = 0; i < (lora ? 1 : 3); i++) {
         char *path = hone_path_join(run->options.out, names[i]);
@@ -65,7 +89,7 @@ static void remove_stale(Run *run) {
 
 hone_status hone_outputs_write(Run *run) {
     if (run->replaces) remove_stale(run);
-    if (run->options.method == HONE_METHOD_LORA) return write_adapter(run);
+    if (run->options.method != HONE_METHOD_FULL) return write_adapter(run);
     char *path = hone_path_join(run->options.out, "model.gguf");
     if (!path) return hone_fail_memory(run->err, 0, "a path");
     HoneMerged merged;
@@ -234,6 +258,7 @@ static hone_status write_vocabulary(Run *run) {
 }
 
 void hone_config_text(const Run *run, TextBuffer *text) {
+    static const char *const methods[] = {"lora", "full", "dora"};
     static const char *const losses[] = {"auto", "assistant", "completion", "all"};
     const HoneFinetuneOptions *options = &run->options;
     if (run->develop)
@@ -243,9 +268,8 @@ void hone_config_text(const Run *run, TextBuffer *text) {
     put_data(text, options);
     put_text(text, "eval-data", options->eval_data);
     if (!options->eval_data) put_real(text, "eval-split", options->eval_split);
-    if (!run->develop)
-        put_text(text, "method", options->method == HONE_METHOD_FULL ? "full" : "lora");
-    if (options->method == HONE_METHOD_LORA) {
+    if (!run->develop) put_text(text, "method", methods[options->method]);
+    if (options->method != HONE_METHOD_FULL) {
         put_text(text, "adapter", options->adapter);
         put_integer(text, "rank", options->rank);
         put_real(text, "alpha", options->alpha);

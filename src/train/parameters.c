@@ -7,8 +7,11 @@
 #include <stdio.h>
 #include <string.h>
 
-static hone_status add_trainable(Run *run, const char *name, const char *suffix, Tensor *tensor,
-                                 ParameterSlot *slot, bool decays) {
+#include "tensor/dora.h"
+
+static hone_status add_trainable(Run *run, TrainedPart part, Tensor *tensor, ParameterSlot *slot,
+                                 bool decays) {
+    static const char *const suffix[] = {"", ".lora_a", ".lora_b", ".lora_magnitude"};
     Parameters *parameters = &run->parameters;
     if (parameters->item_count == parameters->item_capacity) {
         int64_t capacity = parameters->item_capacity ? parameters->item_capacity * 2 : 256;
@@ -23,10 +26,11 @@ static hone_status add_trainable(Run *run, const char *name, const char *suffix,
     Trainable *item = &parameters->items[parameters->item_count++];
     *item = (Trainable){.tensor = tensor,
                         .slot = slot,
+                        .part = part,
                         .offset = parameters->count,
                         .count = hone_tensor_count(tensor),
                         .decays = decays};
-    snprintf(item->name, sizeof item->name, "%s%s", name, suffix);
+    snprintf(item->name, sizeof item->name, "%s%s", slot->name, suffix[part]);
     parameters->count += item->count;
     return HONE_OK;
 }
@@ -38,10 +42,17 @@ static hone_status allocate_floats(Run *run, float **block, int64_t count, const
 
 // ---- LoRA --------------------------------------------------------------------------------------
 
+// A word for what the matrix is, its own name, or, within the layers, a pattern of names.
+static bool entry_names(const char *entry, const ParameterSlot *slot) {
+    if (!slot->target) return false;
+    if (strcmp(entry, slot->target) == 0 || strcmp(entry, slot->name) == 0) return true;
+    return slot->layer >= 0 && strpbrk(entry, "*?[") && fnmatch(entry, slot->name, 0) == 0;
+}
+
 // Is this slot one of the targets? *matched is set for each entry that names something known.
 static hone_status slot_is_target(Run *run, const ParameterSlot *slot, bool *chosen) {
     const char *list = run->options.targets;
-    *chosen = strcmp(list, "all-linear") == 0;
+    *chosen = false;
     while (*list) {
         size_t length = strcspn(list, ",");
         char entry[128];
@@ -51,10 +62,8 @@ static hone_status slot_is_target(Run *run, const ParameterSlot *slot, bool *cho
         memcpy(entry, list, length);
         entry[length] = '\0';
         list += length + (list[length] == ',');
-        bool pattern = strpbrk(entry, ".*?[") != NULL;
-        if (pattern ? fnmatch(entry, slot->name, 0) == 0
-                    : slot->target && strcmp(entry, slot->target) == 0)
-            *chosen = true;
+        const bool all = strcmp(entry, "all-linear") == 0 && slot->layer >= 0;
+        if (all || entry_names(entry, slot)) *chosen = true;
     }
     return HONE_OK;
 }
@@ -63,12 +72,13 @@ static hone_status unknown_target(Run *run, const char *entry) {
     TextBuffer words = {0};
     for (int64_t i = 0; i < run->model->slot_count; i++) { // those of the first layer
         const ParameterSlot *slot = &run->model->slots[i];
-        if (slot->target && slot->layer == 0)
+        if (slot->target && slot->layer == 0) // embed and head every model has
             hone_text_printf(&words, "%s%s", words.length ? "," : "", slot->target);
     }
     hone_status status =
         hone_fail(run->err, HONE_ERROR_ARGUMENT,
-                  "--targets: \"%s\" is neither all-linear, nor one of %s, nor a pattern of tensor "
+                  "--targets: \"%s\" is neither all-linear, nor one of %s,embed,head, nor a "
+                  "pattern of tensor "
                   "names that matches a layer's matrix",
                   entry, words.failed || !words.data ? "the layer's matrices" : words.data);
     hone_text_free(&words);
@@ -86,15 +96,10 @@ static hone_status check_targets(Run *run) {
         char entry[128];
         snprintf(entry, sizeof entry, "%.*s", (int)length, list);
         list += length + (list[length] == ',');
-        if (strcmp(entry, "embed") == 0 || strcmp(entry, "head") == 0)
-            return hone_fail(run->err, HONE_ERROR_UNSUPPORTED,
-                             "--targets: adapters on \"%s\" are not supported", entry);
-        bool found = false;
-        for (int64_t i = 0; i < run->model->slot_count && !found; i++) {
-            const ParameterSlot *slot = &run->model->slots[i];
-            if (!slot->target || slot->layer < 0) continue;
-            found = strcmp(entry, slot->target) == 0 || fnmatch(entry, slot->name, 0) == 0;
-        }
+        bool found = strcmp(entry, "all-linear") == 0;
+        const ParameterSlot *slot;
+        for (int64_t i = 0; (slot = hone_adaptable_slot(run->model, i)) && !found; i++)
+            found = entry_names(entry, slot);
         if (!found) return unknown_target(run, entry);
     }
     return HONE_OK;
@@ -102,6 +107,26 @@ static hone_status check_targets(Run *run) {
 
 static Tensor matrix(int64_t rows, int64_t columns) {
     return (Tensor){.dtype = HONE_F32, .rank = 2, .shape = {rows, columns}, .requires_grad = true};
+}
+
+static hone_status add_magnitude(Run *run, ParameterSlot *slot, Adapter *adapter) {
+    const int64_t out = slot->tensor->shape[0];
+    if (strcmp(slot->target, "embed") == 0)
+        return hone_fail(run->err, HONE_ERROR_UNSUPPORTED,
+                         "--method dora cannot adapt the embedding: leave embed out of --targets, "
+                         "or use lora");
+    Arena *memory = &run->model->memory;
+    double *squares = hone_arena_alloc(memory, (size_t)out * sizeof *squares);
+    adapter->gain = hone_arena_alloc(memory, (size_t)out * sizeof *adapter->gain);
+    adapter->inverse_norm = hone_arena_alloc(memory, (size_t)out * sizeof *adapter->inverse_norm);
+    if (!squares || !adapter->gain || !adapter->inverse_norm)
+        return hone_fail_memory(run->err, (size_t)out * sizeof *squares, slot->name);
+    hone_row_squares(&run->context->kernels, slot->tensor, squares);
+    adapter->magnitude =
+        (Tensor){.dtype = HONE_F32, .rank = 1, .shape = {out}, .requires_grad = true};
+    RETURN_IF_ERROR(add_trainable(run, PART_MAGNITUDE, &adapter->magnitude, slot, false));
+    run->parameters.items[run->parameters.item_count - 1].squares = squares;
+    return HONE_OK;
 }
 
 static hone_status new_adapter(Run *run, ParameterSlot *slot, int64_t rank, float scale) {
@@ -113,8 +138,39 @@ static hone_status new_adapter(Run *run, ParameterSlot *slot, int64_t rank, floa
     Adapter adapter = {.A = matrix(rank, shape[1]), .B = matrix(shape[0], rank), .scale = scale};
     Adapter *added;
     RETURN_IF_ERROR(hone_slot_add_adapter(run->model, slot, adapter, &added));
-    RETURN_IF_ERROR(add_trainable(run, slot->name, ".lora_a", &added->A, slot, true));
-    return add_trainable(run, slot->name, ".lora_b", &added->B, slot, true);
+    RETURN_IF_ERROR(add_trainable(run, PART_A, &added->A, slot, true));
+    RETURN_IF_ERROR(add_trainable(run, PART_B, &added->B, slot, true));
+    return run->options.method == HONE_METHOD_DORA ? add_magnitude(run, slot, added) : HONE_OK;
+}
+
+Adapter *hone_trained_adapter(const Trainable *item) {
+    const ParameterSlot *slot = item->slot;
+    return item->part == PART_WHOLE ? NULL : &slot->weight->adapters[slot->adapters - 1];
+}
+
+hone_status hone_parameters_norms(Run *run) {
+    for (int64_t i = 0; i < run->parameters.item_count; i++) {
+        const Trainable *item = &run->parameters.items[i];
+        if (item->part != PART_MAGNITUDE) continue;
+        const Adapter *adapter = hone_trained_adapter(item);
+        const Tensor *W = item->slot->tensor;
+        float *norms = adapter->inverse_norm;
+        const float *magnitude = adapter->magnitude.data;
+        RETURN_IF_ERROR(hone_adapted_norms(&run->context->kernels, W, item->squares, &adapter->A,
+                                           &adapter->B, adapter->scale, norms, run->err));
+        for (int64_t row = 0; row < W->shape[0]; row++) {
+            if (!(norms[row] > 0) || !isfinite(norms[row]))
+                return hone_fail(run->err, HONE_ERROR_NUMERIC,
+                                 "%s: row %lld with its adapter has the norm %g: DoRA has no "
+                                 "direction for it",
+                                 item->slot->name, (long long)row, (double)norms[row]);
+            adapter->gain[row] = magnitude[row] / norms[row];
+            norms[row] = 1 / norms[row];
+        }
+        if (run->memory.releases)
+            hone_file_drop(&run->model->file.map, W->data, hone_tensor_bytes(W));
+    }
+    return HONE_OK;
 }
 
 static void bind_values(Parameters *parameters) {
@@ -124,17 +180,22 @@ static void bind_values(Parameters *parameters) {
     }
 }
 
-// A uniform in ±1/√in, B zero: the adapted model starts as the base (Hu et al. 2021; PEFT's
-// choice).
+// A uniform in ±1/√in, for an embedding normal, B zero, a magnitude the row's own norm: the adapted
+// model starts as the base (Hu et al. 2021; PEFT's choice).
 static void draw_initial(Run *run) {
     Parameters *parameters = &run->parameters;
-    for (int64_t i = 0; i < parameters->item_count; i += 2) {
+    for (int64_t i = 0; i < parameters->item_count; i++) {
         const Trainable *A = &parameters->items[i];
         float *values = parameters->values + A->offset;
+        for (int64_t j = 0; A->part == PART_MAGNITUDE && j < A->count; j++)
+            values[j] = (float)sqrt(A->squares[j]);
+        if (A->part != PART_A) continue;
         float bound = 1.0f / sqrtf((float)A->tensor->shape[1]);
         RandomStream stream = hone_random_stream(run->options.seed, RANDOM_INITIAL, (uint64_t)i);
+        const bool looked_up = strcmp(A->slot->target, "embed") == 0;
         for (int64_t j = 0; j < A->count; j++)
-            values[j] = bound * (2.0f * hone_random_uniform(&stream) - 1.0f);
+            values[j] = looked_up ? hone_random_normal(&stream)
+                                  : bound * (2.0f * hone_random_uniform(&stream) - 1.0f);
     }
 }
 
@@ -145,10 +206,10 @@ static hone_status fresh_adapters(Run *run) {
     RETURN_IF_ERROR(check_targets(run));
     double root = options->rslora ? sqrt((double)options->rank) : (double)options->rank;
     int first_layer = options->layers > 0 ? run->model->config.layers - options->layers : 0;
-    for (int64_t i = 0; i < run->model->slot_count; i++) {
-        ParameterSlot *slot = &run->model->slots[i];
+    ParameterSlot *slot;
+    for (int64_t i = 0; (slot = hone_adaptable_slot(run->model, i)); i++) {
         bool chosen = false;
-        if (slot->target && slot->layer >= first_layer && slot->layer >= 0)
+        if (slot->target && (slot->layer >= first_layer || slot->layer < 0))
             RETURN_IF_ERROR(slot_is_target(run, slot, &chosen));
         if (chosen)
             RETURN_IF_ERROR(new_adapter(run, slot, options->rank, (float)(options->alpha / root)));
@@ -186,6 +247,10 @@ static hone_status continued_adapters(Run *run) {
     AdapterFile file;
     RETURN_IF_ERROR(hone_adapter_read(options->adapter, &base, &file, run->err));
     hone_status status = check_agrees(run, &file.pairs[0]);
+    if (status == HONE_OK && options->method == HONE_METHOD_DORA && !file.pairs[0].magnitude)
+        status = hone_fail(run->err, HONE_ERROR_ARGUMENT,
+                           "%s: is a LoRA: --method dora cannot go on from it", options->adapter);
+    if (file.pairs[0].magnitude) options->method = HONE_METHOD_DORA; // all of a file are, or none
     for (int64_t i = 0; i < file.count && status == HONE_OK; i++) {
         const AdapterPair *pair = &file.pairs[i];
         ParameterSlot *slot = hone_model_slot(run->model, pair->name);
@@ -203,10 +268,13 @@ static hone_status continued_adapters(Run *run) {
             allocate_floats(run, &run->parameters.values, run->parameters.count, "the adapter");
     if (status == HONE_OK) {
         bind_values(&run->parameters);
-        for (int64_t i = 0; i < file.count; i++) {
-            const Trainable *A = &run->parameters.items[2 * i], *B = A + 1;
-            memcpy(A->tensor->data, file.pairs[i].A, (size_t)A->count * sizeof(float));
-            memcpy(B->tensor->data, file.pairs[i].B, (size_t)B->count * sizeof(float));
+        int64_t pair = -1;
+        for (int64_t i = 0; i < run->parameters.item_count; i++) {
+            const Trainable *item = &run->parameters.items[i];
+            pair += item->part == PART_A;
+            const AdapterPair *from = &file.pairs[pair];
+            const float *const parts[] = {NULL, from->A, from->B, from->magnitude};
+            memcpy(item->tensor->data, parts[item->part], (size_t)item->count * sizeof(float));
         }
         options->rank = file.pairs[0].rank;
         options->alpha = (double)file.pairs[0].scale * options->rank;
@@ -221,16 +289,17 @@ static hone_status continued_adapters(Run *run) {
 hone_status hone_parameters_lora(Run *run) {
     RETURN_IF_ERROR(run->options.adapter ? continued_adapters(run) : fresh_adapters(run));
     hone_parameters_draw_dropout(run, 0); // memory is planned before the first step
-    return HONE_OK;
+    return hone_parameters_norms(run);
 }
 
 void hone_parameters_draw_dropout(Run *run, int64_t step) {
-    if (run->options.method != HONE_METHOD_LORA) return;
+    if (run->options.method == HONE_METHOD_FULL) return;
     uint32_t words[4];
     hone_philox(run->options.seed, RANDOM_DROPOUT, (uint64_t)step, 0, words);
-    for (int64_t i = 0; i < run->parameters.item_count; i += 2) { // A and B are neighbours
-        const ParameterSlot *slot = run->parameters.items[i].slot;
-        Adapter *adapter = &slot->weight->adapters[slot->adapters - 1];
+    for (int64_t i = 0; i < run->parameters.item_count; i++) {
+        const Trainable *item = &run->parameters.items[i];
+        if (item->part != PART_A) continue;
+        Adapter *adapter = hone_trained_adapter(item);
         adapter->dropout = (float)run->options.dropout;
         adapter->dropout_place = (uint32_t)i;
         adapter->dropout_key = (uint64_t)words[0] << 32 | words[1];
@@ -243,8 +312,7 @@ hone_status hone_parameters_full(Run *run) {
     HoneModel *model = run->model;
     for (int64_t i = 0; i < model->slot_count; i++) {
         ParameterSlot *slot = &model->slots[i];
-        RETURN_IF_ERROR(
-            add_trainable(run, slot->name, "", slot->tensor, slot, slot->weight != NULL));
+        RETURN_IF_ERROR(add_trainable(run, PART_WHOLE, slot->tensor, slot, slot->weight != NULL));
     }
     Parameters *parameters = &run->parameters;
     RETURN_IF_ERROR(

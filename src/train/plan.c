@@ -132,9 +132,9 @@ hone_status hone_run_plan(Run *run, HonePlan *plan) {
     const HoneFinetuneOptions *options = &run->options;
     HoneModelInfo info;
     hone_model_info(run->model, &info);
-    bool full = options->method == HONE_METHOD_FULL;
+    static const char *const methods[] = {"lora", "full", "dora"};
     *plan = (HonePlan){.model_name = info.name,
-                       .method = full ? "full" : "lora",
+                       .method = methods[options->method],
                        .model_parameters = info.parameters,
                        .trainable = run->parameters.count,
                        .trained_tensors = run->parameters.item_count,

@@ -10,13 +10,18 @@
 #include "train/optimizer.h"
 #include "train/session.h"
 
-// A trained tensor: a range of the contiguous blocks below.
+typedef enum TrainedPart { PART_WHOLE, PART_A, PART_B, PART_MAGNITUDE } TrainedPart;
+
+// A trained tensor: a range of the contiguous blocks below. An adapter's A is followed by its B,
+// and that by its magnitude if it is a DoRA.
 typedef struct Trainable {
     char name[96]; // "blk.0.attn_q.weight.lora_a", or the weight's own name
     Tensor *tensor;
     ParameterSlot *slot;
+    TrainedPart part;
     int64_t offset, count;
-    bool decays; // weight decay applies: matrices, not norms
+    bool decays;     // weight decay applies: matrices, not norms
+    double *squares; // of a magnitude: ‖w‖² of the weight's rows
 } Trainable;
 
 // All trained values in one block each, so that norms, sums, updates and files are loops over one
@@ -127,6 +132,10 @@ hone_status hone_parameters_full(Run *run);           // f32 masters of every pa
 hone_status hone_parameters_allocate_state(Run *run); // gradient, optimiser
 // Another draw of what the adapters drop, which only the seed and the step decide.
 void hone_parameters_draw_dropout(Run *run, int64_t step);
+// The adapter that an item is a part of; NULL: a whole tensor.
+Adapter *hone_trained_adapter(const Trainable *item);
+// After A or B have changed: what DoRA divides by.
+hone_status hone_parameters_norms(Run *run);
 void hone_parameters_free(Parameters *parameters);
 void hone_gradient_leaf_done(const KernelContext *kc, Parameters *parameters);
 void hone_gradient_sum(const KernelContext *kc, Parameters *parameters);

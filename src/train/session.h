@@ -19,6 +19,7 @@ typedef struct ParameterSlot {
     const char *target; // "q", … ; NULL: never adapted
     int layer;
     int adapters; // attached; weight->adapter_count is this or 0 (switched off)
+    Tensor gain;  // attached likewise: weight->gain is this or empty
 } ParameterSlot;
 
 struct HoneModel {
@@ -30,6 +31,7 @@ struct HoneModel {
     Model *model;
     ParameterSlot *slots;
     int64_t slot_count, slot_capacity;
+    ParameterSlot tied_head; // for adapters of a head that is the embedding; weight NULL: it is not
     Tokenizer *tokenizer;
     ChatTemplate *chat_template; // NULL: none
     bool adapters_enabled;
@@ -61,7 +63,10 @@ AdapterBase hone_model_adapter_base(const HoneModel *model);
 // weight.
 hone_status hone_slot_add_adapter(HoneModel *model, ParameterSlot *slot, Adapter adapter,
                                   Adapter **added);
+// "output.weight" of a model whose head is the embedding too. NULL: none of that name.
 ParameterSlot *hone_model_slot(HoneModel *model, const char *name);
+// The slots and the tied head's, from number 0 on; NULL beyond.
+ParameterSlot *hone_adaptable_slot(HoneModel *model, int64_t number);
 hone_status hone_model_add_slot(HoneModel *model, const ParameterVisit *visit, HoneError *err);
 
 // model.c: fail unless the pair adapts a matrix of the model, of its shape.

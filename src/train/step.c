@@ -171,6 +171,7 @@ hone_status hone_run_step(Run *run, int64_t step, StepResult *result) {
     // As torch.nn.utils.clip_grad_norm_ does, so that runs can be compared.
     double scale = clip > 0 && norm > 0 ? clip / (norm + 1e-6) : 1.0;
     hone_optimizer_update(run, step, (float)(scale < 1 ? scale : 1));
+    RETURN_IF_ERROR(hone_parameters_norms(run));
     return HONE_OK;
 }
 

@@ -99,7 +99,7 @@ class Completion(Case):
         (self.folder / "runs").mkdir()
         self.assertEqual(self.bash("hone", "fin"), ["finetune"])
         self.assertEqual(self.bash("hone", "finetune", "--meth"), ["--method"])
-        self.assertEqual(self.bash("hone", "finetune", "--method", ""), ["lora", "full"])
+        self.assertEqual(self.bash("hone", "finetune", "--method", ""), ["lora", "dora", "full"])
         self.assertEqual(self.bash("hone", "eval", "--model", "ti"), ["tiny.gguf"])
         self.assertEqual(self.bash("hone", "finetune", "--out", ""), ["runs"])
         self.assertEqual(self.bash("hone", "bench", "lay"), ["layer"])
@@ -146,7 +146,7 @@ class NearWords(Case):
     def test_words(self):
         data = self.write("tickets.jsonl", CHAT)
         run = ["finetune", "--model", TINY, "--data", data, "--out", self.folder / "out"]
-        self.refused(USAGE, ["--method", "lora or full", "did you mean lora?"], *run, "--method",
+        self.refused(USAGE, ["--method", "lora, dora or full", "did you mean lora?"], *run, "--method",
                      "lorra")
         self.refused(USAGE, ["--rank?"], *run, "--rnak", "3")
         self.refused(USAGE, ["method", "did you mean full?"], *run, "--config",

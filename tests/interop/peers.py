@@ -208,19 +208,26 @@ def train(model, steps, rate, schedule, warmup, weight_decay=0.0, make=torch.opt
 # ---- PEFT --------------------------------------------------------------------------------------
 
 
-def make_adapter(model, folder, rank=4, alpha=8, b_scale=0.1, seed=0, targets=None):
-    """A PEFT folder with random A and B (zero with b_scale 0). The model is left as it was."""
+def make_adapter(model, folder, rank=4, alpha=8, b_scale=0.1, seed=0, targets=None, **options):
+    """A PEFT folder with random A and B (zero with b_scale 0), and DoRA's magnitudes moved by as
+    much. The model is left as it was."""
     kind = model.config.model_type
     adapted = get_peft_model(model, LoraConfig(
         r=rank, lora_alpha=alpha, task_type="CAUSAL_LM", fan_in_fan_out=kind == "gpt2",
-        target_modules=targets or list(models.FAMILIES[kind].adapted)))
+        target_modules=targets or list(models.FAMILIES[kind].adapted), **options))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():
             if "lora_" not in name:
                 continue
-            scale = 1 / math.sqrt(parameter.shape[1]) if "lora_A" in name else b_scale
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
+            draw = torch.randn(parameter.shape, generator=generator)
+            if "magnitude" in name:
+                parameter.mul_(1 + b_scale * draw)
+            elif "embedding" in name: # what A and B are elsewhere is B and A there
+                parameter.copy_(draw * (b_scale if "embedding_A" in name else 0.5))
+            else:
+                scale = 1 / math.sqrt(parameter.shape[1]) if "lora_A" in name else b_scale
+                parameter.copy_(draw * scale)
     adapted.save_pretrained(folder)
     adapted.unload()
     for parameter in model.parameters():
@@ -244,12 +251,18 @@ def gguf_gradients(model, config):
             continue
         values = parameter.grad.double().numpy()
         if ".lora_" in name:
-            name = name.removeprefix("base_model.model.").replace(".default.weight", "")
-            module, half = name.split(".lora_")
-            name = f"{family.gguf_name(module + '.weight')}.lora_{half.lower()}"
+            name = name.removeprefix("base_model.model.").replace(".weight", "")
+            module, half = name.removesuffix(".default").split(".lora_")
+            if half.startswith("embedding_"):
+                half, values = {"A": "b", "B": "a"}[half[-1]], values.T
+            half = half.removesuffix("_vector").lower()
+            name = f"{family.gguf_name(module + '.weight')}.lora_{half}"
         else:
             name = family.gguf_name(name)
-        if not name.endswith(".lora_a"):
+        if name.endswith(".lora_magnitude"):
+            matrix = name.replace("magnitude", "b") # rows like B's
+            values = family.gguf_values(matrix, values[:, None], heads, kv_heads)[:, 0]
+        elif not name.endswith(".lora_a"):
             values = family.gguf_values(name, values, heads, kv_heads)
         found[name] = values
     return found

@@ -32,7 +32,9 @@ static bool same_bits(const float *a, const float *b, int64_t count) {
 static bool same_pair(const AdapterPair *a, const AdapterPair *b) {
     return strcmp(a->name, b->name) == 0 && a->rank == b->rank && a->in == b->in &&
            a->out == b->out && a->scale == b->scale && same_bits(a->A, b->A, a->rank * a->in) &&
-           same_bits(a->B, b->B, a->out * a->rank);
+           same_bits(a->B, b->B, a->out * a->rank) &&
+           (a->magnitude != NULL) == (b->magnitude != NULL) &&
+           (!a->magnitude || same_bits(a->magnitude, b->magnitude, a->out));
 }
 
 static void check_same(const AdapterFile *a, const AdapterFile *b) {
@@ -120,6 +122,35 @@ static void other_types_and_modules(void) {
     hone_adapter_close(&file);
 }
 
+static void doras_and_embeddings(void) {
+    AdapterFile file = read_fixture("peft-dora");
+    CHECK_INT(file.count, 2); // v of two layers
+    for (int64_t i = 0; i < file.count; i++)
+        CHECK(file.pairs[i].magnitude && file.pairs[i].magnitude[7] != 0);
+    HoneError err = {0};
+    const AdapterSettings one = {.rank = 1, .alpha = 1};
+    check_refused(
+        hone_adapter_gguf_write(in_folder("dora.gguf"), &base, &one, file.pairs, file.count, &err),
+        HONE_ERROR_UNSUPPORTED, &err, "llama.cpp cannot load a DoRA");
+    CHECK(!hone_is_file(in_folder("dora.gguf")));
+    hone_error_clear(&err);
+    file.pairs[1].magnitude = NULL;
+    check_refused(hone_peft_write(in_folder("dora"), &base, &one, file.pairs, file.count, &err),
+                  HONE_ERROR_UNSUPPORTED, &err, "PEFT has one or the other in a folder");
+    hone_adapter_close(&file);
+    file = read_fixture("peft-embedding");
+    CHECK_INT(file.count, 1);
+    const AdapterPair *pair = find(&file, "token_embd.weight");
+    CHECK(pair && pair->in == 16 && pair->out == 32 && pair->rank == 1);
+    AdapterBase tied = base;
+    tied.tied_head = true;
+    hone_error_clear(&err);
+    check_refused(
+        hone_adapter_gguf_write(in_folder("tied.gguf"), &tied, &one, file.pairs, file.count, &err),
+        HONE_ERROR_UNSUPPORTED, &err, "an embedding that is the head too");
+    hone_adapter_close(&file);
+}
+
 static void refused(const char *name, hone_status status, const char *words) {
     AdapterFile file;
     HoneError err = {0};
@@ -130,12 +161,9 @@ static void refused(const char *name, hone_status status, const char *words) {
 }
 
 static void other_methods(void) {
-    refused("peft-dora", HONE_ERROR_UNSUPPORTED, "\"use_dora\" is set: DoRA cannot be used yet");
     refused("peft-lora-bias", HONE_ERROR_UNSUPPORTED, "\"lora_bias\" is set");
     refused("peft-modules", HONE_ERROR_UNSUPPORTED, "\"modules_to_save\" is set (norm)");
     refused("peft-bias", HONE_ERROR_UNSUPPORTED, "\"bias\" is \"lora_only\"");
-    refused("peft-embedding", HONE_ERROR_UNSUPPORTED,
-            "embed_tokens.lora_embedding_A is an adapter");
     refused("small.gguf", HONE_ERROR_INPUT, "not an adapter: key general.type is missing");
     refused("small.safetensors", HONE_ERROR_INPUT, "it is a safetensors file");
     refused("absent", HONE_ERROR_INPUT, "absent: cannot open");
@@ -165,6 +193,17 @@ static void write_and_read(const char *name, const AdapterSettings *settings) {
     hone_adapter_close(&gguf);
 }
 
+static void peft_and_back(const char *name, const AdapterSettings *settings) {
+    AdapterFile from = read_fixture(name), peft;
+    HoneError err = {0};
+    const char *folder = in_folder("out/adapter");
+    check_ok(hone_peft_write(folder, &base, settings, from.pairs, from.count, &err), &err);
+    check_ok(hone_adapter_read(folder, &base, &peft, &err), &err);
+    check_same(&from, &peft);
+    hone_adapter_close(&from);
+    hone_adapter_close(&peft);
+}
+
 static void round_trips(void) {
     write_and_read("peft-plain", &(AdapterSettings){.rank = 4, .alpha = 8});
     write_and_read("peft-rslora", &(AdapterSettings){.rank = 4, .alpha = 8, .rslora = true});
@@ -172,6 +211,8 @@ static void round_trips(void) {
     write_and_read("peft-bf16", &(AdapterSettings){.rank = 2, .alpha = 3});
     write_and_read("peft-patterns", &(AdapterSettings){.rank = 4, .alpha = 8});
     write_and_read("peft-head", &(AdapterSettings){.rank = 2, .alpha = 2});
+    write_and_read("peft-embedding", &(AdapterSettings){.rank = 1, .alpha = 1});
+    peft_and_back("peft-dora", &(AdapterSettings){.rank = 1, .alpha = 1});
     // settings that fit no pair: all goes into the patterns
     write_and_read("peft-plain", &(AdapterSettings){.rank = 7, .alpha = 0.3f, .rslora = true});
 }
@@ -225,10 +266,11 @@ static void config_is_as_peft_writes_it(void) {
         "  \"task_type\": \"CAUSAL_LM\",\n  \"use_dora\": false,\n  \"use_rslora\": false\n}\n";
     static const float values[8] = {1, 2, 3, 4, 5, 6, 7, 8};
     const AdapterPair pairs[] = {
-        {"blk.0.attn_v.weight", 4, 1, 1, 2.0f, values, values},
-        {"blk.1.attn_v.weight", 2, 1, 1, 2.75f, values, values},
-        {"blk.1.ffn_up.weight", 4, 1, 1, 2.0f, values, values}, // not in layer 0: its full path
-        {"output.weight", 4, 1, 1, 2.0f, values, values},
+        {"blk.0.attn_v.weight", 4, 1, 1, 2.0f, values, values, NULL},
+        {"blk.1.attn_v.weight", 2, 1, 1, 2.75f, values, values, NULL},
+        {"blk.1.ffn_up.weight", 4, 1, 1, 2.0f, values, values,
+         NULL}, // not in layer 0: its full path
+        {"output.weight", 4, 1, 1, 2.0f, values, values, NULL},
     };
     HoneError err = {0};
     char *text = NULL;
@@ -242,7 +284,7 @@ static void config_is_as_peft_writes_it(void) {
 
 static void writers_refuse(void) {
     static const float values[4] = {1};
-    AdapterPair pair = {"blk.0.attn_v.weight", 1, 2, 2, 1.0f, values, values};
+    AdapterPair pair = {"blk.0.attn_v.weight", 1, 2, 2, 1.0f, values, values, NULL};
     AdapterSettings settings = {.rank = 1, .alpha = 1};
     HoneError err = {0};
     char path[192];
@@ -281,6 +323,7 @@ int main(void) {
     RUN(q_and_k_rows_are_permuted);
     RUN(scales);
     RUN(other_types_and_modules);
+    RUN(doras_and_embeddings);
     RUN(other_methods);
     RUN(round_trips);
     RUN(one_alpha_for_a_gguf);

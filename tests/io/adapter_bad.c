@@ -150,8 +150,9 @@ static void other_tensors(void) {
     static const struct {
         const char *name, *words;
     } cases[] = {
-        {"base_model.model.model.layers.0.self_attn.v_proj.lora_magnitude_vector", "is a DoRA"},
-        {"base_model.model.model.embed_tokens.lora_embedding_A", "is an adapter of the embedding"},
+        {"base_model.model.model.embed_tokens.lora_magnitude_vector", "a DoRA of the embedding"},
+        {"base_model.model.model.embed_tokens.lora_A.weight", "cannot be adapted"},
+        {V_PROJ "embedding_A", "cannot be adapted"},
         {V_PROJ "B.bias", "is a bias of lora_B"},
         {"base_model.model.model.layers.0.self_attn.v_proj.bias", "is a trained bias"},
         {"base_model.model.model.norm.weight", "modules_to_save"},
@@ -173,6 +174,53 @@ static void other_tensors(void) {
                                   entry("base_model.model.lm_head.base_layer.weight", 5, 3)};
     write_folder(good_config, entries, 3);
     read_accepted(2);
+}
+
+#define EMBEDDING "base_model.model.model.embed_tokens.lora_embedding_"
+
+// A (rank, tokens) and B (width, rank) there, turned and exchanged here.
+static void embeddings(void) {
+    const SafeTensorEntry pair[] = {entry(EMBEDDING "A", 2, 5), entry(EMBEDDING "B", 3, 2)};
+    AdapterFile file;
+    HoneError err = {0};
+    write_folder(good_config, pair, 2);
+    check_ok(hone_adapter_read(in_folder("peft"), &base, &file, &err), &err);
+    CHECK(file.count == 1 && file.pairs[0].rank == 2);
+    CHECK(file.pairs[0].in == 3 && file.pairs[0].out == 5 && file.pairs[0].scale == 2);
+    CHECK(file.pairs[0].A[3] == values[1] && file.pairs[0].B[2] == values[1]);
+    hone_adapter_close(&file);
+    tensors_refused(pair, 1, HONE_ERROR_INPUT, "has no partner A for token_embd");
+    const SafeTensorEntry ranks[] = {pair[0], entry(EMBEDDING "B", 3, 4)};
+    tensors_refused(ranks, 2, HONE_ERROR_INPUT, "that of its partner");
+    const SafeTensorEntry flat[] = {pair[0], {EMBEDDING "B", HONE_F32, 1, {6}, values}};
+    tensors_refused(flat, 2, HONE_ERROR_INPUT, "has 1 dimensions, a matrix is wanted");
+}
+
+#define DORA_CONFIG "{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":4,\"use_dora\":true}"
+
+static void dora_refused(const char *config, const SafeTensorEntry *magnitude, const char *words) {
+    SafeTensorEntry entries[] = {
+        entry(V_PROJ "A.weight", 2, 3), entry(V_PROJ "B.weight", 4, 2), {0}};
+    if (magnitude) entries[2] = *magnitude;
+    write_folder(config, entries, magnitude ? 3 : 2);
+    read_refused("peft", HONE_ERROR_INPUT, words);
+}
+
+static void magnitudes(void) {
+    static const float spoilt[4] = {1, INFINITY, 1, 1};
+    const char *name = V_PROJ "magnitude_vector";
+    SafeTensorEntry magnitude = {name, HONE_F32, 1, {4}, values};
+    dora_refused(DORA_CONFIG, NULL, "v_proj has no magnitude");
+    dora_refused(good_config, &magnitude, "\"use_dora\" is false");
+    magnitude.shape[0] = 3;
+    dora_refused(DORA_CONFIG, &magnitude, "each of the 4 rows of B is wanted");
+    magnitude = (SafeTensorEntry){name, HONE_F32, 2, {4, 1}, values};
+    dora_refused(DORA_CONFIG, &magnitude, "has 2 dimensions");
+    magnitude = (SafeTensorEntry){name, HONE_F32, 1, {4}, spoilt};
+    dora_refused(DORA_CONFIG, &magnitude, "magnitude_vector: value 1 is inf");
+    const SafeTensorEntry alone = {name, HONE_F32, 1, {4}, values};
+    write_folder(DORA_CONFIG, &alone, 1);
+    read_refused("peft", HONE_ERROR_INPUT, "blk.0.attn_v.weight has a magnitude and no pair");
 }
 
 static void other_folders(void) {
@@ -236,8 +284,15 @@ static void mlx_folders(void) {
     mlx_refused(good_mlx, heads, 2, input, "has 4 rows, the base has 2 heads of 4 (8 rows)");
     const SafeTensorEntry flat[] = {{MLX_V "a", HONE_F32, 1, {6}, values}, pair[1]};
     mlx_refused(good_mlx, flat, 2, input, "has 1 dimensions");
-    const SafeTensorEntry other[] = {entry("model.embed_tokens.lora_a", 3, 2)};
+    const SafeTensorEntry other[] = {entry("model.embed_norm.lora_a", 3, 2)};
     mlx_refused(good_mlx, other, 1, unsupported, "this module cannot be adapted");
+    const SafeTensorEntry table[] = {entry("model.embed_tokens.lora_a", 5, 2),
+                                     entry("model.embed_tokens.lora_b", 2, 3)};
+    write_mlx(good_mlx, table, 2);
+    check_ok(hone_adapter_read(in_folder("mlx"), &base, &file, &err), &err);
+    CHECK(file.pairs[0].out == 5 && file.pairs[0].in == 3 && file.pairs[0].rank == 2);
+    CHECK(file.pairs[0].A[1] == values[1] && file.pairs[0].B[1] == values[1]);
+    hone_adapter_close(&file);
     const SafeTensorEntry whole[] = {entry("model.norm.weight", 3, 2)};
     mlx_refused(good_mlx, whole, 1, unsupported, "is no part of a LoRA");
     mlx_refused(good_mlx, NULL, 0, input, "no LoRA tensors");
@@ -293,8 +348,11 @@ static void gguf_adapters(void) {
          unsupported,
          "blk.0.attn_norm.weight is no part of a LoRA"},
         {{"llama", "adapter", "lora", 4, "token_embd.weight.lora_a", NULL, 2},
-         unsupported,
-         "an adapter of the embedding"},
+         input,
+         "has no partner A for token_embd"},
+        {{"llama", "adapter", "lora", 4, "token_embd.weight.lora_a", "token_embd.weight.lora_b", 2},
+         input,
+         "is 2, that of its partner (2,3) is 3"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         write_gguf(&cases[i].made);
@@ -314,6 +372,8 @@ int main(void) {
     RUN(patterns);
     RUN(tensors);
     RUN(other_tensors);
+    RUN(embeddings);
+    RUN(magnitudes);
     RUN(other_folders);
     RUN(mlx_folders);
     RUN(gguf_adapters);

@@ -298,6 +298,41 @@ static void biases_are_repeated_and_summed(void) {
     hone_pool_free(pool);
 }
 
+// Whole numbers, so that fused and other multiply-adds are equal.
+static void columns_are_scaled_and_products_summed(void) {
+    const char *names[8];
+    const int levels = hone_kernel_levels(names);
+    ThreadPool *pool = hone_pool_create(3);
+    const int64_t sizes[][2] = {{0, 3}, {1, 1}, {5, 0}, {7, 300}, {300, 260}, {700, 67}};
+    for (int n = 0; n < levels * 6; n++) {
+        const int64_t T = sizes[n % 6][0], C = sizes[n % 6][1];
+        float *g = hone_calloc((size_t)C + 1, 4), *s = hone_calloc((size_t)C + 1, 4);
+        float *x = hone_calloc((size_t)(T * C) + 1, 4), *y = hone_calloc((size_t)(T * C) + 1, 4);
+        KernelContext kc = {.pool = pool};
+        HoneError err = {0};
+        hone_kernel_table(names[n / 6], &kc.table, &err);
+        for (int64_t c = 0; c < C; c++) g[c] = (float)(c % 17) - 8, s[c] = 3;
+        for (int64_t i = 0; i < T * C; i++) x[i] = (float)(i % 13) - 6, y[i] = (float)(i % 7);
+        hone_scale_columns(&kc, T, C, g, x, true, y);
+        int64_t wrong = 0;
+        for (int64_t i = 0; i < T * C; i++) wrong += y[i] != (float)(i % 7) + g[i % C] * x[i];
+        hone_scale_columns(&kc, T, C, g, x, false, y);
+        for (int64_t i = 0; i < T * C; i++) wrong += y[i] != g[i % C] * x[i];
+        hone_sum_products(&kc, T, C, x, y, s);
+        for (int64_t c = 0; c < C; c++) {
+            float want = 3;
+            for (int64_t t = 0; t < T; t++) want += x[t * C + c] * y[t * C + c];
+            wrong += s[c] != want;
+        }
+        if (!CHECK_INT(wrong, 0)) printf("level %s, %d × %d\n", names[n / 6], (int)T, (int)C);
+        hone_free(g);
+        hone_free(s);
+        hone_free(x);
+        hone_free(y);
+    }
+    hone_pool_free(pool);
+}
+
 int main(void) {
     RUN(sizes_and_tails_agree);
     RUN(masks_and_intervals_agree);
@@ -305,5 +340,6 @@ int main(void) {
     RUN(dropout_agrees);
     RUN(tanh_is_within_three_units);
     RUN(biases_are_repeated_and_summed);
+    RUN(columns_are_scaled_and_products_summed);
     return check_report();
 }

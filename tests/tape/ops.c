@@ -1,30 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Each operator's gradients; those of the head and its loss are in head.c.
 #include "gradients.h"
-
-typedef struct LinearCall {
-    Weight weight;
-    Adapter adapters[2];
-    Tensor x;
-    const uint64_t *path;
-} LinearCall;
-
-static Tensor *run_linear(Bench *bench) {
-    LinearCall *call = bench->call;
-    return hone_linear(bench->tape, &call->weight, &call->x, call->path);
-}
-
-static void linear_call(Bench *bench, LinearCall *call, int adapters) {
-    *call = (LinearCall){.weight = {.base = random_tensor(bench, 13, 9)}, .x = input(bench, 17, 9)};
-    for (int a = 0; a < adapters; a++)
-        call->adapters[a] = (Adapter){.A = random_tensor(bench, 3 + a, 9),
-                                      .B = random_tensor(bench, 13, 3 + a),
-                                      .scale = 0.5f + (float)a};
-    call->weight.adapters = call->adapters;
-    call->weight.adapter_count = adapters;
-    bench->run = run_linear;
-    bench->call = call;
-}
+#include "linear_call.h"
 
 static void linear_has_the_gradients_of_x_and_w(void) {
     Bench bench;
@@ -474,6 +451,32 @@ static void rows_have_their_gradients(void) {
     free_bench(&bench);
 }
 
+// Of a frozen table, or of one that is trained with them.
+static void embedding_has_the_gradients_of_its_adapters(void) {
+    static const int32_t tokens[] = {3, 3, 0, 6, 3};
+    for (int whole = 0; whole < 2; whole++) {
+        Bench bench;
+        Adapter adapters[2];
+        make_bench(&bench);
+        RowsCall call = {.table.base = random_tensor(&bench, 7, 11), .rows = tokens, .count = 5};
+        for (int a = 0; a < 2; a++)
+            adapters[a] = (Adapter){.A = random_tensor(&bench, 2 + a, 11),
+                                    .B = random_tensor(&bench, 7, 2 + a),
+                                    .scale = 0.5f + (float)a};
+        call.table.adapters = adapters;
+        call.table.adapter_count = 2;
+        bench.run = run_embedding;
+        bench.call = &call;
+        require(&bench, &adapters[0].A);
+        require(&bench, &adapters[0].B);
+        require(&bench, &adapters[1].B);
+        if (whole) require(&bench, &call.table.base);
+        check_gradients(&bench, 0.1);
+        for (int k = 0; k < 2; k++) CHECK(adapters[0].B.grad[4 * 2 + k] == 0); // not looked up
+        free_bench(&bench);
+    }
+}
+
 int main(void) {
     RUN(linear_has_the_gradients_of_x_and_w);
     RUN(linear_has_the_gradient_of_its_bias);
@@ -497,5 +500,6 @@ int main(void) {
     RUN(add_has_its_gradients);
     RUN(gradients_of_several_readers_add_up);
     RUN(rows_have_their_gradients);
+    RUN(embedding_has_the_gradients_of_its_adapters);
     return check_report();
 }

@@ -68,6 +68,7 @@ static EntryRows distinct_rows(Tape *tape, const HeadLoss *io) {
 typedef struct Chunk {
     HeapBlock *x, *u, *logits, *dx, *loss;
     HeapBlock *capped; // the logits once more, where there is a soft-cap to go back through
+    HeapBlock *z;      // and before DoRA's magnitudes, where those are trained
 } Chunk;
 
 static Chunk take_chunk(Tape *tape, int64_t rows, int64_t entries, const Weight *head,
@@ -80,10 +81,14 @@ static Chunk take_chunk(Tape *tape, int64_t rows, int64_t entries, const Weight 
                    .loss = hone_tape_take(tape, (size_t)entries * sizeof(double)),
                    .capped = head->softcap > 0 && hone_tape_gradients(tape)
                                  ? hone_tape_take_floats(tape, rows, V)
-                                 : NULL};
+                                 : NULL,
+                   .z = hone_weight_reads_product(head) && hone_tape_gradients(tape)
+                            ? hone_tape_take_floats(tape, rows, V)
+                            : NULL};
 }
 
 static void give_chunk(Tape *tape, const Chunk *chunk) {
+    hone_tape_give(tape, chunk->z);
     hone_tape_give(tape, chunk->capped);
     hone_tape_give(tape, chunk->loss);
     hone_tape_give(tape, chunk->dx);
@@ -114,6 +119,7 @@ static void run_chunk(Tape *tape, Weight *head, Tensor *x, HeadLoss *io, const C
                           .path = entries->path ? entries->path + begin : NULL,
                           .x = rows,
                           .u = hone_block_address(chunk->u),
+                          .z = hone_block_address(chunk->z),
                           .y = logits,
                           .dy = logits,
                           .dx = hone_block_address(chunk->dx),
@@ -152,8 +158,9 @@ void hone_head_cross_entropy(Tape *tape, Weight *head, Tensor *x, HeadLoss *io) 
     if (!entries_exist(tape, x, V, io) || io->entries < 1) return;
     const EntryRows entries = distinct_rows(tape, io);
     if (entries.count < 1) return; // out of memory: the tape says so
-    const bool twice = head->softcap > 0 && hone_tape_gradients(tape);
-    int64_t rows = chunk_rows(entries.count, V, twice ? 2 : 1);
+    int copies = 1;
+    if (hone_tape_gradients(tape)) copies += (head->softcap > 0) + hone_weight_reads_product(head);
+    int64_t rows = chunk_rows(entries.count, V, copies);
     hone_tape_close_holes(tape);
     Chunk chunk =
         take_chunk(tape, rows, io->entries, head, hone_tape_gradients(tape) && x->requires_grad);
