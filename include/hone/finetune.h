@@ -67,6 +67,9 @@ typedef struct HoneFinetuneOptions {
                          // patterns of tensor names
     int layers;          // adapt the last N layers only; 0: all
     bool rslora;
+    // Train these whole, in f32, beside the adapter (PEFT's modules_to_save): a list of embed,
+    // head, norm (the last), words as in targets, patterns of tensor names. NULL: none
+    const char *save_modules;
     const char *adapter;  // begin from this adapter, a LoRA or a DoRA as it is; NULL: fresh
     double epochs;        // 1
     int64_t steps;        // (auto 0: from epochs)

@@ -9,7 +9,8 @@
 static void note_what_is_ignored(const Command *command, int argc, char **argv,
                                  const HoneFinetuneOptions *run) {
     if (run->method == HONE_METHOD_FULL)
-        note_without_effect(command, argc, argv, "rank alpha dropout targets layers rslora",
+        note_without_effect(command, argc, argv,
+                            "rank alpha dropout targets layers rslora save-modules",
                             "with --method full");
     else
         note_without_effect(command, argc, argv, "type", "without --method full");
@@ -18,7 +19,7 @@ static void note_what_is_ignored(const Command *command, int argc, char **argv,
     else
         note_without_effect(command, argc, argv, "loss-on z-loss", "with --loss dpo or orpo");
     if (run->adapter)
-        note_without_effect(command, argc, argv, "targets layers", "beside --adapter");
+        note_without_effect(command, argc, argv, "targets layers save-modules", "beside --adapter");
     note_what_the_optimizer_ignores(command, argc, argv, run);
     if (!run->resume)
         note_without_effect(command, argc, argv, "resume-changed", "without --resume");

@@ -43,6 +43,8 @@ static int fill_first(RunOptions *given, Option *options) {
          "all-linear (default), or a list of q,k,v,qkv,o,gate,up,down,embed,head and patterns of "
          "tensor names"},
         {"layers", OPTION_COUNT, &given->layers, "N", "adapt the last N layers only"},
+        {"save-modules", OPTION_TEXT, &run->save_modules, "LIST",
+         "train these whole beside the adapter: embed, head, norm, patterns of tensor names"},
         {"rslora", OPTION_FLAG, &run->rslora, NULL, "scale alpha/sqrt(rank)"},
         {"adapter", OPTION_TEXT, &run->adapter, "A", "begin from this adapter"},
         {"type", OPTION_TEXT, &run->type, "TYPE",

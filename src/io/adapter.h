@@ -5,6 +5,7 @@
 
 #include "base/text.h"
 #include "io/peft.h"
+#include "io/safetensors.h"
 
 enum { ADAPTER_NAME = sizeof((AdapterPair *)0)->name, ADAPTER_MODULE = 96, ADAPTER_KNOWN = 160 };
 
@@ -68,6 +69,21 @@ hone_status hone_drafts_add(AdapterDrafts *drafts, const char *name, int which,
 // peft_rows: rows of B come as PEFT has them, else as GGUF has them; they go into the base's order.
 hone_status hone_drafts_finish(const AdapterDrafts *drafts, const AdapterBase *base, bool peft_rows,
                                AdapterFile *file, HoneError *err);
+
+// The matrix's values as f32, checked to be finite.
+hone_status hone_half_values(const char *path, const AdapterHalf *half, Arena *memory,
+                             float **values, HoneError *err);
+
+// peft_whole.c: a tensor of modules_to_save, `stored` transformers' name of it, appended to
+// file->whole, which has room. HONE_ERROR_UNSUPPORTED: not of the architecture.
+hone_status hone_whole_add(const char *path, const SafeTensor *tensor, const char *stored,
+                           const AdapterBase *base, AdapterFile *file, HoneError *err);
+// transformers' name of it: "model.norm.weight".
+hone_status hone_whole_module(const AdapterWhole *whole, const AdapterBase *base,
+                              char name[ADAPTER_MODULE], HoneError *err);
+// The other way: PEFT's name of it, and the values as PEFT has them, in `memory` where they differ.
+hone_status hone_whole_entry(const AdapterWhole *whole, const AdapterBase *base, Arena *memory,
+                             SafeTensorEntry *entry, HoneError *err);
 
 bool hone_adapter_folder_holds(const char *folder, const char *name);
 hone_status hone_adapter_read_peft(const char *folder, const AdapterBase *base, AdapterFile *file,

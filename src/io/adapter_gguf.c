@@ -193,8 +193,11 @@ static hone_status write_pair(GgufWriter *writer, const AdapterBase *base, const
     return status;
 }
 
-const char *hone_adapter_gguf_obstacle(const AdapterBase *base, const AdapterPair *pairs,
-                                       int64_t count) {
+const char *hone_adapter_gguf_obstacle(const AdapterBase *base, const AdapterSettings *settings,
+                                       const AdapterPair *pairs, int64_t count) {
+    if (settings->whole_count > 0)
+        return "llama.cpp cannot load tensors that were trained whole; hone merge makes a model "
+               "file of them";
     for (int64_t i = 0; i < count; i++) {
         if (pairs[i].magnitude)
             return "llama.cpp cannot load a DoRA; hone merge makes a model file of it";
@@ -211,7 +214,7 @@ hone_status hone_adapter_gguf_write(const char *path, const AdapterBase *base,
                                     const AdapterSettings *settings, const AdapterPair *pairs,
                                     int64_t count, HoneError *err) {
     RETURN_IF_ERROR(hone_adapter_check(path, base, settings, pairs, count, err));
-    const char *obstacle = hone_adapter_gguf_obstacle(base, pairs, count);
+    const char *obstacle = hone_adapter_gguf_obstacle(base, settings, pairs, count);
     if (obstacle)
         return hone_fail(err, HONE_ERROR_UNSUPPORTED, "%s: not written: %s", path, obstacle);
     GgufWriter *writer;

@@ -112,8 +112,8 @@ static hone_status unpack_transposed(const AdapterHalf *half, float *values, Hon
     return HONE_OK;
 }
 
-static hone_status copy_values(const char *path, const AdapterHalf *half, Arena *memory,
-                               float **values, HoneError *err) {
+hone_status hone_half_values(const char *path, const AdapterHalf *half, Arena *memory,
+                             float **values, HoneError *err) {
     if (!is_readable(half->dtype))
         return hone_fail(err, HONE_ERROR_UNSUPPORTED,
                          "%s: tensor %.200s: an adapter of type %s cannot be read; F32, F16, BF16 "
@@ -206,7 +206,7 @@ static hone_status read_magnitude(const AdapterDrafts *drafts, const AdapterBase
     AdapterHalf column = *half;
     column.shape = shape;
     float *values;
-    RETURN_IF_ERROR(copy_values(drafts->path, &column, memory, &values, err));
+    RETURN_IF_ERROR(hone_half_values(drafts->path, &column, memory, &values, err));
     RETURN_IF_ERROR(permute_B(drafts, base, draft, peft_rows, 1, memory, &values, err));
     pair->magnitude = values;
     return HONE_OK;
@@ -214,7 +214,7 @@ static hone_status read_magnitude(const AdapterDrafts *drafts, const AdapterBase
 
 hone_status hone_drafts_finish(const AdapterDrafts *drafts, const AdapterBase *base, bool peft_rows,
                                AdapterFile *file, HoneError *err) {
-    if (drafts->count == 0)
+    if (drafts->count == 0) // whole tensors alone are no LoRA either
         return hone_fail(err, HONE_ERROR_INPUT, "%s: the adapter has no LoRA tensors",
                          drafts->path);
     file->pairs = hone_arena_calloc(&file->memory, (size_t)drafts->count, sizeof *file->pairs);
@@ -225,8 +225,8 @@ hone_status hone_drafts_finish(const AdapterDrafts *drafts, const AdapterBase *b
         RETURN_IF_ERROR(check_draft(drafts, draft, err));
         int rank = (int)draft->half[0].shape[0];
         float *A, *B;
-        RETURN_IF_ERROR(copy_values(drafts->path, &draft->half[0], &file->memory, &A, err));
-        RETURN_IF_ERROR(copy_values(drafts->path, &draft->half[1], &file->memory, &B, err));
+        RETURN_IF_ERROR(hone_half_values(drafts->path, &draft->half[0], &file->memory, &A, err));
+        RETURN_IF_ERROR(hone_half_values(drafts->path, &draft->half[1], &file->memory, &B, err));
         RETURN_IF_ERROR(permute_B(drafts, base, draft, peft_rows, rank, &file->memory, &B, err));
         AdapterPair *pair = &file->pairs[i];
         *pair = (AdapterPair){.rank = rank,

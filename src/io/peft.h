@@ -20,10 +20,20 @@ typedef struct AdapterPair {
     const float *magnitude; // (out), in the same order, of a DoRA; NULL: none
 } AdapterPair;
 
+// A tensor that was trained whole (PEFT's modules_to_save): it takes the place of the base's.
+typedef struct AdapterWhole {
+    char name[72];       // "output_norm.weight"
+    int rank;            // 1 or 2
+    int64_t shape[2];    // (n, 1) of a vector
+    const float *values; // rows as the base has them
+} AdapterWhole;
+
 typedef struct AdapterFile {
     char *path;
     AdapterPair *pairs;
     int64_t count;
+    AdapterWhole *whole;
+    int64_t whole_count;
     Arena memory; // owns names and values
 } AdapterFile;
 
@@ -40,10 +50,12 @@ typedef struct AdapterSettings {
     int rank;
     float alpha, dropout;
     bool rslora;
+    const AdapterWhole *whole; // borrowed
+    int64_t whole_count;
 } AdapterSettings;
 
-// path: a PEFT or MLX-LM folder or a GGUF adapter file. Biases, modules_to_save and a DoRA of the
-// embedding are refused by name.
+// path: a PEFT or MLX-LM folder or a GGUF adapter file. Biases and a DoRA of the embedding are
+// refused by name.
 hone_status hone_adapter_read(const char *path, const AdapterBase *base, AdapterFile *file,
                               HoneError *err);
 void hone_adapter_close(AdapterFile *file);
@@ -59,9 +71,9 @@ hone_status hone_adapter_gguf_write(const char *path, const AdapterBase *base,
                                     const AdapterSettings *settings, const AdapterPair *pairs,
                                     int64_t count, HoneError *err);
 
-// Why llama.cpp cannot load such an adapter: it knows no DoRA, and aborts on a pair of the
-// embedding or of the head where these are one matrix. NULL: it can.
-const char *hone_adapter_gguf_obstacle(const AdapterBase *base, const AdapterPair *pairs,
-                                       int64_t count);
+// Why llama.cpp cannot load such an adapter: it knows no DoRA and no whole tensors, and aborts on a
+// pair of the embedding or of the head where these are one matrix. NULL: it can.
+const char *hone_adapter_gguf_obstacle(const AdapterBase *base, const AdapterSettings *settings,
+                                       const AdapterPair *pairs, int64_t count);
 
 #endif

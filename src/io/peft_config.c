@@ -23,7 +23,6 @@ typedef struct Refusal {
 
 static const Refusal refusals[] = {
     {"lora_bias", "a bias on lora_B cannot be used: train without lora_bias, or " MERGE_FIRST},
-    {"modules_to_save", "modules trained whole cannot be used: train without, or " MERGE_FIRST},
     {"trainable_token_indices", "trained tokens cannot be used: " MERGE_FIRST},
     {"target_parameters", "adapted bare parameters cannot be used: " MERGE_FIRST},
     {"layer_replication", "repeated layers cannot be used: " MERGE_FIRST},
@@ -230,6 +229,21 @@ hone_status hone_peft_config_scale(const PeftConfig *config, const char *module,
     *scale = (float)value;
     if (isfinite(*scale)) return HONE_OK;
     return hone_fail(err, HONE_ERROR_INPUT, "%s: %s: alpha is %g", config->path, module, alpha);
+}
+
+hone_status hone_peft_config_check_saved(const PeftConfig *config, const char *module,
+                                         HoneError *err) {
+    const json_t *saved = json_object_get(config->root, "modules_to_save");
+    for (size_t i = 0; i < json_array_size(saved); i++) {
+        const char *name = json_string_value(json_array_get(saved, i));
+        const size_t length = name ? strlen(name) : 0, whole = strlen(module);
+        if (length > 0 && length <= whole && strcmp(module + whole - length, name) == 0)
+            return HONE_OK;
+    }
+    return hone_fail(err, HONE_ERROR_INPUT,
+                     "%s: there is a whole tensor of %s, which \"modules_to_save\" does not name: "
+                     "PEFT would ignore it",
+                     config->path, module);
 }
 
 hone_status hone_peft_config_check_target(const PeftConfig *config, const char *module,

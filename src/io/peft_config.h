@@ -22,5 +22,8 @@ hone_status hone_peft_config_scale(const PeftConfig *config, const char *module,
 // Refuse a module that target_modules does not name: PEFT would drop its tensors.
 hone_status hone_peft_config_check_target(const PeftConfig *config, const char *module,
                                           HoneError *err);
+// The same of a whole tensor's module and modules_to_save.
+hone_status hone_peft_config_check_saved(const PeftConfig *config, const char *module,
+                                         HoneError *err);
 
 #endif

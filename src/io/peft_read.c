@@ -13,6 +13,7 @@ typedef enum TensorRole {
     ROLE_EMBEDDING_A,
     ROLE_EMBEDDING_B,
     ROLE_BASE_COPY,
+    ROLE_WHOLE,
     ROLE_REFUSED
 } TensorRole;
 
@@ -43,14 +44,17 @@ static TensorRole classify(const char *name, size_t *module_length, const char *
         return known[i].role;
     }
     if (ends_with(name, ".base_layer.weight")) return ROLE_BASE_COPY;
+    const bool of_adapter = strstr(name, ".lora_") || strstr(name, ".base_layer.");
+    if (!of_adapter && (ends_with(name, ".weight") || ends_with(name, ".bias"))) {
+        *module_length = (size_t)(strrchr(name, '.') - name);
+        return ROLE_WHOLE;
+    }
     if (strstr(name, ".lora_B.") && ends_with(name, ".bias"))
         *why = "a bias of lora_B (lora_bias), which cannot be used: train without it";
     else if (ends_with(name, ".bias"))
         *why = "a trained bias, which cannot be used: train with bias \"none\"";
     else if (ends_with(name, ".lora_a") || ends_with(name, ".lora_b"))
         *why = "of an MLX adapter, whose file is adapters.safetensors";
-    else if (ends_with(name, ".weight"))
-        *why = "a module trained whole (modules_to_save), which cannot be used: train without it";
     else
         *why = "no part of a LoRA";
     return ROLE_REFUSED;
@@ -79,13 +83,30 @@ static hone_status unknown_module(const char *path, const SafeTensor *tensor,
                      tensor->name, base->architecture, known);
 }
 
-static hone_status add_tensor(const char *path, const SafeTensor *tensor, const AdapterBase *base,
-                              AdapterDrafts *drafts, Arena *memory, HoneError *err) {
-    static const char prefix[] = "base_model.model.";
+static const char prefix[] = "base_model.model.";
+
+static hone_status add_whole(const char *path, const SafeTensor *tensor, size_t length,
+                             const PeftConfig *config, const AdapterBase *base, AdapterFile *file,
+                             HoneError *err) {
+    const size_t skip = strlen(prefix);
+    char module[ADAPTER_MODULE];
+    if (strncmp(tensor->name, prefix, skip) != 0 || length < skip || length - skip >= sizeof module)
+        return unknown_module(path, tensor, base, err);
+    memcpy(module, tensor->name + skip, length - skip);
+    module[length - skip] = '\0';
+    RETURN_IF_ERROR(hone_peft_config_check_saved(config, module, err));
+    return hone_whole_add(path, tensor, tensor->name + skip, base, file, err);
+}
+
+static hone_status add_tensor(const char *path, const SafeTensor *tensor, const PeftConfig *config,
+                              const AdapterBase *base, AdapterDrafts *drafts, AdapterFile *file,
+                              HoneError *err) {
+    Arena *memory = &file->memory;
     size_t skip = strlen(prefix), length = 0;
     const char *why = NULL;
     TensorRole role = classify(tensor->name, &length, &why);
     if (role == ROLE_BASE_COPY) return HONE_OK; // the base's own weight, saved beside a head's pair
+    if (role == ROLE_WHOLE) return add_whole(path, tensor, length, config, base, file, err);
     if (role == ROLE_REFUSED)
         return hone_fail(err, HONE_ERROR_UNSUPPORTED, "%s: tensor %.200s is %s", path, tensor->name,
                          why);
@@ -125,8 +146,11 @@ static hone_status read_pairs(const char *path, const PeftConfig *config, const 
     AdapterDrafts drafts = {0};
     RETURN_IF_ERROR(hone_safetensors_open(path, &tensors, err));
     hone_status status = hone_drafts_create(&drafts, path, tensors.count, err);
+    file->whole = hone_arena_calloc(&file->memory, (size_t)tensors.count + 1, sizeof *file->whole);
+    if (status == HONE_OK && !file->whole)
+        status = hone_fail_memory(err, (size_t)tensors.count * sizeof *file->whole, "tensors");
     for (int64_t i = 0; i < tensors.count && status == HONE_OK; i++)
-        status = add_tensor(path, &tensors.tensors[i], base, &drafts, &file->memory, err);
+        status = add_tensor(path, &tensors.tensors[i], config, base, &drafts, file, err);
     if (status == HONE_OK) status = hone_drafts_finish(&drafts, base, true, file, err);
     for (int64_t i = 0; i < file->count && status == HONE_OK; i++) {
         AdapterPair *pair = &file->pairs[i];

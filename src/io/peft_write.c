@@ -112,6 +112,28 @@ static hone_status put_targets(TextBuffer *text, const AdapterBase *base, const 
     return HONE_OK;
 }
 
+// The modules of whole tensors, sorted, each once: a weight and its bias are one.
+static hone_status put_saved(TextBuffer *text, const AdapterBase *base,
+                             const AdapterSettings *settings, HoneError *err) {
+    const size_t count = (size_t)settings->whole_count;
+    char(*names)[ADAPTER_MODULE] = hone_calloc(count + 1, sizeof *names);
+    if (!names) return hone_fail_memory(err, count * sizeof *names, "module names");
+    hone_status status = HONE_OK;
+    for (size_t i = 0; i < count && status == HONE_OK; i++) {
+        status = hone_whole_module(&settings->whole[i], base, names[i], err);
+        *strrchr(names[i], '.') = '\0';
+    }
+    qsort(names, count, sizeof *names, compare_names);
+    hone_text_puts(text, count ? "[" : "null");
+    for (size_t i = 0; i < count; i++) {
+        if (i > 0 && strcmp(names[i], names[i - 1]) == 0) continue;
+        hone_text_printf(text, "%s\n    \"%s\"", i ? "," : "", names[i]);
+    }
+    if (count) hone_text_puts(text, "\n  ]");
+    hone_free(names);
+    return status;
+}
+
 static hone_status make_config(const AdapterBase *base, const AdapterSettings *settings,
                                const AdapterPair *pairs, int64_t count, TextBuffer *text,
                                HoneError *err) {
@@ -130,8 +152,10 @@ static hone_status make_config(const AdapterBase *base, const AdapterSettings *s
     put_number(text, settings->alpha);
     hone_text_puts(text, ",\n  \"lora_dropout\": ");
     put_number(text, settings->dropout);
+    hone_text_puts(text, ",\n  \"modules_to_save\": ");
+    RETURN_IF_ERROR(put_saved(text, base, settings, err));
     hone_text_printf(text,
-                     ",\n  \"modules_to_save\": null,\n  \"peft_type\": \"LORA\",\n"
+                     ",\n  \"peft_type\": \"LORA\",\n"
                      "  \"peft_version\": \"0.21.2\",\n  \"r\": %d,\n",
                      settings->rank);
     RETURN_IF_ERROR(put_pattern(text, "rank_pattern", base, settings, pairs, count, true, err));
@@ -214,17 +238,20 @@ static hone_status add_pair(const AdapterBase *base, const AdapterPair *pair, Ar
 }
 
 static hone_status write_tensors(const char *path, const AdapterBase *base,
-                                 const AdapterPair *pairs, int64_t count, HoneError *err) {
+                                 const AdapterSettings *settings, const AdapterPair *pairs,
+                                 int64_t count, HoneError *err) {
     Arena memory = {0};
-    SafeTensorEntry *entries = hone_arena_calloc(&memory, (size_t)count * 3, sizeof *entries);
+    const size_t most = (size_t)(count * 3 + settings->whole_count);
+    SafeTensorEntry *entries = hone_arena_calloc(&memory, most, sizeof *entries);
     int64_t used = 0, added;
     hone_status status = HONE_OK;
-    if (!entries)
-        status = hone_fail_memory(err, (size_t)count * 3 * sizeof *entries, "adapter tensors");
+    if (!entries) status = hone_fail_memory(err, most * sizeof *entries, "adapter tensors");
     for (int64_t i = 0; i < count && status == HONE_OK; i++) {
         status = add_pair(base, &pairs[i], &memory, &entries[used], &added, err);
         used += added;
     }
+    for (int64_t i = 0; i < settings->whole_count && status == HONE_OK; i++)
+        status = hone_whole_entry(&settings->whole[i], base, &memory, &entries[used++], err);
     if (status == HONE_OK) status = hone_safetensors_write(path, entries, used, err);
     hone_arena_free(&memory);
     return status;
@@ -250,7 +277,7 @@ static hone_status write_files(const char *tensors_path, const char *config_path
                                const AdapterPair *pairs, int64_t count, HoneError *err) {
     TextBuffer config = {0};
     hone_status status = make_config(base, settings, pairs, count, &config, err);
-    if (status == HONE_OK) status = write_tensors(tensors_path, base, pairs, count, err);
+    if (status == HONE_OK) status = write_tensors(tensors_path, base, settings, pairs, count, err);
     if (status == HONE_OK) status = hone_file_write(config_path, config.data, config.length, err);
     hone_text_free(&config);
     return status;

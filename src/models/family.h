@@ -34,6 +34,7 @@ struct Model {
     bool *checkpoint;     // (layers)
     void *parameters;     // the family's struct
     Weight tied_head; // the embedding's values where it serves as head, with adapters of its own
+    bool head_apart;  // its values are its own too
     Arena arena;      // holds all of the above
 };
 

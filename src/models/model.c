@@ -191,12 +191,18 @@ hone_status hone_model_visit(Model *model, ParameterVisitor visitor, void *user,
 Weight *hone_model_head(Model *model) {
     Weight *head = model->family->head(model);
     if (!model->config.tied_head) return head;
+    if (model->head_apart) return &model->tied_head;
     Weight as_now = *head; // with its gradient
     as_now.adapters = model->tied_head.adapters;
     as_now.adapter_count = model->tied_head.adapter_count;
     as_now.gain = model->tied_head.gain;
     model->tied_head = as_now;
     return &model->tied_head;
+}
+
+void hone_model_part_head(Model *model) {
+    hone_model_head(model);
+    model->head_apart = true;
 }
 
 // ---- forward -----------------------------------------------------------------------------------

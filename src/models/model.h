@@ -72,6 +72,8 @@ void hone_model_checkpoint(Model *model, int layer, bool on);
 // For hone_head_cross_entropy. When tied: the embedding's values and gradient as they are at the
 // call, and adapters of its own, for what is looked up and what is predicted may be adapted apart.
 Weight *hone_model_head(Model *model);
+// From now on a tied head keeps the values that it has: embedding or head are about to get others.
+void hone_model_part_head(Model *model);
 
 // Generation. Append `count` tokens to the cache and write the logits (V) after the last of them
 // (logits NULL: none). Truncate forgets tokens from `length` on (a shared prompt's cache is

@@ -25,10 +25,13 @@ static hone_status check_apart(const char *in, const char *out, bool peft, HoneE
 
 // rank and alpha of the first pair: the others' are told where they differ.
 static hone_status write_pairs(const HoneModel *model, const AdapterPair *pairs, int64_t count,
-                               bool peft, const char *out, HoneError *err) {
+                               const AdapterWhole *whole, int64_t whole_count, bool peft,
+                               const char *out, HoneError *err) {
     const AdapterBase base = hone_model_adapter_base(model);
     const AdapterSettings settings = {.rank = pairs->rank,
-                                      .alpha = pairs->scale * (float)pairs->rank};
+                                      .alpha = pairs->scale * (float)pairs->rank,
+                                      .whole = whole,
+                                      .whole_count = whole_count};
     return peft ? hone_peft_write(out, &base, &settings, pairs, count, err)
                 : hone_adapter_gguf_write(out, &base, &settings, pairs, count, err);
 }
@@ -44,7 +47,11 @@ hone_status hone_convert_adapter(HoneModel *model, const char *adapter, bool pef
     hone_status status = HONE_OK;
     for (int64_t i = 0; i < file.count && status == HONE_OK; i++)
         status = hone_check_pair(model, adapter, &file.pairs[i]);
-    if (status == HONE_OK) status = write_pairs(model, file.pairs, file.count, peft, out, err);
+    for (int64_t i = 0; i < file.whole_count && status == HONE_OK; i++)
+        status = hone_check_whole(model, adapter, &file.whole[i]);
+    if (status == HONE_OK)
+        status = write_pairs(model, file.pairs, file.count, file.whole, file.whole_count, peft, out,
+                             err);
     hone_adapter_close(&file);
     return status;
 }
@@ -146,7 +153,15 @@ hone_status hone_convert_adapters(HoneModel *model, bool peft, const char *out) 
     AdapterPair *pairs;
     int64_t count = 0;
     hone_status status = join_all(model, &memory, &pairs, &count, err);
-    if (status == HONE_OK) status = write_pairs(model, pairs, count, peft, out, err);
+    AdapterWhole *whole = hone_arena_calloc(&memory, (size_t)model->slot_count + 1, sizeof *whole);
+    int64_t whole_count = 0;
+    if (status == HONE_OK && !whole)
+        status = hone_fail_memory(err, (size_t)model->slot_count * sizeof *whole, "tensors");
+    const ParameterSlot *slot;
+    for (int64_t i = 0; status == HONE_OK && (slot = hone_adaptable_slot(model, i)); i++)
+        if (slot->whole.rank) whole[whole_count++] = hone_slot_whole(slot);
+    if (status == HONE_OK)
+        status = write_pairs(model, pairs, count, whole, whole_count, peft, out, err);
     hone_arena_free(&memory);
     return status;
 }

@@ -152,7 +152,8 @@ static void measure_program(Run *run) {
     int64_t anonymous, mapped, weights = 0;
     hone_resident_parts(&anonymous, &mapped);
     for (int64_t i = 0; i < run->model->slot_count; i++)
-        weights += (int64_t)hone_tensor_bytes(run->model->slots[i].tensor);
+        if (!run->model->slots[i].tensor->requires_grad) // else it is among the values
+            weights += (int64_t)hone_tensor_bytes(run->model->slots[i].tensor);
     run->memory.model = is_mapped(run) ? weights : 0;
     run->memory.values = resident(run->parameters.count * (int64_t)sizeof(float));
     run->memory.program = anonymous + mapped - run->memory.values + UNSEEN;

@@ -17,7 +17,8 @@ bool hone_untied_head(HoneModel *model, GgufTensor *head) {
     const GgufTensor *embedding = hone_gguf_tensor(&model->file, "token_embd.weight");
     const ParameterSlot *table = hone_model_slot(model, "token_embd.weight");
     if (!model->tied_head.weight || !embedding || !table) return false;
-    if (table->weight->adapter_count == 0 && model->tied_head.weight->adapter_count == 0)
+    if (table->weight->adapter_count == 0 && model->tied_head.weight->adapter_count == 0 &&
+        table->whole.rank == 0 && model->tied_head.whole.rank == 0)
         return false;
     *head = *embedding;
     memcpy(head->name, "output.weight", sizeof "output.weight");
@@ -34,6 +35,7 @@ hone_status hone_merged_values(HoneModel *model, const GgufTensor *stored, float
         hone_dequantise(tensor->dtype, tensor->data, values, count);
     else
         hone_dequantise(stored->dtype, stored->data, values, count);
+    *changed = slot && slot->whole.rank > 0;
     if (!slot || !slot->weight) return HONE_OK;
     const float *gain = slot->weight->gain.data;
     for (int64_t i = 0; i < count && gain; i++) values[i] *= gain[i / tensor->shape[1]];

@@ -145,7 +145,8 @@ static hone_status reorder(const Output *output, const GgufTensor *stored, float
 
 static bool is_copied(const Output *output, const GgufTensor *stored, int dtype) {
     const ParameterSlot *slot = hone_model_slot(output->model, stored->name);
-    return dtype == stored->dtype && !(slot && slot->weight && slot->weight->adapter_count > 0);
+    const bool adapted = slot && slot->weight && slot->weight->adapter_count > 0;
+    return dtype == stored->dtype && !adapted && !(slot && slot->whole.rank > 0);
 }
 
 static hone_status make_values(Output *output, const GgufTensor *stored, SafeTensorEntry *entry,

@@ -229,6 +229,8 @@ hone_status hone_model_add_adapter(HoneModel *model, const char *path, float wei
     hone_status status = HONE_OK;
     for (int64_t i = 0; i < file.count && status == HONE_OK; i++)
         status = attach_pair(model, path, &file.pairs[i], weight);
+    for (int64_t i = 0; i < file.whole_count && status == HONE_OK; i++)
+        status = hone_attach_whole(model, path, &file.whole[i], weight);
     hone_adapter_close(&file);
     return status;
 }
@@ -237,6 +239,7 @@ void hone_model_enable_adapters(HoneModel *model, bool enabled) {
     model->adapters_enabled = enabled;
     const ParameterSlot *slot;
     for (int64_t i = 0; (slot = hone_adaptable_slot(model, i)); i++) {
+        if (slot->whole.rank) *slot->tensor = enabled ? slot->whole : slot->stored;
         if (!slot->weight) continue;
         slot->weight->adapter_count = enabled ? slot->adapters : 0;
         slot->weight->gain = enabled ? slot->gain : (Tensor){0};

@@ -12,6 +12,10 @@ static double adapter_operations(const Run *run, const StepRange *step) {
     for (int64_t i = 0; i < run->parameters.item_count; i++) {
         const Trainable *item = &run->parameters.items[i];
         const char *target = item->slot->target;
+        if (item->part == PART_WHOLE && run->options.method != HONE_METHOD_FULL && target &&
+            strcmp(target, "embed") != 0) // 2 more than a frozen one's
+            total += 2 * (double)item->count *
+                     (double)(strcmp(target, "head") == 0 ? step->rows : step->computed);
         const bool matrix = item->part == PART_A || item->part == PART_B;
         if (!matrix || (strcmp(target, "embed") == 0 && item->part == PART_B)) continue;
         const int64_t rows = strcmp(target, "head") == 0 ? step->rows : step->computed;

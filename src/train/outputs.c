@@ -39,7 +39,7 @@ static int64_t make_pairs(const Parameters *parameters, AdapterPair *pairs) {
 // For llama.cpp, or a word about why not; an older run's file would be taken for this one's.
 static hone_status write_gguf_adapter(Run *run, const AdapterBase *base, const AdapterPair *pairs,
                                       int64_t count) {
-    const char *obstacle = hone_adapter_gguf_obstacle(base, pairs, count);
+    const char *obstacle = hone_adapter_gguf_obstacle(base, &run->adapter, pairs, count);
     char *path = hone_path_join(run->options.out, "adapter.gguf"), note[256];
     hone_status status = HONE_OK;
     if (!path)
@@ -60,7 +60,19 @@ static hone_status write_gguf_adapter(Run *run, const AdapterBase *base, const A
 static hone_status write_adapter(Run *run) {
     const size_t most = (size_t)run->parameters.item_count;
     AdapterPair *pairs = hone_calloc(most, sizeof *pairs);
-    if (!pairs) return hone_fail_memory(run->err, most * sizeof *pairs, "the adapter");
+    AdapterWhole *whole = hone_calloc(most, sizeof *whole);
+    if (!pairs || !whole) {
+        hone_free(pairs);
+        hone_free(whole);
+        return hone_fail_memory(run->err, most * sizeof *pairs, "the adapter");
+    }
+    run->adapter.whole = whole;
+    run->adapter.whole_count = 0;
+    for (size_t i = 0; i < most; i++) {
+        const Trainable *item = &run->parameters.items[i];
+        if (item->part == PART_WHOLE)
+            whole[run->adapter.whole_count++] = hone_slot_whole(item->slot);
+    }
     const int64_t count = make_pairs(&run->parameters, pairs);
     const AdapterBase base = hone_model_adapter_base(run->model);
     hone_status status =
@@ -68,6 +80,9 @@ static hone_status write_adapter(Run *run) {
     if (status == HONE_OK) status = hone_run_add_file(run, "adapter_model.safetensors");
     if (status == HONE_OK) status = hone_run_add_file(run, "adapter_config.json");
     if (status == HONE_OK) status = write_gguf_adapter(run, &base, pairs, count);
+    run->adapter.whole = NULL;
+    run->adapter.whole_count = 0;
+    hone_free(whole);
     hone_free(pairs);
     return status;
 }
@@ -277,6 +292,7 @@ void hone_config_text(const Run *run, TextBuffer *text) {
         put_text(text, "targets", options->targets);
         if (options->layers > 0) put_integer(text, "layers", options->layers);
         if (options->rslora) put_text(text, "rslora", "on");
+        put_text(text, "save-modules", options->save_modules);
     } else {
         put_text(text, "type", options->type);
     }

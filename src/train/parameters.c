@@ -176,8 +176,19 @@ hone_status hone_parameters_norms(Run *run) {
 static void bind_values(Parameters *parameters) {
     for (int64_t i = 0; i < parameters->item_count; i++) {
         Trainable *item = &parameters->items[i];
-        item->tensor->data = parameters->values + item->offset;
+        Tensor *tensor = item->tensor;
+        float *values = parameters->values + item->offset;
+        if (item->part == PART_WHOLE)
+            hone_dequantise((int)tensor->dtype, tensor->data, values, item->count);
+        tensor->dtype = HONE_F32;
+        tensor->data = values;
+        tensor->requires_grad = true;
     }
+}
+
+static hone_status add_whole(Run *run, ParameterSlot *slot) {
+    hone_slot_part(run->model, slot);
+    return add_trainable(run, PART_WHOLE, slot->tensor, slot, slot->weight != NULL);
 }
 
 // A uniform in ±1/√in, for an embedding normal, B zero, a magnitude the row's own norm: the adapted
@@ -204,22 +215,30 @@ static hone_status fresh_adapters(Run *run) {
     if (options->rank == 0) options->rank = 16;
     if (!(options->alpha > 0)) options->alpha = 32;
     RETURN_IF_ERROR(check_targets(run));
+    RETURN_IF_ERROR(hone_check_saved(run));
     double root = options->rslora ? sqrt((double)options->rank) : (double)options->rank;
     int first_layer = options->layers > 0 ? run->model->config.layers - options->layers : 0;
     ParameterSlot *slot;
     for (int64_t i = 0; (slot = hone_adaptable_slot(run->model, i)); i++) {
         bool chosen = false;
-        if (slot->target && (slot->layer >= first_layer || slot->layer < 0))
+        if (slot->target && (slot->layer >= first_layer || slot->layer < 0) &&
+            !hone_slot_is_saved(run, slot))
             RETURN_IF_ERROR(slot_is_target(run, slot, &chosen));
         if (chosen)
             RETURN_IF_ERROR(new_adapter(run, slot, options->rank, (float)(options->alpha / root)));
     }
+    if (run->parameters.item_count == 0)
+        return hone_fail(run->err, HONE_ERROR_ARGUMENT, "the targets select nothing to adapt");
+    for (int64_t i = 0; (slot = hone_adaptable_slot(run->model, i)); i++)
+        if (hone_slot_is_saved(run, slot)) RETURN_IF_ERROR(add_whole(run, slot));
     RETURN_IF_ERROR(
         allocate_floats(run, &run->parameters.values, run->parameters.count, "the adapter"));
     bind_values(&run->parameters);
     draw_initial(run);
-    run->adapter = (AdapterSettings){options->rank, (float)options->alpha, (float)options->dropout,
-                                     options->rslora};
+    run->adapter = (AdapterSettings){.rank = options->rank,
+                                     .alpha = (float)options->alpha,
+                                     .dropout = (float)options->dropout,
+                                     .rslora = options->rslora};
     return HONE_OK;
 }
 
@@ -263,24 +282,31 @@ static hone_status continued_adapters(Run *run) {
         else
             status = new_adapter(run, slot, pair->rank, pair->scale);
     }
+    for (int64_t i = 0; i < file.whole_count && status == HONE_OK; i++) {
+        status = hone_check_whole(run->model, options->adapter, &file.whole[i]);
+        if (status == HONE_OK)
+            status = add_whole(run, hone_model_slot(run->model, file.whole[i].name));
+    }
     if (status == HONE_OK)
         status =
             allocate_floats(run, &run->parameters.values, run->parameters.count, "the adapter");
     if (status == HONE_OK) {
         bind_values(&run->parameters);
-        int64_t pair = -1;
+        int64_t pair = -1, whole = 0;
         for (int64_t i = 0; i < run->parameters.item_count; i++) {
             const Trainable *item = &run->parameters.items[i];
             pair += item->part == PART_A;
             const AdapterPair *from = &file.pairs[pair];
-            const float *const parts[] = {NULL, from->A, from->B, from->magnitude};
+            const float *values = item->part == PART_WHOLE ? file.whole[whole++].values : NULL;
+            const float *const parts[] = {values, from->A, from->B, from->magnitude};
             memcpy(item->tensor->data, parts[item->part], (size_t)item->count * sizeof(float));
         }
         options->rank = file.pairs[0].rank;
         options->alpha = (double)file.pairs[0].scale * options->rank;
         options->rslora = false; // the scale is what it was; alpha/rank says the same
-        run->adapter =
-            (AdapterSettings){options->rank, (float)options->alpha, (float)options->dropout, false};
+        run->adapter = (AdapterSettings){.rank = options->rank,
+                                         .alpha = (float)options->alpha,
+                                         .dropout = (float)options->dropout};
     }
     hone_adapter_close(&file);
     return status;
@@ -288,6 +314,12 @@ static hone_status continued_adapters(Run *run) {
 
 hone_status hone_parameters_lora(Run *run) {
     RETURN_IF_ERROR(run->options.adapter ? continued_adapters(run) : fresh_adapters(run));
+    for (int64_t i = 0; i < run->parameters.item_count; i++)
+        if (run->options.loss == HONE_LOSS_DPO && run->parameters.items[i].part == PART_WHOLE)
+            return hone_fail(run->err, HONE_ERROR_ARGUMENT,
+                             "--loss dpo measures the base beside the adapter, which %s, trained "
+                             "whole, is no longer; --loss orpo needs no such reference",
+                             run->parameters.items[i].name);
     hone_parameters_draw_dropout(run, 0); // memory is planned before the first step
     return hone_parameters_norms(run);
 }

@@ -142,6 +142,11 @@ void hone_gradient_sum(const KernelContext *kc, Parameters *parameters);
 // The name of the first tensor whose gradient is not; NULL: all are finite.
 const char *hone_parameters_not_finite(const Parameters *parameters);
 
+// whole.c: is the tensor trained whole, by --save-modules? A weight and its bias are both or
+// neither.
+bool hone_slot_is_saved(const Run *run, const ParameterSlot *slot);
+hone_status hone_check_saved(const Run *run); // fail where an entry names nothing
+
 // order.c
 hone_status hone_run_read_data(Run *run);
 hone_status hone_run_order(Run *run);

@@ -20,6 +20,8 @@ typedef struct ParameterSlot {
     int layer;
     int adapters; // attached; weight->adapter_count is this or 0 (switched off)
     Tensor gain;  // attached likewise: weight->gain is this or empty
+    Tensor whole,
+        stored; // attached whole likewise: *tensor is the first or, switched off, the second
 } ParameterSlot;
 
 struct HoneModel {
@@ -68,6 +70,17 @@ ParameterSlot *hone_model_slot(HoneModel *model, const char *name);
 // The slots and the tied head's, from number 0 on; NULL beyond.
 ParameterSlot *hone_adaptable_slot(HoneModel *model, int64_t number);
 hone_status hone_model_add_slot(HoneModel *model, const ParameterVisit *visit, HoneError *err);
+
+// whole.c: another tensor's values in place of the slot's: its own + weight·(whole's − the file's).
+hone_status hone_attach_whole(HoneModel *model, const char *path, const AdapterWhole *whole,
+                              float weight);
+// Fail unless the model has a tensor of that name and shape.
+hone_status hone_check_whole(HoneModel *model, const char *path, const AdapterWhole *whole);
+// The slot's tensor is about to get values of its own: part it from a head or an embedding that it
+// shares them with.
+void hone_slot_part(HoneModel *model, const ParameterSlot *slot);
+// The tensor as pair of a name and values, which are borrowed.
+AdapterWhole hone_slot_whole(const ParameterSlot *slot);
 
 // model.c: fail unless the pair adapts a matrix of the model, of its shape.
 hone_status hone_check_pair(HoneModel *model, const char *path, const AdapterPair *pair);

@@ -127,9 +127,11 @@ static hone_status penalise(Run *run, const StepRange *range, double norm) {
     hone_scaled(kc, count, (float)(epsilon / norm), parameters->gradient, true, parameters->values);
     double unused;
     int64_t part;
-    hone_status status = gradients(run, range, &unused, &part);
+    hone_status status = hone_parameters_norms(run); // DoRA's, of the values that were moved
+    if (status == HONE_OK) status = gradients(run, range, &unused, &part);
     memcpy(parameters->values, parameters->kept_values, bytes);
     RETURN_IF_ERROR(status);
+    RETURN_IF_ERROR(hone_parameters_norms(run));
     const float lambda = (float)(run->options.gradient_penalty / epsilon);
     hone_scaled(kc, count, lambda, parameters->gradient, false, parameters->gradient);
     hone_scaled(kc, count, 1 - lambda, parameters->kept_gradient, true, parameters->gradient);

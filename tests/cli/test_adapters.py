@@ -6,7 +6,8 @@ from support import CHAT, TINY, Case, main
 
 WORK, USAGE = 1, 2
 KINDS = {"dora": ["--method", "dora", "--targets", "all-linear,head", "--dropout", "0.2"],
-         "embed": ["--targets", "embed,head,q,blk.1.ffn_*", "--layers", 1, "--rslora"]}
+         "embed": ["--targets", "embed,head,q,blk.1.ffn_*", "--layers", 1, "--rslora"],
+         "whole": ["--save-modules", "embed,norm,blk.0.attn_norm.weight", "--dropout", "0.1"]}
 
 
 class Adapters(Case):
@@ -77,6 +78,9 @@ class Adapters(Case):
         self.assertIn("adapter.gguf is not written: llama.cpp cannot load a DoRA; hone merge", notes)
         config = json.loads((out / "adapter_config.json").read_text())
         self.assertTrue(config["use_dora"])
+        whole, _, _ = self.run_to("whole", "--steps", 1, "--save-modules", "norm,head")
+        config = json.loads((whole / "adapter_config.json").read_text())
+        self.assertEqual(config["modules_to_save"], ["lm_head", "model.norm"])
         tied, _, _ = self.run_to("tied", "--steps", 1, "--targets", "embed,head,v")
         config = json.loads((tied / "adapter_config.json").read_text())
         self.assertEqual(config["target_modules"], ["embed_tokens", "lm_head", "v_proj"])
@@ -114,6 +118,8 @@ class Adapters(Case):
         self.refused(USAGE, ["dora", "embed"], *self.command, *out, "--method", "dora", "--targets",
                      "embed")
         self.refused(USAGE, ["\"heads\"", "embed,head"], *self.command, *out, "--targets", "q,heads")
+        self.refused(USAGE, ["--save-modules", "\"nrom\""], *self.command, *out, "--save-modules",
+                     "embed,nrom")
         self.assertFalse((self.folder / "out").exists())
 
 

@@ -325,7 +325,7 @@ class Adapters(Case):
                      "--adapter", nan)
         for adapter, says in ((self.folder / "none", "none"), (self.folder, str(self.folder)),
                               (TINY, "adapter"), (fixtures / "peft-plain", "q"),
-                              (fixtures / "peft-modules", "modules_to_save"), (data, "data.jsonl")):
+                              (fixtures / "peft-lora-bias", "lora_bias"), (data, "data.jsonl")):
             with self.subTest(adapter=adapter):
                 out = self.folder / "out"
                 self.refused(USAGE, [adapter, says], "eval", "--model", TINY, "--data", data,

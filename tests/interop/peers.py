@@ -218,10 +218,13 @@ def make_adapter(model, folder, rank=4, alpha=8, b_scale=0.1, seed=0, targets=No
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():
-            if "lora_" not in name:
+            saved = "modules_to_save" in name
+            if "lora_" not in name and not saved:
                 continue
             draw = torch.randn(parameter.shape, generator=generator)
-            if "magnitude" in name:
+            if saved:
+                parameter.add_(0.1 * b_scale * draw)
+            elif "magnitude" in name:
                 parameter.mul_(1 + b_scale * draw)
             elif "embedding" in name: # what A and B are elsewhere is B and A there
                 parameter.copy_(draw * (b_scale if "embedding_A" in name else 0.5))
@@ -258,6 +261,7 @@ def gguf_gradients(model, config):
             half = half.removesuffix("_vector").lower()
             name = f"{family.gguf_name(module + '.weight')}.lora_{half}"
         else:
+            name = name.removeprefix("base_model.model.").replace(".modules_to_save.default", "")
             name = family.gguf_name(name)
         if name.endswith(".lora_magnitude"):
             matrix = name.replace("magnitude", "b") # rows like B's

@@ -122,6 +122,31 @@ static void other_types_and_modules(void) {
     hone_adapter_close(&file);
 }
 
+static void whole_tensors(void) {
+    AdapterFile file = read_fixture("peft-modules"), again;
+    CHECK_INT(file.whole_count, 5); // "norm" ends the name of every norm
+    CHECK(file.count == 2 && file.whole[0].rank == 1 && file.whole[0].shape[0] == 16);
+    CHECK_STRING(file.whole[0].name, "blk.0.attn_norm.weight");
+    CHECK_STRING(file.whole[4].name, "output_norm.weight");
+    HoneError err = {0};
+    const AdapterSettings settings = {
+        .rank = 1, .alpha = 1, .whole = file.whole, .whole_count = file.whole_count};
+    check_refused(hone_adapter_gguf_write(in_folder("whole.gguf"), &base, &settings, file.pairs,
+                                          file.count, &err),
+                  HONE_ERROR_UNSUPPORTED, &err, "tensors that were trained whole");
+    hone_error_clear(&err);
+    const char *folder = in_folder("whole");
+    check_ok(hone_peft_write(folder, &base, &settings, file.pairs, file.count, &err), &err);
+    check_ok(hone_adapter_read(folder, &base, &again, &err), &err);
+    check_same(&file, &again);
+    CHECK_INT(again.whole_count, 5);
+    for (int i = 0; i < 5; i++)
+        CHECK(strcmp(again.whole[i].name, file.whole[i].name) == 0 &&
+              same_bits(again.whole[i].values, file.whole[i].values, 16));
+    hone_adapter_close(&file);
+    hone_adapter_close(&again);
+}
+
 static void doras_and_embeddings(void) {
     AdapterFile file = read_fixture("peft-dora");
     CHECK_INT(file.count, 2); // v of two layers
@@ -162,7 +187,6 @@ static void refused(const char *name, hone_status status, const char *words) {
 
 static void other_methods(void) {
     refused("peft-lora-bias", HONE_ERROR_UNSUPPORTED, "\"lora_bias\" is set");
-    refused("peft-modules", HONE_ERROR_UNSUPPORTED, "\"modules_to_save\" is set (norm)");
     refused("peft-bias", HONE_ERROR_UNSUPPORTED, "\"bias\" is \"lora_only\"");
     refused("small.gguf", HONE_ERROR_INPUT, "not an adapter: key general.type is missing");
     refused("small.safetensors", HONE_ERROR_INPUT, "it is a safetensors file");
@@ -323,6 +347,7 @@ int main(void) {
     RUN(q_and_k_rows_are_permuted);
     RUN(scales);
     RUN(other_types_and_modules);
+    RUN(whole_tensors);
     RUN(doras_and_embeddings);
     RUN(other_methods);
     RUN(round_trips);

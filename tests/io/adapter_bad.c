@@ -154,8 +154,6 @@ static void other_tensors(void) {
         {"base_model.model.model.embed_tokens.lora_A.weight", "cannot be adapted"},
         {V_PROJ "embedding_A", "cannot be adapted"},
         {V_PROJ "B.bias", "is a bias of lora_B"},
-        {"base_model.model.model.layers.0.self_attn.v_proj.bias", "is a trained bias"},
-        {"base_model.model.model.norm.weight", "modules_to_save"},
         {"model.layers.0.self_attn.v_proj.lora_a", "MLX"},
         {"something", "is no part of a LoRA"},
         {"base_model.model.model.layers.0.self_attn.qkv_proj.lora_A.weight", "cannot be adapted"},
@@ -194,6 +192,40 @@ static void embeddings(void) {
     tensors_refused(ranks, 2, HONE_ERROR_INPUT, "that of its partner");
     const SafeTensorEntry flat[] = {pair[0], {EMBEDDING "B", HONE_F32, 1, {6}, values}};
     tensors_refused(flat, 2, HONE_ERROR_INPUT, "has 1 dimensions, a matrix is wanted");
+}
+
+#define SAVED_CONFIG                                                                               \
+    "{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":4,\"modules_to_save\":[\"norm\",\"q_proj\","   \
+    "\"x\"]}"
+
+static void whole_refused(const char *config, const SafeTensorEntry *whole, int count,
+                          hone_status status, const char *words) {
+    SafeTensorEntry entries[4] = {entry(V_PROJ "A.weight", 2, 3), entry(V_PROJ "B.weight", 4, 2)};
+    for (int i = 0; i < count; i++) entries[2 + i] = whole[i];
+    write_folder(config, entries, 2 + count);
+    read_refused("peft", status, words);
+}
+
+static void whole_tensors(void) {
+    static const float spoilt[8] = {1, 1, NAN};
+    const hone_status input = HONE_ERROR_INPUT, unsupported = HONE_ERROR_UNSUPPORTED;
+    const char *norm = "base_model.model.model.norm.weight";
+    SafeTensorEntry whole[2] = {{norm, HONE_F32, 1, {3}, values}};
+    whole_refused(good_config, whole, 1, input, "model.norm, which \"modules_to_save\" does not");
+    whole[0].data = spoilt;
+    whole_refused(SAVED_CONFIG, whole, 1, input, "norm.weight: value 2 is nan");
+    whole[0] = (SafeTensorEntry){norm, HONE_F32, 3, {1, 1, 3}, values};
+    whole_refused(SAVED_CONFIG, whole, 1, input, "has 3 dimensions, a vector or a matrix");
+    whole[0] = (SafeTensorEntry){norm, HONE_I32, 1, {3}, values};
+    whole_refused(SAVED_CONFIG, whole, 1, unsupported, "type I32 cannot be read");
+    whole[0] = entry("base_model.model.model.layers.0.self_attn.q_proj.weight", 4, 3);
+    whole_refused(SAVED_CONFIG, whole, 1, input, "has 4 rows, 2 heads of 4 are 8");
+    whole[0] = entry("base_model.model.model.x.weight", 4, 3);
+    whole_refused(SAVED_CONFIG, whole, 1, unsupported, "is not part of a llama model");
+    whole[0] = entry("model.x.weight", 4, 3);
+    whole_refused(SAVED_CONFIG, whole, 1, unsupported, "cannot be adapted");
+    write_folder(SAVED_CONFIG, &(SafeTensorEntry){norm, HONE_F32, 1, {3}, values}, 1);
+    read_refused("peft", input, "no LoRA tensors");
 }
 
 #define DORA_CONFIG "{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":4,\"use_dora\":true}"
@@ -373,6 +405,7 @@ int main(void) {
     RUN(tensors);
     RUN(other_tensors);
     RUN(embeddings);
+    RUN(whole_tensors);
     RUN(magnitudes);
     RUN(other_folders);
     RUN(mlx_folders);
