@@ -59,14 +59,15 @@ static hone_status finetune(HoneContext *context, const char *out, int stop_afte
     return hone_finetune(context, &options, on_event, &stopping);
 }
 
-static void run_to(const char *name, int threads) {
+// In a context of its own.
+static hone_status run_to(const char *name, int threads) {
     char out[128];
     HoneContextOptions options = {.threads = threads};
     HoneContext *context = NULL;
-    CHECK_INT(hone_context_create(&options, &context), HONE_OK);
-    CHECK_INT(finetune(context, place(out, name), 0), HONE_OK);
-    CHECK_STRING(hone_context_error(context), "");
+    hone_status status = hone_context_create(&options, &context);
+    if (status == HONE_OK) status = finetune(context, place(out, name), 0);
     hone_context_free(context);
+    return status;
 }
 
 static void same_adapter(const char *a, const char *b) {
@@ -87,8 +88,7 @@ static void same_adapter(const char *a, const char *b) {
 // ---- threads and processes ---------------------------------------------------------------------
 
 static void *run_in_thread(void *name) {
-    run_to(name, 3);
-    return NULL;
+    return run_to(name, 3) == HONE_OK ? name : NULL;
 }
 
 static void contexts_side_by_side(void) {
@@ -96,8 +96,10 @@ static void contexts_side_by_side(void) {
     pthread_t threads[2];
     CHECK_INT(pthread_create(&threads[0], NULL, run_in_thread, left), 0);
     CHECK_INT(pthread_create(&threads[1], NULL, run_in_thread, right), 0);
-    pthread_join(threads[0], NULL);
-    pthread_join(threads[1], NULL);
+    void *fine[2];
+    CHECK_INT(pthread_join(threads[0], &fine[0]), 0);
+    CHECK_INT(pthread_join(threads[1], &fine[1]), 0);
+    CHECK(fine[0] == left && fine[1] == right);
     same_adapter("alone", "left");
     same_adapter("alone", "right");
 }
@@ -200,7 +202,7 @@ int main(void) {
     snprintf(folder, sizeof folder, "%s/hone-library-XXXXXX", memory ? "/dev/shm" : "/tmp");
     if (!mkdtemp(folder)) return 1;
     write_data();
-    run_to("alone", 1);
+    CHECK_INT(run_to("alone", 1), HONE_OK);
     RUN(contexts_side_by_side);
     RUN(a_forked_child_goes_on);
     RUN(runs_come_and_go);
