@@ -122,9 +122,16 @@ static bool known_words(const BenchOptions *given) {
 
 // Options of one benchmark do nothing for another, and some nothing beside others.
 static void note_unused(const Command *command, const BenchOptions *given, int argc, char **argv) {
+    const bool tokenize = strcmp(given->what, "tokenize") == 0;
+    if (!tokenize) note_without_effect(command, argc, argv, "text", "but for tokenize");
+    if (tokenize)
+        note_without_effect(command, argc, argv, "shape causal window mask dropout dtype",
+                            "for tokenize");
+    if (strcmp(given->what, "train") != 0 && !tokenize)
+        note_without_effect(command, argc, argv, "model", "but for train and tokenize");
     if (strcmp(given->what, "train") != 0)
         note_without_effect(command, argc, argv,
-                            "model type method optimizer precision rank batch length accumulate",
+                            "type method optimizer precision rank batch length accumulate",
                             "but for train");
     if (strcmp(given->what, "layer") == 0)
         note_without_effect(command, argc, argv, "causal window mask dropout dtype", "for layer");
@@ -145,18 +152,19 @@ static int run_benches(HoneContext *context, const BenchOptions *given) {
     } benches[] = {{"attention", bench_attention, true},
                    {"layer", bench_layer, true},
                    {"matmul", bench_matmul, true},
-                   {"train", bench_train, false}}; // a model and half a minute
+                   {"tokenize", bench_tokenize, false}, // a vocabulary and a text
+                   {"train", bench_train, false}};      // a model and half a minute
     const bool all = strcmp(given->what, "all") == 0;
     int status = EXIT_DONE;
-    for (int i = 0; i < 4 && status == EXIT_DONE; i++)
+    for (int i = 0; i < 5 && status == EXIT_DONE; i++)
         if (all ? benches[i].in_all : strcmp(given->what, benches[i].name) == 0)
             status = benches[i].run(context, given);
     return status;
 }
 
 static bool known_benchmark(const Command *command, const BenchOptions *given) {
-    static const char *const names[] = {"attention", "layer", "matmul", "train", "all"};
-    for (int i = 0; i < 5 && given->what; i++)
+    static const char *const names[] = {"attention", "layer", "matmul", "tokenize", "train", "all"};
+    for (int i = 0; i < 6 && given->what; i++)
         if (strcmp(given->what, names[i]) == 0) return true;
     fprintf(stderr, "hone bench: %s%s%s (usage: %s)\n", given->what ? "no benchmark \"" : "of what",
             given->what ? given->what : "?", given->what ? "\"" : "", command->usage);
@@ -187,7 +195,9 @@ int command_bench(int argc, char **argv) {
         {"dropout", OPTION_REAL, &given.dropout, "X", "attention: of the weights (0)"},
         {"dtype", OPTION_TEXT, &given.dtype, "T", "f32, bf16; matmul: a weight type, q4_1 …"},
         {"seconds", OPTION_RATE, &given.seconds, "S", "of each measurement (2)"},
-        {"model", OPTION_TEXT, &given.model, "FILE", "train: a model in place of a shape"},
+        {"model", OPTION_TEXT, &given.model, "FILE",
+         "train: a model in place of a shape; tokenize: whose tokeniser"},
+        {"text", OPTION_TEXT, &given.text, "FILE", "tokenize: the text"},
         {"type", OPTION_TEXT, &given.type, "T", "train: of random weights, as stored (q4_1)"},
         {"method", OPTION_TEXT, &given.method, "lora|full", "train: what is trained (lora)"},
         {"optimizer", OPTION_TEXT, &given.optimizer, "adamw|adamw8bit|adafactor|sgd",
@@ -201,15 +211,15 @@ int command_bench(int argc, char **argv) {
     };
     int own = 0;
     while (options[own].name) own++;
-    Command command = {
-        .name = "bench",
-        .summary = "Speeds beside the processor's own peak, measured in turns.",
-        .usage = "hone bench attention|layer|matmul|train [--shape N,…] [--json], or all of the "
-                 "first three",
-        .options = options,
-        .option_count = own + common_options(&given.common, options + own),
-        .positional = "attention|layer|matmul|train|all",
-        .position = &given.what};
+    Command command = {.name = "bench",
+                       .summary = "Speeds beside the processor's own peak, measured in turns.",
+                       .usage = "hone bench attention|layer|matmul|tokenize|train [--shape N,…] "
+                                "[--json], or all of the "
+                                "first three",
+                       .options = options,
+                       .option_count = own + common_options(&given.common, options + own),
+                       .positional = "attention|layer|matmul|tokenize|train|all",
+                       .position = &given.what};
     int status = parse_options(&command, argc, argv);
     if (status >= 0) return status;
     if (!known_benchmark(&command, &given)) return EXIT_USAGE;

@@ -122,5 +122,22 @@ class Train(Case):
                      "--rank", 1, "--batch", 16, "--length", 1 << 20)
 
 
+class Tokenize(Case):
+    def test_figures_agree(self):
+        path = self.write("text", "the tower and the tree. " * 500)
+        [event], _ = self.events("bench", "tokenize", "--model", TINY, "--text", path,
+                                 "--seconds", "0.01")
+        self.assertEqual(event["bytes"], path.stat().st_size)
+        self.assertGreater(event["tokens"], 500)
+        self.assertGreaterEqual(event["turns"], 3)
+        self.assertGreater(event["mb_per_s"], 0)
+
+    def test_what_is_missing(self):
+        self.refused(2, ["--text"], "bench", "tokenize", "--model", TINY)
+        self.refused(2, ["nowhere"], "bench", "tokenize", "--model", TINY, "--text", "nowhere")
+        self.refused(2, ["empty"], "bench", "tokenize", "--model", TINY, "--text",
+                     self.write("empty", b""))
+
+
 if __name__ == "__main__":
     main()
