@@ -126,6 +126,8 @@ void hone_finetune_defaults(HoneFinetuneOptions *options);
 
 // ---- events ------------------------------------------------------------------------------------
 
+enum { HONE_LENGTH_BUCKETS = 24 };
+
 typedef struct HonePlan { // strings and example are valid during the call only
     const char *model_name, *method;
     int64_t model_parameters, trainable, trained_tensors;
@@ -136,6 +138,10 @@ typedef struct HonePlan { // strings and example are valid during the call only
     // the loss.
     int64_t tokens, tokens_computed, targets;
     int64_t longest;
+    int64_t length_width; // lengths[i]: training examples of i·width + 1 … (i + 1)·width tokens
+    int64_t lengths[HONE_LENGTH_BUCKETS];
+    int length_buckets; // up to the longest
+    int64_t duplicates; // held-out examples that are training examples too, token by token
     int64_t steps, batch, batch_tokens; // batch 0: steps are filled up to batch_tokens
     int64_t accumulate;
     int layers, checkpoint_layers; // of the model; those whose activations are made again
@@ -224,9 +230,9 @@ typedef bool (*HoneEventSink)(void *user, const HoneEvent *event);
 // Train. Nothing is written before the held-out loss of the model as it is has been measured and
 // its event has returned true; files appear whole or not at all. out/ holds afterwards:
 // adapter_model.safetensors, adapter_config.json, adapter.gguf (LoRA and DoRA, the last where
-// llama.cpp has a form for it; a note says so where not) or model.gguf (full);
-// metrics.jsonl, config.yaml, checkpoint/. HONE_ERROR_NUMERIC names the step and the first tensor
-// that is not finite; the parameters are untouched then.
+// llama.cpp has a form for it; a note says so where not) or model.gguf (full); metrics.jsonl,
+// config.yaml, checkpoint/, run.json and report.html (hone/report.h). HONE_ERROR_NUMERIC names the
+// step and the first tensor that is not finite; the parameters are untouched then.
 hone_status hone_finetune(HoneContext *context, const HoneFinetuneOptions *options,
                           HoneEventSink sink, void *user);
 

@@ -14,6 +14,7 @@
 #include <hone/hub.h>
 #include <hone/layers.h>
 #include <hone/model.h>
+#include <hone/report.h>
 #include <hone/system.h>
 #include <hone/tokenizer.h>
 #include <hone/train.h>

@@ -14,8 +14,7 @@ static double now(void) {
 }
 
 void display_end(Display *display) {
-    if (display->line_open) fputc('\n', stderr);
-    display->line_open = false;
+    live_end(&display->live);
 }
 
 // ---- the plan ----------------------------------------------------------------------------------
@@ -49,6 +48,28 @@ static void show_example(const HonePlan *plan) {
     fputs("\n\n", stderr);
 }
 
+// How long the examples are, as bars; how many are cut, or held out and trained on too.
+static void show_lengths(const HonePlan *plan) {
+    double counts[HONE_LENGTH_BUCKETS], most = 1;
+    char text[3 * HONE_LENGTH_BUCKETS + 1];
+    for (int i = 0; i < plan->length_buckets; i++) {
+        counts[i] = (double)plan->lengths[i];
+        if (counts[i] > most) most = counts[i];
+    }
+    sparkline(counts, plan->length_buckets, 0, most, text);
+    fprintf(stderr, "lengths   ");
+    for (int i = 0; i < plan->length_buckets; i++)
+        fprintf(stderr, "%.*s", 3, plan->lengths[i] ? text + 3 * (ptrdiff_t)i : " ");
+    fprintf(stderr, "  1 to %lld tokens, %lld a bar, the highest %.0f examples\n",
+            (long long)(plan->length_width * plan->length_buckets), (long long)plan->length_width,
+            most);
+    if (plan->duplicates)
+        fprintf(stderr,
+                "          %lld held-out examples are trained on too: the held-out loss will look "
+                "better than it is\n",
+                (long long)plan->duplicates);
+}
+
 static void show_plan(const Display *display, const HonePlan *plan) {
     char a[32], b[32], c[32], d[32];
     fprintf(stderr, "model     %s (%s), %.1f M parameters\n", display->model, plan->model_name,
@@ -64,6 +85,7 @@ static void show_plan(const Display *display, const HonePlan *plan) {
             (long long)plan->longest);
     if (plan->cut) fprintf(stderr, "; %lld cut at --max-length", (long long)plan->cut);
     fputc('\n', stderr);
+    show_lengths(plan);
     if (plan->skipped)
         fprintf(stderr, "          %lld bad examples skipped, the first: %s\n",
                 (long long)plan->skipped, plan->first_skipped);
@@ -113,6 +135,11 @@ static void json_plan(const HonePlan *plan) {
         (long long)plan->model_bytes, (long long)plan->state_bytes,
         (long long)plan->activation_bytes, (long long)plan->accumulate, plan->checkpoint_layers,
         plan->operations, plan->minutes, plan->threads, plan->isa);
+    printf(",\"duplicates\":%lld,\"lengths\":{\"width\":%lld,\"counts\":[",
+           (long long)plan->duplicates, (long long)plan->length_width);
+    for (int i = 0; i < plan->length_buckets; i++)
+        printf("%s%lld", i ? "," : "", (long long)plan->lengths[i]);
+    printf("]}");
     const HoneExample *example = plan->example;
     printf(",\"first_example\":{\"line\":%d,\"text\":", example->line);
     print_json_text(stdout, example->text);
@@ -127,21 +154,22 @@ static void json_plan(const HonePlan *plan) {
 
 static void show_step(Display *display, const HoneStep *step) {
     char memory[32], left[32];
-    double loss = step->loss;
-    // Bias-corrected moving average over about twenty steps.
-    display->mean_loss = 0.95 * display->mean_loss + 0.05 * loss;
-    display->steps_seen++;
-    double mean = display->mean_loss / (1 - pow(0.95, (double)display->steps_seen));
-    bool live = stderr_is_terminal();
-    bool last = step->step == step->steps;
-    if (!live && !last && display->steps_seen > 1 && now() - display->last_shown < 10) return;
+    Live *live = &display->live;
+    const bool redraws = live_possible(), last = step->step == step->steps;
+    live_note_step(live, step);
+    // Often enough to be read, seldom enough to cost nothing.
+    const double pause = redraws ? 0.05 : 10;
+    if (!last && live->steps_seen > 1 && now() - display->last_shown < pause) return;
     display->last_shown = now();
-    if (live) fputs("\r\033[K", stderr);
-    fprintf(stderr, "step %lld/%lld  loss %.4f (mean %.4f)  %.0f tokens/s  %s  %s left",
-            (long long)step->step, (long long)step->steps, loss, mean, step->tokens_per_s,
-            size_text(step->rss_bytes, memory), time_text(step->seconds_left, left));
-    display->line_open = live;
-    if (!live) fputc('\n', stderr);
+    if (redraws) {
+        live_draw(live, step);
+        return;
+    }
+    fprintf(stderr,
+            "step %lld/%lld  loss %.4f (mean %.4f)  norm %.3g  %.0f tokens/s  %s  %s left\n",
+            (long long)step->step, (long long)step->steps, step->loss, live_mean(live),
+            step->grad_norm, step->tokens_per_s, size_text(step->rss_bytes, memory),
+            time_text(step->seconds_left, left));
 }
 
 static void json_step(const HoneStep *step) {
@@ -155,7 +183,8 @@ static void json_step(const HoneStep *step) {
 }
 
 static void show_held_out(Display *display, const HoneHeldOut *eval) {
-    display_end(display);
+    live_clear(&display->live);
+    display->live.held_out = eval->loss;
     fprintf(stderr, "held out after step %lld: loss %.4f, ", (long long)eval->step, eval->loss);
     if (isnan(eval->preferred))
         fprintf(stderr, "perplexity %.2f\n", eval->perplexity);
@@ -214,7 +243,7 @@ static void json_sample(const HoneSample *sample) {
 }
 
 static void show_sample(Display *display, const HoneSample *sample) {
-    display_end(display);
+    live_clear(&display->live);
     fprintf(stderr, "sample after step %lld: ", (long long)sample->step);
     plain_text(stderr, sample->prompt, strlen(sample->prompt));
     plain_text(stderr, sample->text, strlen(sample->text));
@@ -257,6 +286,16 @@ static void json_event(const HoneEvent *event) {
     fflush(stdout);
 }
 
+static void show_progress(Display *display, const HoneEvent *event) {
+    char text[64];
+    snprintf(text, sizeof text, "held out: %lld/%lld examples", (long long)event->as.progress.done,
+             (long long)event->as.progress.total);
+    if (event->as.progress.done < event->as.progress.total)
+        live_text(&display->live, text);
+    else
+        live_clear(&display->live);
+}
+
 bool display_event(void *user, const HoneEvent *event) {
     Display *display = user;
     if (display->json) json_event(event);
@@ -282,12 +321,7 @@ bool display_event(void *user, const HoneEvent *event) {
         if (!display->json) show_done(display, event->as.done);
         break;
     case HONE_EVENT_PROGRESS:
-        if (stderr_is_terminal() && !display->json) {
-            fprintf(stderr, "\r\033[Kheld out: %lld/%lld examples",
-                    (long long)event->as.progress.done, (long long)event->as.progress.total);
-            if (event->as.progress.done == event->as.progress.total) fputs("\r\033[K", stderr);
-            display->line_open = event->as.progress.done < event->as.progress.total;
-        }
+        if (live_possible() && !display->json) show_progress(display, event);
         break;
     case HONE_EVENT_CHECKPOINT:
         break;

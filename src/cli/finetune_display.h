@@ -3,16 +3,14 @@
 #ifndef HONE_CLI_FINETUNE_DISPLAY_H
 #define HONE_CLI_FINETUNE_DISPLAY_H
 
-#include <hone/hone.h>
+#include "live.h"
 
 typedef struct Display {
     bool json, dry_run;
     bool generates; // the model is new: it has no chat template
     const char *model, *out;
-    bool line_open;    // a live line without its newline stands on the terminal
-    double last_shown; // when plain lines were last written (not on a terminal)
-    double mean_loss;  // moving average
-    int64_t steps_seen;
+    double last_shown; // when the live line or a plain one was last written
+    Live live;
 } Display;
 
 bool display_event(void *user, const HoneEvent *event);

@@ -18,6 +18,7 @@ static const CommandEntry entries[] = {
     {"convert", command_convert, "write a model or an adapter in another format or type"},
     {"pull", command_pull, "fetch a model from the model hub"},
     {"bench", command_bench, "speeds beside the processor's own peak"},
+    {"report", command_report, "the page of a run, or several runs compared"},
     {"doctor", command_doctor, "what this processor and this build can do, and what is missing"},
     {"completion", command_completion, "a script that completes commands and options in a shell"},
 };

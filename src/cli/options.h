@@ -44,6 +44,7 @@ typedef struct Command {
     int option_count;
     const char *positional; // the one positional argument, as in `argument`; NULL: none
     const char **position;  // where it goes
+    TextList *more;         // further ones; NULL: there is only one
 } Command;
 
 typedef struct CommandEntry {

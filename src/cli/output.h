@@ -64,6 +64,7 @@ int command_merge(int argc, char **argv);
 int command_convert(int argc, char **argv);
 int command_pull(int argc, char **argv);
 int command_bench(int argc, char **argv);
+int command_report(int argc, char **argv);
 int command_doctor(int argc, char **argv);
 int command_completion(int argc, char **argv);
 

@@ -88,6 +88,8 @@ int parse_options(const Command *command, int argc, char **argv) {
         } else if (command->position && !*command->position &&
                    word_fits(command->positional, argv[i])) {
             *command->position = argv[i];
+        } else if (command->more && command->more->count < LIST_LIMIT) {
+            command->more->items[command->more->count++] = argv[i];
         } else if (command->position && !*command->position) {
             unknown_word(command, argv[i]);
             return EXIT_USAGE;

@@ -2,6 +2,7 @@
 // The fine-tuning run from options to files.
 #include "train/develop.h"
 #include "train/recipe.h"
+#include "train/record.h"
 #include "train/run.h"
 
 #include <math.h>
@@ -282,7 +283,19 @@ static hone_status open_outputs(Run *run, int64_t done) {
     RETURN_IF_ERROR(hone_directory_make(run->options.out, run->err));
     if (!run->options.resume) hone_checkpoint_clear(run);
     RETURN_IF_ERROR(hone_config_write(run));
-    return hone_metrics_open(run, done);
+    RETURN_IF_ERROR(hone_metrics_open(run, done));
+    return hone_record_write(run, RUN_RUNNING, NULL);
+}
+
+// What a person looks at afterwards: run.json and the page that is made of it.
+static hone_status write_report(Run *run, const HoneDone *done) {
+    RETURN_IF_ERROR(hone_record_write(run, done->interrupted ? RUN_INTERRUPTED : RUN_DONE, done));
+    char *page = hone_path_join(run->options.out, "report.html");
+    const char *folder = run->options.out;
+    hone_status status = page ? hone_report(run->context, &folder, 1, page)
+                              : hone_fail_memory(run->err, 0, "a path");
+    hone_free(page);
+    return status;
 }
 
 // Before the first step: the loss as it is, and only then the folder.
@@ -328,6 +341,7 @@ static hone_status one_step(Run *run, int64_t index, double *seconds_total, int6
                      .seconds = seconds,
                      .seconds_left = mean * (double)(run->step_count - index - 1),
                      .epoch = (double)(index + 1) / (double)run->epoch_steps};
+    run->record.train_seconds = *seconds_total;
     step.rss_bytes = hone_resident_parts(&step.rss_anon_bytes, &step.rss_mapped_bytes);
     RETURN_IF_ERROR(log_step(run, &step));
     send(run, (HoneEvent){.kind = HONE_EVENT_STEP, .as.step = &step});
@@ -369,6 +383,9 @@ static hone_status finish(Run *run) {
     hone_tape_free(run->tape); // the outputs take its place
     run->tape = NULL;
     RETURN_IF_ERROR(hone_outputs_write(run));
+    if (!interrupted) hone_record_answer(run);
+    RETURN_IF_ERROR(hone_run_add_file(run, "run.json"));
+    RETURN_IF_ERROR(hone_run_add_file(run, "report.html"));
     HoneDone result = {.steps = done,
                        .loss_first = run->progress.loss_first,
                        .loss_last = run->loss_last,
@@ -379,6 +396,7 @@ static hone_status finish(Run *run) {
                        .interrupted = interrupted,
                        .best_step = run->progress.best_step,
                        .skipped = run->progress.skipped};
+    RETURN_IF_ERROR(write_report(run, &result));
     send(run, (HoneEvent){.kind = HONE_EVENT_DONE, .as.done = &result});
     if (interrupted)
         return hone_fail(
@@ -397,6 +415,8 @@ static hone_status execute(Run *run) {
     RETURN_IF_ERROR(hone_run_plan(run, &plan));
     RETURN_IF_ERROR(hone_plan_preview(run, &plan, &shown));
     RETURN_IF_ERROR(check_memory(run, &plan));
+    run->record.plan = &plan;
+    if (!run->options.dry_run) RETURN_IF_ERROR(hone_record_begin(run));
     if (run->options.resume) {
         RETURN_IF_ERROR(hone_parameters_allocate_state(run));
         RETURN_IF_ERROR(hone_checkpoint_resume(run));
@@ -430,6 +450,7 @@ void hone_run_free(Run *run) {
     hone_free((void *)run->order);
     hone_free(run->steps);
     hone_text_free(&run->identity);
+    hone_record_free(&run->record);
     hone_arena_free(&run->batch_memory);
     for (int64_t i = 0; i < run->file_count; i++) hone_free(run->files[i]);
     hone_model_free(run->model);

@@ -18,6 +18,14 @@ bool hone_norms_due(const Run *run, int64_t step) {
     return every > 0 && (step % every == 0 || step + 1 == run->step_count);
 }
 
+// The gradient's are there without being asked for, at most 200 times a run: report.html draws
+// them.
+static bool gradients_due(const Run *run, int64_t step) {
+    enum { MEASURED_STEPS = 200 };
+    const int64_t every = (run->step_count + MEASURED_STEPS - 1) / MEASURED_STEPS;
+    return hone_norms_due(run, step) || step % every == 0 || step + 1 == run->step_count;
+}
+
 static void put_list(TextBuffer *text, const char *name, const double *squares,
                      const int64_t *values, int64_t count) {
     hone_text_printf(text, ",\"%s\":[", name);
@@ -48,7 +56,8 @@ static void put_names(TextBuffer *text, const int64_t *values, int64_t count) {
 hone_status hone_norms_text(Run *run, int64_t step, TextBuffer *text) {
     Parameters *parameters = &run->parameters;
     const KernelContext *kc = &run->context->kernels;
-    if (!hone_norms_due(run, step)) return HONE_OK;
+    const bool updates = hone_norms_due(run, step);
+    if (!gradients_due(run, step)) return HONE_OK;
     const int64_t groups = run->model->config.layers + 2;
     hone_arena_reset(&run->batch_memory);
     double *gradient = hone_arena_calloc(&run->batch_memory, (size_t)groups, sizeof *gradient);
@@ -56,16 +65,18 @@ hone_status hone_norms_text(Run *run, int64_t step, TextBuffer *text) {
     int64_t *values = hone_arena_calloc(&run->batch_memory, (size_t)groups, sizeof *values);
     if (!gradient || !update || !values)
         return hone_fail_memory(run->err, (size_t)groups * 24, "the norms of layers");
-    hone_scaled(kc, parameters->count, -1, parameters->values, true, parameters->kept_values);
+    if (updates)
+        hone_scaled(kc, parameters->count, -1, parameters->values, true, parameters->kept_values);
     for (int64_t i = 0; i < parameters->item_count; i++) {
         const Trainable *item = &parameters->items[i];
         const int64_t group = group_of(run, item), first = item->offset;
         gradient[group] += hone_sum_of_squares(kc, item->count, parameters->gradient + first);
-        update[group] += hone_sum_of_squares(kc, item->count, parameters->kept_values + first);
+        if (updates)
+            update[group] += hone_sum_of_squares(kc, item->count, parameters->kept_values + first);
         values[group] += item->count;
     }
     put_names(text, values, groups);
     put_list(text, "layer_grad_norm", gradient, values, groups);
-    put_list(text, "layer_update_norm", update, values, groups);
+    if (updates) put_list(text, "layer_update_norm", update, values, groups);
     return HONE_OK;
 }

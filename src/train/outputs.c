@@ -9,7 +9,7 @@
 #include <time.h>
 
 hone_status hone_run_add_file(Run *run, const char *name) {
-    if (run->file_count == 8) return HONE_OK;
+    if (run->file_count == 10) return HONE_OK;
     char *path = hone_path_join(run->options.out, name);
     if (!path) return hone_fail_memory(run->err, strlen(name), "a path");
     run->files[run->file_count++] = path;

@@ -153,6 +153,7 @@ hone_status hone_run_plan(Run *run, HonePlan *plan) {
                        .threads = hone_context_threads(run->context),
                        .targets_text = targets_text(run)};
     count_data(run, plan);
+    RETURN_IF_ERROR(hone_plan_survey(run, plan));
     for (int64_t s = 0; s < run->step_count; s++)
         plan->step_tokens += (double)run->steps[s].tokens / (double)run->step_count;
     plan->memory_limit = options->memory;

@@ -86,6 +86,23 @@ typedef struct Progress {
     int64_t skipped, skipped_in_a_row;
 } Progress;
 
+// What run.json tells beside the plan: record.h.
+enum { RECORD_SAMPLES = 4 };
+typedef struct RecordSample {
+    const Example *example;
+    int64_t prompt;       // its first tokens are the prompt
+    char *before, *after; // NULL: not answered
+    bool before_ended, after_ended;
+} RecordSample;
+typedef struct RunRecord {
+    const HonePlan *plan;   // the run's, as long as it lasts
+    double *before, *after; // (held_out_count) mean losses; NaN: not measured
+    RecordSample samples[RECORD_SAMPLES];
+    int sample_count;
+    double train_seconds;
+    char started[32];
+} RunRecord;
+
 struct Run {
     HoneContext *context;
     KernelContext kernels; // the context's, in the run's precision
@@ -120,7 +137,8 @@ struct Run {
     Progress progress;
     double loss_last;
     PhaseSeconds spent;
-    char *files[8];
+    RunRecord record;
+    char *files[10];
     int64_t file_count;
 };
 
@@ -184,6 +202,9 @@ hone_status hone_run_choose_memory(Run *run);
 hone_status hone_run_plan(Run *run, HonePlan *plan);
 // The first example, token by token; *shown must live as long as plan.
 hone_status hone_plan_preview(Run *run, HonePlan *plan, HoneExample *shown);
+
+// survey.c: lengths and duplicates.
+hone_status hone_plan_survey(Run *run, HonePlan *plan);
 
 // step.c
 typedef struct StepResult {

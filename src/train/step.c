@@ -196,16 +196,29 @@ static hone_status fail_held_out(Run *run, int64_t step, int64_t first, int64_t 
                      (long long)step, loss, *where ? "; " : "", where);
 }
 
+// Each example's own loss, for the report.
+static void keep_losses(const Run *run, int64_t first, int64_t count, const float *logprob,
+                        double *losses) {
+    for (int64_t i = first; i < first + count; i++) {
+        const int64_t targets = run->held_out[i]->targets;
+        double sum = 0;
+        for (int64_t t = 0; t < targets; t++) sum -= (double)*logprob++;
+        losses[i] = sum / (double)targets;
+    }
+}
+
 // One held-out batch: what it adds to the sum of losses.
-static hone_status held_out_batch(Run *run, int64_t first, int64_t count, double *loss,
-                                  int64_t *preferred) {
-    const LossCall call = hone_run_loss_call(run, run->tape);
+static hone_status held_out_batch(Run *run, int64_t first, int64_t count, double *losses,
+                                  double *loss, int64_t *preferred) {
+    LossCall call = hone_run_loss_call(run, run->tape);
     hone_tape_reset(run->tape, false);
     hone_arena_reset(&run->batch_memory);
     if (run->options.loss == HONE_LOSS_TOKENS) {
         BatchLoss batch;
+        call.by_target = true;
         RETURN_IF_ERROR(hone_batch_loss(&call, run->held_out + first, count, 1.0, &batch));
         *loss = batch.loss;
+        keep_losses(run, first, count, batch.logprob, losses);
         return HONE_OK;
     }
     // ORPO's two parts have different means; each pair stands for its own.
@@ -216,12 +229,14 @@ static hone_status held_out_batch(Run *run, int64_t first, int64_t count, double
         hone_arena_reset(&run->batch_memory);
         RETURN_IF_ERROR(hone_pairs_loss(run, &call, false, run->held_out + i, 1, weights, &pair));
         *loss += pair.loss;
+        losses[i] = pair.loss;
         *preferred += pair.preferred;
     }
     return HONE_OK;
 }
 
 hone_status hone_run_held_out(Run *run, int64_t step, HoneHeldOut *result) {
+    double *losses = step == 0 ? run->record.before : run->record.after;
     const bool pairs = run->options.loss != HONE_LOSS_TOKENS;
     double start = hone_seconds(), total = 0;
     int64_t targets = 0, preferred = 0;
@@ -229,14 +244,17 @@ hone_status hone_run_held_out(Run *run, int64_t step, HoneHeldOut *result) {
         const int64_t count = hone_held_out_batch(run, first);
         for (int64_t i = 0; i < count; i++) targets += run->held_out[first + i]->targets;
         double loss;
-        RETURN_IF_ERROR(held_out_batch(run, first, count, &loss, &preferred));
+        RETURN_IF_ERROR(held_out_batch(run, first, count, losses, &loss, &preferred));
         if (!isfinite(loss)) return fail_held_out(run, step, first, count, loss);
         total += loss;
         first += count;
         HoneEvent event = {.kind = HONE_EVENT_PROGRESS,
                            .as.progress = {first, run->held_out_count}};
         if (run->sink && !run->sink(run->user, &event)) run->stop = true;
-        if (run->stop && first < run->held_out_count) return HONE_INTERRUPTED;
+        if (run->stop && first < run->held_out_count) {
+            for (int64_t i = 0; i < first; i++) losses[i] = (double)NAN; // of two states otherwise
+            return HONE_INTERRUPTED;
+        }
     }
     double loss = total / (double)(pairs ? run->held_out_count : targets);
     *result = (HoneHeldOut){.step = step,

@@ -20,6 +20,7 @@ if os.path.isdir("/dev/shm"):
 FAULTS = os.path.abspath(sys.argv.pop(2))
 LONG = os.environ.get("HONE_TRUST") == "long"
 TIMING = ("tokens_per_s", "seconds", "rss_bytes", "rss_anon_bytes", "rss_mapped_bytes")
+RECORDED = ("state", "lengths", "sources", "first_example", "held_out")
 OPTIONS = ["--steps", 5, "--checkpoint-every", 1, "--eval-split", 2, "--eval-every", 2, "--batch", 4,
            "--accumulate", 2, "--dropout", "0.1", "--lr", "0.01", "--checkpoint-layers", 1,
            "--keep", "best", "--patience", 9, "--skip-spikes", 9, "--threads", 2]
@@ -35,7 +36,8 @@ def some(count, most, long=1000):
 
 
 def contents(folder):
-    """Every file of a run's folder; what metrics.jsonl says of time and memory left out."""
+    """Every file of a run's folder; what metrics.jsonl and run.json say of time and memory left out,
+    and the page that is made of them."""
     files = {}
     for path in sorted(folder.rglob("*")):
         if path.is_dir():
@@ -44,7 +46,9 @@ def contents(folder):
         if name == "metrics.jsonl":
             held = [{key: value for key, value in json.loads(line).items() if key not in TIMING}
                     for line in held.splitlines()]
-        files[name] = held
+        if name == "run.json":
+            held = {key: value for key, value in json.loads(held).items() if key in RECORDED}
+        files[name] = b"" if name == "report.html" else held
     return files
 
 
