@@ -84,7 +84,7 @@ void sparkline(const double *values, int count, double low, double high, char *t
 
 // The last losses, in what room is left.
 static void add_sparkline(Line *line, const Live *live) {
-    double values[LIVE_RECENT], low = INFINITY, high = -INFINITY;
+    double values[LIVE_RECENT], low = (double)INFINITY, high = -(double)INFINITY;
     int room = line->width - line->columns - 2;
     int count = (int)(live->steps_seen < LIVE_RECENT ? live->steps_seen : LIVE_RECENT);
     if (count > room) count = room;
