@@ -29,7 +29,7 @@ typedef struct HoneTrainOptions {
     int64_t context;      // tokens
     double norm_eps, rope_base; // 1e-5, 10000
     bool tied_head;             // the head is the embedding; true
-    // "bpe" or "unigram": learnt from the data; else a GGUF file, a tokenizer.json or its folder.
+    // "bpe": learnt from the data; else a GGUF file, a tokenizer.json or its folder.
     const char *tokenizer;
     int64_t vocabulary;    // of a learnt one, tokens at most; 8192
     int64_t min_frequency; // bpe: pairs that stand less often are not merged; 2

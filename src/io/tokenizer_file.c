@@ -38,11 +38,6 @@ hone_status hone_tokenizer_file_make(const LearntKeys *learnt, GgufFile *file, H
     hone_text_append(&keys.bytes, learnt->kinds, (size_t)count * sizeof *learnt->kinds);
     if (learnt->merges)
         put_strings(&keys, "tokenizer.ggml.merges", learnt->merges, learnt->merge_count);
-    if (learnt->scores) {
-        hone_hf_begin_array(&keys, "tokenizer.ggml.scores", GGUF_F32, count);
-        hone_text_append(&keys.bytes, learnt->scores, (size_t)count * sizeof *learnt->scores);
-        hone_hf_put_bool(&keys, "tokenizer.ggml.add_space_prefix", true);
-    }
     if (learnt->bos >= 0) hone_hf_put_u32(&keys, "tokenizer.ggml.bos_token_id", learnt->bos);
     if (learnt->eos >= 0) hone_hf_put_u32(&keys, "tokenizer.ggml.eos_token_id", learnt->eos);
     if (learnt->unknown >= 0)

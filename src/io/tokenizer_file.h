@@ -8,10 +8,9 @@
 
 // A vocabulary whose first special token begins and ends every text.
 typedef struct LearntKeys {
-    const char *model, *pre;           // "gpt2" with a pre-tokeniser, "t5"
-    const GgufString *tokens, *merges; // merges: gpt2's
+    const char *model, *pre; // "gpt2" with a pre-tokeniser
+    const GgufString *tokens, *merges;
     const int32_t *kinds;
-    const float *scores; // t5's
     int64_t token_count, merge_count;
     int64_t bos, eos, unknown; // -1: none
 } LearntKeys;

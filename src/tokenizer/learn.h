@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Vocabularies learnt from texts: byte-level BPE (Sennrich et al. 2016) and unigram models (Kudo
-// 2018).
+// Vocabularies learnt from texts: byte-level BPE (Sennrich et al. 2016).
 #ifndef HONE_TOKENIZER_LEARN_H
 #define HONE_TOKENIZER_LEARN_H
 
@@ -17,8 +16,7 @@ typedef struct Word {
 
 typedef struct WordCounts WordCounts;
 
-// Words are the pieces of a rule of rules.c that has one pattern ("gpt-2"); NULL: what stands
-// between spaces, each with the one before it as "▁", as sentencepiece has them. Caller frees.
+// Words are the pieces of a rule of rules.c that has one pattern ("gpt-2"). Caller frees.
 hone_status hone_word_counts_create(const char *rule, WordCounts **counts, HoneError *err);
 void hone_word_counts_free(WordCounts *counts);
 hone_status hone_word_counts_add(WordCounts *counts, const char *text, size_t length,
@@ -27,15 +25,14 @@ const Word *hone_word_counts_list(const WordCounts *counts, int64_t *count);
 
 typedef struct LearnOptions {
     int64_t vocabulary;         // tokens at most, the special ones too
-    int64_t min_frequency;      // bpe: a pair that stands less often is not merged
-    const char *const *special; // control tokens, which come first; of a unigram model, after the
-    int special_count;          // unknown token
+    int64_t min_frequency;      // a pair that stands less often is not merged
+    const char *const *special; // control tokens, which come first
+    int special_count;
 } LearnOptions;
 
 typedef struct LearntVocabulary {
     TokenizerText *tokens, *merges; // as TokenizerSource has them
     int32_t *kinds;
-    float *scores; // unigram: natural logs of probabilities
     int64_t token_count, merge_count;
     Arena memory; // of all
 } LearntVocabulary;

@@ -6,26 +6,24 @@
 #include "tokenizer/rules.h"
 
 struct WordCounts {
-    PreTokenizer *cut; // NULL: spaces
+    PreTokenizer *cut;
     StringMap numbers;
     Word *words;
     int64_t count, capacity;
     Arena memory;
-    TextBuffer marked; // a word behind its ▁
 };
 
 hone_status hone_word_counts_create(const char *rule, WordCounts **counts, HoneError *err) {
     *counts = NULL;
     WordCounts *made = hone_calloc(1, sizeof *made);
     if (!made) return hone_fail_memory(err, sizeof *made, "a count of words");
-    hone_status status = HONE_OK;
     const PreRule *found;
-    if (rule) status = hone_rule_find(rule, &found, err);
-    if (rule && status == HONE_OK && found->patterns[1])
+    hone_status status = hone_rule_find(rule, &found, err);
+    if (status == HONE_OK && found->patterns[1])
         status = hone_fail(
             err, HONE_ERROR_UNSUPPORTED,
             "words are not counted by the pre-tokeniser %s, which cuts several times", rule);
-    if (rule && status == HONE_OK)
+    if (status == HONE_OK)
         status = hone_pretokenizer_create(rule, found->patterns[0], CUT_BOTH, &made->cut, err);
     if (status != HONE_OK) {
         hone_word_counts_free(made);
@@ -40,7 +38,6 @@ void hone_word_counts_free(WordCounts *counts) {
     hone_pretokenizer_free(counts->cut);
     hone_map_free(&counts->numbers);
     hone_free(counts->words);
-    hone_text_free(&counts->marked);
     hone_arena_free(&counts->memory);
     hone_free(counts);
 }
@@ -72,24 +69,8 @@ static hone_status add_word(WordCounts *counts, const char *text, size_t length,
     return HONE_OK;
 }
 
-// "a  b" is ▁a ▁ ▁b: every space begins a word.
-static hone_status add_spaced(WordCounts *counts, const char *text, size_t length, HoneError *err) {
-    for (size_t begin = 0; begin < length;) {
-        size_t end = begin;
-        while (end < length && text[end] != ' ') end++;
-        hone_text_clear(&counts->marked);
-        hone_text_puts(&counts->marked, "\xe2\x96\x81");
-        hone_text_append(&counts->marked, text + begin, end - begin);
-        if (counts->marked.failed) return hone_fail_memory(err, end - begin, "a word");
-        RETURN_IF_ERROR(add_word(counts, counts->marked.data, counts->marked.length, err));
-        begin = end + 1;
-    }
-    return HONE_OK;
-}
-
 hone_status hone_word_counts_add(WordCounts *counts, const char *text, size_t length,
                                  HoneError *err) {
-    if (!counts->cut) return add_spaced(counts, text, length, err);
     RETURN_IF_ERROR(hone_pretokenizer_start(counts->cut, text, length, err));
     for (size_t begin = 0, end = 0; end < length;) {
         RETURN_IF_ERROR(hone_pretokenizer_next(counts->cut, &begin, &end, err));
