@@ -134,6 +134,7 @@ typedef struct HonePlan { // strings and example are valid during the call only
     int64_t train_examples, eval_examples, skipped, cut;
     int64_t unended; // answers in which the template puts no end token: nothing teaches to stop
     const char *first_skipped;
+    bool has_template; // the model's own: hone chat needs no option to talk to the result
     // One epoch's: read, computed (what examples of a micro-batch begin with alike counts once), in
     // the loss.
     int64_t tokens, tokens_computed, targets;

@@ -91,8 +91,7 @@ int command_train(int argc, char **argv) {
     Display display = {.json = given.common.json,
                        .model = train.architecture,
                        .out = given.run.out,
-                       .dry_run = given.run.dry_run,
-                       .generates = true};
+                       .dry_run = given.run.dry_run};
     train.run = given.run;
     hone_status result = hone_train(context, &train, display_event, &display);
     display_end(&display);

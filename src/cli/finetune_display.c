@@ -101,8 +101,8 @@ static void show_plan(const Display *display, const HonePlan *plan) {
         fprintf(stderr, "about %.0f tokens each", plan->step_tokens);
     if (plan->accumulate > 1)
         fprintf(stderr, " in %lld micro-batches", (long long)plan->accumulate);
-    fprintf(stderr, "; rate %.3g, %lld steps of warm-up\n", plan->lr,
-            (long long)plan->warmup_steps);
+    fprintf(stderr, "; rate %.3g, %lld step%s of warm-up\n", plan->lr,
+            (long long)plan->warmup_steps, plan->warmup_steps == 1 ? "" : "s");
     fprintf(stderr, "memory    about %s: weights %s, training state %s, activations %s\n",
             size_text(plan->memory_bytes, a), size_text(plan->model_bytes, b),
             size_text(plan->state_bytes, c), size_text(plan->activation_bytes, d));
@@ -194,6 +194,32 @@ static void show_held_out(Display *display, const HoneHeldOut *eval) {
 
 // ---- the end -----------------------------------------------------------------------------------
 
+// A path as a shell takes it.
+static void put_word(const char *path, const char *end) {
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                                "_-./:=@%+,";
+    const bool quoted = path[strspn(path, plain)] != 0;
+    if (quoted) fputc('\'', stderr);
+    for (const char *c = path; *c; c++) {
+        if (*c == '\'')
+            fputs("'\\''", stderr);
+        else
+            fputc(*c, stderr);
+    }
+    fputs(end, stderr);
+    if (quoted) fputc('\'', stderr);
+}
+
+static void show_command(const Display *display, bool adapter) {
+    fprintf(stderr, "try it:\n  hone %s --model ", display->chats ? "chat" : "generate");
+    put_word(adapter ? display->model : display->out, adapter ? "" : "/model.gguf");
+    if (adapter) {
+        fputs(" --adapter ", stderr);
+        put_word(display->out, "");
+    }
+    fputs(display->chats ? "\n" : " --raw --prompt \"The\"\n", stderr);
+}
+
 static void show_done(Display *display, const HoneDone *done) {
     char time[32], memory[32];
     display_end(display);
@@ -207,15 +233,9 @@ static void show_done(Display *display, const HoneDone *done) {
     bool adapter = false;
     for (int64_t i = 0; i < done->file_count; i++) {
         fprintf(stderr, "  %s\n", done->files[i]);
-        adapter = adapter || strstr(done->files[i], "adapter.gguf") != NULL;
+        adapter = adapter || strstr(done->files[i], "adapter_model.safetensors") != NULL;
     }
-    if (adapter)
-        fprintf(stderr, "try it:\n  hone chat --model %s --adapter %s\n", display->model,
-                display->out);
-    else
-        fprintf(stderr, "try it:\n  hone %s --model %s/model.gguf%s\n",
-                display->generates ? "generate" : "chat", display->out,
-                display->generates ? " --raw --prompt \"The\"" : "");
+    show_command(display, adapter);
 }
 
 static void json_done(const HoneDone *done) {
@@ -301,6 +321,7 @@ bool display_event(void *user, const HoneEvent *event) {
     if (display->json) json_event(event);
     switch (event->kind) {
     case HONE_EVENT_PLAN:
+        display->chats = event->as.plan->has_template;
         if (!display->json) show_plan(display, event->as.plan);
         break;
     case HONE_EVENT_STEP:

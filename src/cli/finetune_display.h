@@ -7,7 +7,7 @@
 
 typedef struct Display {
     bool json, dry_run;
-    bool generates; // the model is new: it has no chat template
+    bool chats; // the model has a chat template of its own; from the plan
     const char *model, *out;
     double last_shown; // when the live line or a plain one was last written
     Live live;

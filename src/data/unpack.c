@@ -28,6 +28,7 @@ struct Unpacker {
     hone_status (*run)(Packed *packed); // NULL: built without
 };
 
+#if defined(HONE_HAS_ZLIB) || defined(HONE_HAS_ZSTD)
 static hone_status take(Packed *packed, size_t length) {
     const uint64_t most = (uint64_t)4 << 30, free_of_ratio = (uint64_t)64 << 20;
     TextBuffer *text = packed->text;
@@ -42,7 +43,6 @@ static hone_status take(Packed *packed, size_t length) {
                         : HONE_OK;
 }
 
-#if defined(HONE_HAS_ZLIB) || defined(HONE_HAS_ZSTD)
 static hone_status damaged(const Packed *packed, const char *why) {
     return hone_fail(packed->err, HONE_ERROR_INPUT,
                      "%s: cannot be unpacked after %zu bytes of text: %s", packed->path,

@@ -101,6 +101,7 @@ static void count_data(const Run *run, HonePlan *plan) {
         computed += (double)run->steps[s].computed;
     }
     plan->tokens_computed = llround((double)plan->tokens * computed / read);
+    plan->has_template = run->model->chat_template && !run->options.template_path;
     plan->first_skipped = "";
     for (int64_t s = 0; s < run->options.data_count; s++) {
         plan->skipped += run->data[s]->set.skipped;

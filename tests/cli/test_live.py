@@ -17,7 +17,7 @@ class Terminal(Case):
     def setUp(self):
         super().setUp()
         self.data = self.write("data.jsonl", CHAT)
-        self.tmux = ["tmux", "-S", self.folder / "socket", "-f", "/dev/null"]
+        self.starts = 0
 
     def command(self, *arguments):
         return subprocess.run([*map(str, self.tmux), *map(str, arguments)], check=True,
@@ -26,6 +26,8 @@ class Terminal(Case):
                               ).stdout
 
     def start(self, width, *options, environment=""):
+        self.starts += 1  # a killed server may hold its socket for a moment
+        self.tmux = ["tmux", "-S", self.folder / f"socket{self.starts}", "-f", "/dev/null"]
         words = [HONE, "finetune", "--model", TINY, "--data", self.data, "--out",
                  self.folder / "run", "--eval-split", "2", *options]
         self.command("-u", "new-session", "-d", "-x", width, "-y", 40,

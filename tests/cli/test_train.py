@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """hone train: resumed and on any number of threads the same bytes; what it refuses."""
 import json
+import subprocess
 
 import support
 
@@ -51,6 +52,23 @@ class Train(support.Case):
         self.events("train", "--config", self.folder / "one" / "config.yaml", "--out",
                     self.folder / "two")
         self.assertEqual(self.bytes_of("one"), self.bytes_of("two"))
+
+    def test_the_command_to_try_next_works_as_it_is_printed(self):
+        """Of a model without a chat template, in a folder whose name a shell would cut."""
+        def try_it(stderr):
+            command = stderr.split("try it:\n  hone ")[1].split("\n")[0]
+            subprocess.run(f"{support.HONE} {command} --max-tokens 2", shell=True, check=True,
+                           stdout=subprocess.DEVNULL)
+        out = self.folder / "it's new"
+        done = self.hone("train", "--data", self.corpus_path, "--out", out, *SMALL, "--steps", 2)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        try_it(done.stderr)
+        for method in ("lora", "dora"):
+            data = self.write("data.jsonl", support.TEXTS)
+            done = self.hone("finetune", "--model", out / "model.gguf", "--data", data, "--steps", 1,
+                             "--method", method, "--eval-split", 2, "--out", out / method)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            try_it(done.stderr)
 
     def test_windows_leave_out_no_token(self):
         events, _ = self.train("out", "--dry-run", "--eval-split", 0)
