@@ -50,8 +50,13 @@ hone_status hone_record_begin(Run *run) {
 
 // ---- its parts ---------------------------------------------------------------------------------
 
+// 0: nothing is there, also for lack of memory.
+static char last_of(const TextBuffer *text) {
+    return text->length ? text->data[text->length - 1] : '\0';
+}
+
 static void put_name(TextBuffer *text, const char *name) {
-    const char last = text->length ? text->data[text->length - 1] : '{';
+    const char last = last_of(text);
     hone_text_printf(text, "%s\"%s\":", last == '{' || last == '[' ? "" : ",", name);
 }
 
@@ -144,7 +149,7 @@ static void put_plan(TextBuffer *text, const Run *run, const HonePlan *plan) {
 
 static void put_source(TextBuffer *text, const char *path, int64_t examples, double weight,
                        bool held_out) {
-    if (text->data[text->length - 1] == '}') hone_text_puts(text, ",");
+    if (last_of(text) == '}') hone_text_puts(text, ",");
     hone_text_puts(text, "{");
     put_text(text, "path", path);
     put_number(text, "examples", (double)examples);
