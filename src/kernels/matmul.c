@@ -153,8 +153,9 @@ static void point_at_rows(const BlockedProduct *product, int64_t row, int64_t k,
     } else {
         tile->K = smaller(K, args->K > k ? args->K - k : 0);
         second->K = K - tile->K;
-        second->A = args->A2 + row * args->lda2 + (k + tile->K - args->K);
-        tile->A = args->A + (args->a_transposed ? k * args->lda + row : row * args->lda + k);
+        if (second->K > 0) second->A = args->A2 + row * args->lda2 + (k + tile->K - args->K);
+        if (tile->K > 0)
+            tile->A = args->A + (args->a_transposed ? k * args->lda + row : row * args->lda + k);
         tile->a_row = args->a_transposed ? 1 : args->lda;
         tile->a_step = args->a_transposed ? args->lda : 1;
         return;
