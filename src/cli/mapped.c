@@ -63,7 +63,7 @@ static void name_file(uintptr_t address) {
 
 static void on_lost_page(int number, siginfo_t *info, void *unused) {
     static const char what[] =
-        ": was cut short or cannot be read any more; what was last saved stays\n";
+        ": was cut short or cannot be read any more; what was saved before, if anything, stays\n";
     (void)number, (void)unused;
     while (atomic_flag_test_and_set(&told)) pause();
     say("hone ", 5);

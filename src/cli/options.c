@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 int common_options(Common *common, Option *options) {
     const Option all[] = {
@@ -168,6 +169,37 @@ void unknown_word(const Command *command, const char *value) {
     fprintf(stderr, "hone %s: \"%s\" is not %s\n", command->name, value, list);
 }
 
+// "A[:WEIGHT]": what follows the colon of a path that is there must be a number, unless a path of
+// the whole name is there.
+static bool check_weight(const Command *command, const Option *option, const char *value) {
+    const char *colon = strrchr(value, ':');
+    struct stat info;
+    if (!strstr(option->argument, "[:WEIGHT]") || !colon || colon == value ||
+        stat(value, &info) == 0)
+        return true;
+    char *end;
+    const double weight = strtod(colon + 1, &end);
+    if (end != colon + 1 && !*end && isfinite(weight)) return true;
+    char *path = strndup(value, (size_t)(colon - value));
+    const bool there = path && stat(path, &info) == 0;
+    free(path);
+    return !there ||
+           wrong_value(command, option, value,
+                       "a number behind the colon (a path of that whole name is not there)");
+}
+
+static bool add_item(const Command *command, const Option *option, const char *value) {
+    TextList *list = option->target;
+    if (list->count == LIST_LIMIT) {
+        fprintf(stderr, "hone %s: --%s is given more than %d times\n", command->name, option->name,
+                LIST_LIMIT);
+        return false;
+    }
+    if (!check_weight(command, option, value)) return false;
+    list->items[list->count++] = value;
+    return true;
+}
+
 bool set_option(const Command *command, const Option *option, const char *value) {
     if (option->kind == OPTION_TEXT && !word_fits(option->argument, value))
         return wrong_word(command, option, value);
@@ -191,16 +223,8 @@ bool set_option(const Command *command, const Option *option, const char *value)
     case OPTION_REAL:
     case OPTION_RATE:
         return set_real(command, option, value);
-    case OPTION_LIST: {
-        TextList *list = option->target;
-        if (list->count == LIST_LIMIT) {
-            fprintf(stderr, "hone %s: --%s is given more than %d times\n", command->name,
-                    option->name, LIST_LIMIT);
-            return false;
-        }
-        list->items[list->count++] = value;
-        return true;
-    }
+    case OPTION_LIST:
+        return add_item(command, option, value);
     case OPTION_HEADING:
         break;
     }

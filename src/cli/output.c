@@ -152,7 +152,8 @@ static void on_signal(int number) {
     clock_gettime(CLOCK_MONOTONIC, &now);
     if (!interrupted) first_signal = (sig_atomic_t)now.tv_sec;
     if (interrupted && (sig_atomic_t)now.tv_sec - first_signal > 1) {
-        static const char line[] = "\nhone: stopped at once; what was last saved stays\n";
+        static const char line[] =
+            "\nhone: stopped at once; what was saved before, if anything, stays\n";
         ssize_t told = write(STDERR_FILENO, line, sizeof line - 1);
         (void)told; // there may be nobody to tell
         signal(number, SIG_DFL);

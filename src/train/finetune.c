@@ -422,8 +422,8 @@ static hone_status execute(Run *run) {
         RETURN_IF_ERROR(hone_checkpoint_resume(run));
     }
     send(run, (HoneEvent){.kind = HONE_EVENT_PLAN, .as.plan = &plan});
+    if (run->options.out && !run->options.resume) hone_place_note(run);
     if (run->options.dry_run) return HONE_OK;
-    if (!run->options.resume) hone_place_note(run);
     if (run->options.resume) {
         RETURN_IF_ERROR(open_outputs(run, run->progress.steps));
         RETURN_IF_ERROR(hone_checkpoint_carry_best(run));

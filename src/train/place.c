@@ -15,7 +15,8 @@ void hone_place_note(Run *run) {
         holds(run, "config.yaml") || holds(run, "metrics.jsonl") || holds(run, "checkpoint");
     if (!run->replaces) return;
     TextBuffer text = {0};
-    hone_text_printf(&text, "%s holds a run already, which this one replaces", run->options.out);
+    hone_text_printf(&text, "%s holds a run already, which this one %s", run->options.out,
+                     run->options.dry_run ? "would replace" : "replaces");
     HoneEvent event = {.kind = HONE_EVENT_NOTE, .as.text = text.data};
     if (!text.failed && run->sink && !run->sink(run->user, &event)) run->stop = true;
     hone_text_free(&text);

@@ -334,6 +334,26 @@ class Adapters(Case):
                              "--adapter", adapter, "--out", out)
                 self.assertFalse(out.exists())
 
+    def test_a_weight_that_is_no_number(self):
+        """It is named; a path that holds a colon is a path, and one that is not there is missing."""
+        evaluate = ["eval", "--model", TINY, "--data", self.write("data.jsonl", CHAT), "--adapter"]
+        run = self.folder / "run"
+        self.events("finetune", *evaluate[1:-1], "--steps", 1, "--eval-split", 0, "--out", run)
+        for weight in ("abc", "", "0.5x", "inf", "nan", "1e999"):
+            self.refused(USAGE, ["--adapter", f"run:{weight}", "a number behind the colon"],
+                         *evaluate, f"{run}:{weight}")
+        self.refused(USAGE, ["--data", "data.jsonl:x", "a number"], "finetune", "--model", TINY,
+                     "--data", self.folder / "data.jsonl:x", "--out", run)
+        config = self.write("c.yaml", f"data: {self.folder}/data.jsonl:x\n")
+        self.refused(USAGE, ["c.yaml:1", "data", "a number"], "finetune", "--config", config)
+        self.refused(USAGE, ["none:abc", "cannot open"], *evaluate, self.folder / "none:abc")
+        [half], _ = self.events(*evaluate, f"{run}:0.5")
+        whole = run.rename(self.folder / "run:abc")
+        [one], _ = self.events(*evaluate, whole)
+        [again], _ = self.events(*evaluate, f"{whole}:0.5")
+        self.assertEqual(half["loss"], again["loss"])
+        self.assertNotEqual(half["loss"], one["loss"])
+
     def test_resume(self):
         data, run = self.write("data.jsonl", CHAT), self.folder / "run"
         command = ["finetune", "--model", TINY, "--data", data, "--steps", 3]

@@ -236,6 +236,9 @@ class Finetune(Case):
         self.assertIn(str(out), note["text"])
         done = self.hone(*self.command, "--out", out, "--steps", 1)
         self.assertIn(f"note: {out} holds a run already", done.stderr)
+        _, events, _ = self.run_to("run", "--steps", 1, "--dry-run")
+        self.assertEqual([event["text"] for event in events if event["event"] == "note"],
+                         [f"{out} holds a run already, which this one would replace"])
         _, events, _ = self.run_to("run", "--steps", 1, "--resume", out)
         self.assertNotIn("note", [event["event"] for event in events])
 
