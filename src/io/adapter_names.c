@@ -55,6 +55,10 @@ static const struct Architecture {
 
 enum { ARCHITECTURES = sizeof architectures / sizeof *architectures };
 
+const char *hone_adapter_architecture(int index) {
+    return index < ARCHITECTURES ? architectures[index].name : NULL;
+}
+
 static const struct Architecture *architecture_of(const AdapterBase *base) {
     for (int i = 0; i < ARCHITECTURES; i++)
         if (strcmp(architectures[i].name, base->architecture) == 0) return &architectures[i];

@@ -59,6 +59,8 @@ typedef struct AdapterSettings {
 hone_status hone_adapter_read(const char *path, const AdapterBase *base, AdapterFile *file,
                               HoneError *err);
 void hone_adapter_close(AdapterFile *file);
+// The architectures whose modules have names here, one after the other; NULL behind the last.
+const char *hone_adapter_architecture(int index);
 
 // folder/adapter_model.safetensors and folder/adapter_config.json; f32.
 hone_status hone_peft_write(const char *folder, const AdapterBase *base,

@@ -98,12 +98,14 @@ static void put_model(const HoneModel *model, bool json, TextBuffer *about) {
                      (double)sampling.temperature, (double)sampling.top_p, sampling.top_k);
 }
 
-// Try to load it as a model: the only honest answer to what can be done with it. What it is then
-// goes to `about`.
-static void can_do(HoneContext *context, const char *path, bool adapter, bool json,
+// Try to load it: the only honest answer to what can be done with it. What it is then goes to
+// `about`. adapter: the architecture of an adapter's base, NULL for a model.
+static void can_do(HoneContext *context, const char *path, const char *adapter, bool json,
                    TextBuffer *able, TextBuffer *about) {
     if (adapter) {
-        hone_text_puts(able, "an adapter: give it as --adapter to finetune, eval, chat, merge");
+        hone_inspect_adapter(path, adapter,
+                             "an adapter: give it as --adapter to finetune, eval, chat, merge",
+                             json, able, about);
         return;
     }
     HoneModel *model = NULL;
@@ -176,8 +178,9 @@ static hone_status inspect_gguf(HoneContext *context, const char *path, bool jso
     RETURN_IF_ERROR(hone_model_file_open(path, &file, &context->error));
     Arena memory = {0};
     TextBuffer able = {0}, about = {0};
-    bool adapter = strcmp(text_of(&file, "general.type", &memory), "adapter") == 0;
-    can_do(context, path, adapter, json, &able, &about);
+    const bool adapter = strcmp(text_of(&file, "general.type", &memory), "adapter") == 0;
+    can_do(context, path, adapter ? text_of(&file, "general.architecture", &memory) : NULL, json,
+           &able, &about);
     const char *said = able.data ? able.data : "", *more = about.data ? about.data : "";
     if (json)
         gguf_json(&file, said, more, text);
@@ -234,15 +237,17 @@ static hone_status inspect_adapter(HoneContext *context, const char *folder, con
                                    const char *kind, bool json, TextBuffer *text) {
     char *path = hone_path_join(folder, name);
     if (!path) return hone_fail_memory(&context->error, 0, "a path");
-    TextBuffer able = {0}, settings = {0};
+    TextBuffer able = {0}, can = {0}, settings = {0};
     hone_text_printf(&able,
                      "%s: give the folder as --adapter to finetune, eval, chat, merge, and to hone "
                      "convert with its base as --model",
                      kind);
+    hone_inspect_adapter(folder, NULL, able.data ? able.data : "", json, &can, &settings);
     hone_inspect_adapter_config(folder, json, &settings);
-    hone_status status = inspect_safetensors(context, path, able.data ? able.data : "",
+    hone_status status = inspect_safetensors(context, path, can.data ? can.data : "",
                                              settings.data ? settings.data : "", json, text);
     hone_text_free(&able);
+    hone_text_free(&can);
     hone_text_free(&settings);
     hone_free(path);
     return status;

@@ -103,7 +103,16 @@ void hone_inspect_run(const char *path, bool json, TextBuffer *text) {
                              : "it has written no adapter or model yet",
                      resumes ? "; hone finetune --resume goes on with it" : "",
                      "; hone finetune --config its config.yaml does it again");
-    put_head(path, "run", able.data ? able.data : "", json, text);
+    TextBuffer can = {0}, about = {0};
+    const char *said = able.data ? able.data : "";
+    if (adapter)
+        hone_inspect_adapter(path, NULL, said, json, &can, &about);
+    else
+        hone_text_puts(&can, said);
+    put_head(path, "run", can.data ? can.data : "", json, text);
+    hone_text_puts(text, about.data ? about.data : "");
+    hone_text_free(&can);
+    hone_text_free(&about);
     put_last_event(path, json, text);
     put_entries(path, json, text);
     hone_text_puts(text, json ? "}\n" : "");

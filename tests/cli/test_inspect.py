@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """hone inspect: what is in each thing that Hone reads or writes, and what can be done with it."""
 import json
+import math
 import pathlib
 import shutil
 
@@ -40,17 +41,70 @@ class Inspect(Case):
         event = self.look(FIXTURES / "peft-rslora")
         self.assertIn("PEFT", event["can"])
         self.assertEqual((event["settings"]["r"], event["settings"]["use_rslora"]), (4, True))
-        mlx = self.folder / "mlx"
-        mlx.mkdir()
-        shutil.copy(FIXTURES / "peft-plain" / "adapter_model.safetensors",
-                    mlx / "adapters.safetensors")
-        (mlx / "adapter_config.json").write_text('{"fine_tune_type": "lora", "num_layers": 2}')
-        event = self.look(mlx)
+        self.assertIn("adapter", self.look(FIXTURES / "adapter.gguf")["can"])
+
+    def test_kinds_of_adapters(self):
+        """Kind, ranks, scales, targets and what is trained whole, of each kind that is read."""
+        linear = dict.fromkeys(["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up",
+                                "ffn_down"], 2)
+        norms = [f"blk.{i}.{name}_norm.weight" for i in (0, 1) for name in ("attn", "ffn")]
+        for name, kind, rank, scale, layers, targets, whole in (
+                ("peft-plain", "lora", [4, 4], [2, 2], [0, 1], linear, []),
+                ("peft-patterns", "lora", [2, 4], [1.25, 4], [0, 1], linear, []),
+                ("peft-dora", "dora", [1, 1], [1, 1], [0, 1], {"attn_v": 2}, []),
+                ("peft-embedding", "lora", [1, 1], [1, 1], [-1, -1], {"token_embd": 1}, []),
+                ("peft-head", "lora", [2, 2], [1, 1], [0, 1], {"attn_q": 2, "output": 1}, []),
+                ("peft-modules", "lora", [1, 1], [1, 1], [0, 1], {"attn_v": 2},
+                 [*norms, "output_norm.weight"]),
+                ("adapter.gguf", "lora", [4, 4], [2, 2], [0, 1], linear, [])):
+            with self.subTest(name=name):
+                found = self.look(FIXTURES / name)["adapter"]
+                self.assertGreater(found.pop("parameters"), 40)
+                self.assertEqual(found, {"kind": kind, "rank": rank, "scale": scale, "layers": layers,
+                                         "targets": targets, "whole": whole})
+        words = self.hone("inspect", FIXTURES / "peft-modules").stdout
+        self.assertIn("\n  LoRA of rank 1, scale 1, 128 parameters, layers 0 to 1\n  on 2 attn_v\n"
+                      "  trained whole: blk.0.attn_norm.weight, ", words)
+
+    def test_adapters_that_cannot_be_used(self):
+        """Why not, and what is in them all the same."""
+        for name, why in (("peft-bias", '"bias" is "lora_only"'), ("peft-lora-bias", '"lora_bias"')):
+            event = self.look(FIXTURES / name)
+            self.assertIn("not usable: ", event["can"])
+            self.assertIn(why, event["can"])
+            self.assertNotIn("adapter", event)
+            self.assertTrue(event["tensors"] and event["settings"])
+
+    def mlx(self, tensors, config):
+        """An MLX-LM folder of zeros: names and shapes."""
+        folder, header, at = self.folder / "mlx", {}, 0
+        folder.mkdir(exist_ok=True)
+        for name, shape in tensors.items():
+            size = 4 * math.prod(shape)
+            header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [at, at + size]}
+            at += size
+        text = json.dumps(header).encode()
+        (folder / "adapters.safetensors").write_bytes(len(text).to_bytes(8, "little") + text
+                                                      + bytes(at))
+        (folder / "adapter_config.json").write_text(json.dumps(config))
+        return folder
+
+    def test_mlx(self):
+        module = "model.layers.5.self_attn.q_proj"
+        pair = {f"{module}.lora_a": [6, 2], f"{module}.lora_b": [2, 8]}
+        config = {"fine_tune_type": "lora", "num_layers": 2, "lora_parameters": {"scale": 20}}
+        event = self.look(self.mlx(pair, config))
         self.assertIn("MLX-LM", event["can"])
         self.assertEqual(event["settings"]["num_layers"], 2)
-        self.assertIn("adapter", self.look(FIXTURES / "adapter.gguf")["can"])
-        (mlx / "adapter_config.json").write_text("not JSON")
-        self.assertEqual(self.look(mlx)["settings"], {})
+        self.assertEqual(event["adapter"], {"kind": "lora", "parameters": 28, "rank": [2, 2],
+                                            "scale": [20, 20], "layers": [5, 5],
+                                            "targets": {"attn_q": 1}, "whole": []})
+        event = self.look(self.mlx(pair, {**config, "fine_tune_type": "full"}))
+        self.assertIn("not usable: ", event["can"])
+        (self.folder / "mlx" / "adapter_config.json").write_text("not JSON")
+        event = self.look(self.folder / "mlx")
+        self.assertIn("not usable: ", event["can"])
+        self.assertEqual(event["settings"], {})
 
     def test_runs_and_checkpoints(self):
         run = self.folder / "run"
@@ -60,6 +114,7 @@ class Inspect(Case):
         event = self.look(run)
         self.assertEqual(event["format"], "run")
         self.assertIn("--adapter", event["can"])
+        self.assertEqual((event["adapter"]["kind"], event["adapter"]["rank"]), ("lora", [16, 16]))
         self.assertIn("--resume", event["can"])
         self.assertLessEqual({"config.yaml", "metrics.jsonl", "adapter.gguf", "checkpoint"},
                              set(event["files"]))
