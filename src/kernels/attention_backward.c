@@ -56,7 +56,8 @@ static size_t lay_out(Backward *b, const KernelContext *kc, const AttentionArgs 
     b->tasks = args->d_mask && args->mask.key == 0 ? 1 : b->chunks;
     b->threads = hone_pool_threads(kc->pool);
     // The sinks' gradients read what was packed of all stacks.
-    b->whole_stacks = b->chunks == 1 && b->tasks_of_stacks == stacks && !args->d_sinks;
+    b->whole_stacks = b->tasks_of_stacks == stacks && !args->d_sinks &&
+                      (b->chunks == 1 || attention_whole_stacks(stacks, b->threads));
     b->slots = b->whole_stacks && b->threads < stacks ? b->threads : stacks;
 
     ScratchCursor cursor = {scratch, 0};
@@ -227,21 +228,20 @@ static void query_products(const BlockPair *pair, int p, int panels, int64_t sta
                                   pair->sparse);
 }
 
-// Each panel with the keys it sees, neighbours together where both see them.
+// Each panel with the keys it sees, neighbours together where they see the same.
 static void each_part(const BlockPair *pair, void (*work)(const BlockPair *pair, int p, int panels,
                                                           int64_t start, int64_t stop)) {
-    for (int p = 0; p < pair->panels; p += 2) {
-        const PanelPart *parts = pair->parts + p;
-        int count = p + 1 < pair->panels ? 2 : 1;
-        const PanelPart *other = parts + count - 1;
-        int64_t start = parts->start > other->start ? parts->start : other->start;
-        int64_t stop = parts->stop < other->stop ? parts->stop : other->stop;
-        if (start < stop) work(pair, p, count, start, stop);
+    int most = pair->b->table->product_panels;
+    for (int p = 0; p < pair->panels; p += most) {
+        int64_t from[HONE_MOST_PANELS], to[HONE_MOST_PANELS];
+        int count = attention_few(pair->panels - p, most);
         for (int n = 0; n < count; n++) {
-            int64_t before = start < stop ? start : parts[n].stop;
-            if (parts[n].start < before) work(pair, p + n, 1, parts[n].start, before);
-            if (start < stop && stop < parts[n].stop) work(pair, p + n, 1, stop, parts[n].stop);
+            from[n] = pair->parts[p + n].start;
+            to[n] = pair->parts[p + n].stop;
         }
+        PanelGroup group;
+        while (hone_attention_next_group(count, from, to, &group))
+            work(pair, p + group.first, group.count, group.start, group.stop);
     }
 }
 
@@ -394,7 +394,8 @@ static void backward_stack(void *argument, int64_t task, int worker) {
     KeyBlock block = hone_attention_block(b, worker);
     int64_t slot = b->slots < b->shape.stacks ? worker % b->threads : task;
     hone_attention_prepare_stack(b, task, slot, worker);
-    chunk_of_stack(b, &block, task, slot, 0);
+    for (int64_t chunk = 0; chunk < b->chunks; chunk++)
+        chunk_of_stack(b, &block, task, slot, chunk);
     for (int64_t panel = 0; panel < b->shape.panels; panel++)
         add_panel_chunks(b, task, slot, panel);
 }

@@ -26,7 +26,7 @@ int64_t hone_attention_block_packed(const Backward *b) {
     if (!b->bf16) return b->block_keys * (b->D + b->E + b->D_columns * HONE_PANEL);
     int64_t halves = b->D * KEYS_LD +
                      b->block_keys * (attention_even(b->D) + attention_even(b->E) + 2 * SCORES_LD) +
-                     2 * BLOCK_KEYS * HONE_PANEL;
+                     HONE_MOST_PANELS * BLOCK_KEYS * HONE_PANEL;
     return attention_ceiling(halves / 2, HONE_PANEL) * HONE_PANEL + b->D * HONE_PANEL;
 }
 
@@ -39,7 +39,7 @@ KeyBlock hone_attention_block(const Backward *b, int worker) {
         n->P = (uint16_t *)packed;
         n->dS = n->P + most * SCORES_LD;
         n->pairs_of_dS = n->dS + most * SCORES_LD;
-        n->K = n->pairs_of_dS + 2 * BLOCK_KEYS * HONE_PANEL;
+        n->K = n->pairs_of_dS + HONE_MOST_PANELS * BLOCK_KEYS * HONE_PANEL;
         n->V = n->K + most * attention_even(b->D);
         n->Kt = n->V + most * attention_even(b->E);
         n->turned = packed + hone_attention_block_packed(b) - b->D * HONE_PANEL;
@@ -155,18 +155,15 @@ void hone_attention_score_products(const Backward *b, const KeyBlock *block, int
     }
 }
 
-static int panels_from(int64_t panel, int64_t panels) {
-    return panel + 1 < panels ? 2 : 1;
-}
-
 // C (M, columns·16) += A (M,K) · B, whose panels of columns are b->padded rows apart.
 static void add_product(const Backward *b, bool sparse, int64_t M, int64_t K, PanelOperand A,
                         const float *B, int64_t columns, float *C) {
     int64_t ldc = columns * HONE_PANEL, apart = b->padded * HONE_PANEL;
+    int most = b->table->product_panels;
     for (int64_t c = 0; c < columns && sparse; c++)
         hone_attention_sparse_product(M, K, A, B + c * apart, HONE_PANEL, C + c * HONE_PANEL, ldc,
                                       true, true);
-    for (int64_t c = 0; c < columns && !sparse; c += 2)
+    for (int64_t c = 0; c < columns && !sparse; c += most)
         b->table->product(&(PanelProduct){.M = M,
                                           .K = K,
                                           .A = A,
@@ -174,7 +171,7 @@ static void add_product(const Backward *b, bool sparse, int64_t M, int64_t K, Pa
                                           .ldb = HONE_PANEL,
                                           .C = C + c * HONE_PANEL,
                                           .ldc = ldc,
-                                          .panels = panels_from(c, columns),
+                                          .panels = attention_few(columns - c, most),
                                           .B_apart = apart,
                                           .C_apart = HONE_PANEL,
                                           .accumulate = true});
@@ -185,12 +182,13 @@ static void add_product(const Backward *b, bool sparse, int64_t M, int64_t K, Pa
 static void add_product_bf16(const Backward *b, bool sparse, int64_t M, int64_t K, const float *X,
                              uint16_t *rounded, const uint16_t *B, int64_t columns, float *C) {
     int64_t ldc = columns * HONE_PANEL, apart = b->padded * HONE_PANEL;
+    int most = b->table->product_panels;
     for (int64_t c = 0; c < columns && sparse; c++)
         hone_attention_sparse_pairs(M, K, (PanelOperand){X, SCORES_LD, 1}, B + c * apart,
                                     C + c * HONE_PANEL, ldc);
     if (sparse) return;
     b->table->narrow(M, K, X, SCORES_LD, rounded, SCORES_LD);
-    for (int64_t c = 0; c < columns; c += 2)
+    for (int64_t c = 0; c < columns; c += most)
         b->table->product_bf16(&(PairProduct){.M = M,
                                               .pairs = attention_even(K) / 2,
                                               .A = rounded,
@@ -198,7 +196,7 @@ static void add_product_bf16(const Backward *b, bool sparse, int64_t M, int64_t 
                                               .B = B + c * apart,
                                               .C = C + c * HONE_PANEL,
                                               .ldc = ldc,
-                                              .panels = panels_from(c, columns),
+                                              .panels = attention_few(columns - c, most),
                                               .B_apart = apart,
                                               .C_apart = HONE_PANEL,
                                               .factor = 1.0f,

@@ -14,11 +14,12 @@ enum {
 
 // What is packed of a block of keys in bf16, and what is rounded there.
 typedef struct Bf16Keys {
-    uint16_t *K, *V;       // (keys, even D), (keys, even E)
-    uint16_t *Kt;          // (D, KEYS_LD)
-    uint16_t *P, *dS;      // (keys, SCORES_LD): the left sides of dV and dK
-    uint16_t *pairs_of_dS; // (2, BLOCK_KEYS / 2, HONE_PANEL, 2) of two panels: the right side of dQ
-    float *turned;         // (D, HONE_PANEL): scratch of packing
+    uint16_t *K, *V;  // (keys, even D), (keys, even E)
+    uint16_t *Kt;     // (D, KEYS_LD)
+    uint16_t *P, *dS; // (keys, SCORES_LD): the left sides of dV and dK
+    uint16_t
+        *pairs_of_dS; // (HONE_MOST_PANELS, BLOCK_KEYS / 2, HONE_PANEL, 2): the right side of dQ
+    float *turned;    // (D, HONE_PANEL): scratch of packing
 } Bf16Keys;
 
 // One block of keys at work: what a task packs and sums before it goes on to the next.
@@ -53,15 +54,15 @@ KeyBlock hone_attention_block(const Backward *b, int worker);
 // Packs the keys, clears their gradients.
 void hone_attention_begin_block(const Backward *b, KeyBlock *block);
 
-// Of the one or two panels whose packed rows begin at `row` and the keys [start, stop): P ← scale ·
-// Q · K, dS ← dO · V, rows SCORES_LD apart.
+// Of the neighbouring panels whose packed rows begin at `row` and the keys [start, stop): P ← scale
+// · Q · K, dS ← dO · V, rows SCORES_LD apart.
 void hone_attention_score_products(const Backward *b, const KeyBlock *block, int64_t row,
                                    int panels, int64_t start, int64_t stop, float *P, float *dS);
 // sparse, below: some operand is NaN or infinite where a coefficient is 0.
 // dV += Pᵀ·dO and dK += dSᵀ·Q of a run.
 void hone_attention_add_to_keys(const Backward *b, const KeyBlock *block, const KeyRun *run,
                                 bool sparse);
-// dQ of one or two panels, from column `column` of the block's scores on, += Kᵀ·dS over the keys
+// dQ of neighbouring panels, from column `column` of the block's scores on, += Kᵀ·dS over the keys
 // [start, stop).
 void hone_attention_add_to_queries(const Backward *b, const KeyBlock *block, int64_t panel,
                                    int panels, int column, int64_t start, int64_t stop,

@@ -68,6 +68,8 @@ static size_t lay_out(Forward *f, const KernelContext *kc, const AttentionArgs *
     f->worker = attention_ceiling(f->worker, HONE_PANEL) * HONE_PANEL;
     f->hides = args->begin || hone_attention_may_mask(args);
     f->threads = hone_pool_threads(kc->pool);
+    f->whole_stacks = f->packed && f->parts == 1 && attention_whole_stacks(stacks, f->threads);
+    f->slots = f->whole_stacks ? f->threads : stacks;
 
     ScratchCursor cursor = {scratch, 0};
     if (args->begin)
@@ -76,8 +78,8 @@ static size_t lay_out(Forward *f, const KernelContext *kc, const AttentionArgs *
         f->infinite_values = hone_attention_take(&cursor, (size_t)(stacks * shape->strips), 1);
     if (f->packed) {
         size_t element = (size_t)f->element;
-        f->K = hone_attention_take(&cursor, (size_t)(stacks * args->keys * f->keys_ld), element);
-        f->V = hone_attention_take(&cursor, (size_t)(stacks * f->V_size), element);
+        f->K = hone_attention_take(&cursor, (size_t)(f->slots * args->keys * f->keys_ld), element);
+        f->V = hone_attention_take(&cursor, (size_t)(f->slots * f->V_size), element);
     }
     if (f->parts > 1)
         f->partial = hone_attention_take(
@@ -116,21 +118,18 @@ static float *scores_of(const Forward *f, int worker) {
     return f->workers + worker % f->threads * f->worker + before;
 }
 
-// Task t: PREPARED_KEYS keys of one key/value head, their bounds and packed copies.
-static void prepare_keys(void *argument, int64_t task, int worker) {
-    Forward *f = argument;
+// The keys [start, stop) of one key/value head, whole strips: packed copies, and whether their
+// values are finite.
+static void prepare_run(Forward *f, int64_t stack, int64_t slot, int64_t start, int64_t stop,
+                        int worker) {
     const AttentionArgs *args = f->shape.args;
-    int64_t tasks = attention_ceiling(args->keys, PREPARED_KEYS), stack = task / tasks;
-    int64_t start = task % tasks * PREPARED_KEYS, stop = start + PREPARED_KEYS;
-    if (stop > args->keys) stop = args->keys;
     if (f->packed)
         pack_keys(f, stack, start, stop,
-                  f->K + (stack * args->keys + start) * f->keys_ld * f->element,
-                  f->V + (stack * f->V_size + start * (f->bf16 ? 1 : HONE_PANEL)) * f->element,
+                  f->K + (slot * args->keys + start) * f->keys_ld * f->element,
+                  f->V + (slot * f->V_size + start * (f->bf16 ? 1 : HONE_PANEL)) * f->element,
                   scores_of(f, worker));
     if (!f->hides) return;
     for (int64_t strip = start / STRIP; strip * STRIP < stop; strip++) {
-        if (f->bounds && stack == 0) hone_attention_bounds(&f->shape, strip, &f->bounds[strip]);
         int64_t end = (strip + 1) * STRIP < stop ? (strip + 1) * STRIP : stop;
         bool finite = true;
         for (int64_t key = strip * STRIP; key < end; key++)
@@ -139,6 +138,14 @@ static void prepare_keys(void *argument, int64_t task, int worker) {
                                                args->value_size);
         f->infinite_values[stack * f->shape.strips + strip] = !finite;
     }
+}
+
+// Task t: PREPARED_KEYS keys of one key/value head.
+static void prepare_keys(void *argument, int64_t task, int worker) {
+    Forward *f = argument;
+    int64_t keys = f->shape.args->keys, tasks = attention_ceiling(keys, PREPARED_KEYS);
+    int64_t start = task % tasks * PREPARED_KEYS, stop = start + PREPARED_KEYS;
+    prepare_run(f, task / tasks, task / tasks, start, stop < keys ? stop : keys, worker);
 }
 
 // The keys from origin on, as pack_keys has left them.
@@ -153,11 +160,11 @@ static KeySource packed_keys(const Forward *f, const void *K, const void *V, int
 }
 
 // All keys of a stack, packed beforehand or where the caller has them.
-static KeySource keys_of(const Forward *f, int64_t stack) {
+static KeySource keys_of(const Forward *f, int64_t stack, int64_t slot) {
     const AttentionArgs *args = f->shape.args;
     if (!f->packed) return hone_attention_given_keys(f, stack);
-    return packed_keys(f, f->K + stack * args->keys * f->keys_ld * f->element,
-                       f->V + stack * f->V_size * f->element, 0);
+    return packed_keys(f, f->K + slot * args->keys * f->keys_ld * f->element,
+                       f->V + slot * f->V_size * f->element, 0);
 }
 
 // The keys of a window, packed into a worker's scratch.
@@ -208,20 +215,17 @@ static void gather_queries(const Forward *f, int64_t stack, int64_t panel, int l
 }
 
 // One block of panels meets its keys (those of one part).
-static void forward_block(void *argument, int64_t task, int worker) {
-    Forward *f = argument;
+static void block_of_stack(Forward *f, int64_t stack, int64_t slot, int64_t block, int64_t part,
+                           int worker) {
     const AttentionArgs *args = f->shape.args;
-    int64_t D = args->head_size, part = task % f->parts;
-    int64_t stack = task / f->parts / f->blocks;
-    // The last block first: in a causal mask it has most to do.
-    int64_t block = f->blocks - 1 - task / f->parts % f->blocks;
+    int64_t D = args->head_size;
     int64_t panel = block * BLOCK_PANELS, panels = f->shape.panels - panel;
     if (panels > BLOCK_PANELS) panels = BLOCK_PANELS;
 
     float *Q = f->workers + worker % f->threads * f->worker;
     float *states = Q + BLOCK_PANELS * D * HONE_PANEL, *S = scores_of(f, worker);
     float *window = S + f->scores + f->extra + (args->dropout > 0 ? STEP_KEYS : 0);
-    KeySource source = keys_of(f, stack);
+    KeySource source = keys_of(f, stack, slot);
     if (f->parts > 1) states = f->partial + (stack * f->parts + part) * f->shape.panels * f->state;
     PanelRange range[BLOCK_PANELS];
     for (int64_t p = 0; p < panels; p++) {
@@ -243,20 +247,38 @@ static void forward_block(void *argument, int64_t task, int worker) {
     for (int64_t stop; hone_attention_next_keys(&f->shape, all, end, &start, &stop); start = stop) {
         if (stop > start + WINDOW_KEYS) stop = start + WINDOW_KEYS;
         if (f->packs_windows) source = packed_window(f, stack, start, stop, window, S);
-        for (int64_t p = 0; p < panels; p += PANELS) {
+        for (int64_t p = 0; p < panels; p += f->table->product_panels) {
             Panels some = {.stack = stack,
                            .panel = panel + p,
-                           .count = panels - p < PANELS ? (int)(panels - p) : PANELS,
-                           .range = {range[p], range[p + (p + 1 < panels)]},
+                           .count = attention_few(panels - p, f->table->product_panels),
                            .Q = Q + p * D * HONE_PANEL,
                            .states = states + p * f->state,
                            .S = S,
                            .scratch = S};
+            memcpy(some.range, range + p, (size_t)some.count * sizeof *range);
             hone_attention_meet(f, &source, &some, start, stop);
         }
     }
     for (int64_t p = 0; f->parts == 1 && p < panels; p++)
         finish_panel(f, stack, panel + p, attention_state_at(states + p * f->state));
+}
+
+// Task t: one block of one stack, or one part of its keys.
+static void forward_block(void *argument, int64_t task, int worker) {
+    Forward *f = argument;
+    int64_t stack = task / f->parts / f->blocks;
+    // The last block first: in a causal mask it has most to do.
+    int64_t block = f->blocks - 1 - task / f->parts % f->blocks;
+    block_of_stack(f, stack, stack, block, task % f->parts, worker);
+}
+
+// Task t: all of one stack.
+static void forward_stack(void *argument, int64_t task, int worker) {
+    Forward *f = argument;
+    int64_t slot = worker % f->threads;
+    prepare_run(f, task, slot, 0, f->shape.args->keys, worker);
+    for (int64_t block = 0; block < f->blocks; block++)
+        block_of_stack(f, task, slot, block, 0, worker);
 }
 
 // The parts of one panel's softmax, joined in order into the first.
@@ -292,8 +314,7 @@ static void weights_step(const Forward *f, const ScoreTile *tile, const float *Q
     PanelRange range = hone_attention_panel_range(&f->shape, tile->panel);
     float unused[HONE_PANEL], ones[HONE_PANEL], *rows[HONE_PANEL];
     int64_t stop = tile->start + tile->keys;
-    KeySource source =
-        f->bf16 ? hone_attention_given_keys(f, tile->stack) : keys_of(f, tile->stack);
+    KeySource source = hone_attention_given_keys(f, tile->stack);
     f->table->product(&(PanelProduct){.M = tile->keys,
                                       .K = args->head_size,
                                       .A = hone_attention_keys_from(&source, tile->start),
@@ -359,10 +380,16 @@ void hone_attention_f32_forward(const KernelContext *kc, const AttentionArgs *ar
     lay_out(&f, kc, args, hone_attention_scratch_base(scratch));
     if (f.shape.panels == 0) return;
     ThreadPool *pool = hone_attention_pool(kc, &f.shape);
-    if (f.hides || f.packed)
-        hone_pool_run(pool, f.shape.stacks * attention_ceiling(args->keys, PREPARED_KEYS),
-                      prepare_keys, &f);
-    hone_pool_run(pool, f.shape.stacks * f.blocks * f.parts, forward_block, &f);
+    for (int64_t strip = 0; f.bounds && strip < f.shape.strips; strip++)
+        hone_attention_bounds(&f.shape, strip, &f.bounds[strip]);
+    if (f.whole_stacks) {
+        hone_pool_run(pool, f.shape.stacks, forward_stack, &f);
+    } else {
+        if (f.hides || f.packed)
+            hone_pool_run(pool, f.shape.stacks * attention_ceiling(args->keys, PREPARED_KEYS),
+                          prepare_keys, &f);
+        hone_pool_run(pool, f.shape.stacks * f.blocks * f.parts, forward_block, &f);
+    }
     if (f.parts > 1) hone_pool_run(pool, f.shape.stacks * f.shape.panels, join_parts, &f);
     if (args->weights) hone_pool_run(pool, f.shape.stacks * f.shape.panels, write_weights, &f);
 }

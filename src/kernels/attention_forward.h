@@ -8,7 +8,7 @@
 
 enum {
     STEP_KEYS = 132, // at most: scores of a step stay in L1
-    PANELS = 2,      // side by side in a product
+    PANELS = HONE_MOST_PANELS,
     SCORES_APART = STEP_KEYS * HONE_PANEL,
 };
 
@@ -27,7 +27,7 @@ typedef struct PanelState {
     float *maximum, *sum, *O;
 } PanelState;
 
-// One panel or two neighbours at work.
+// Neighbouring panels at work, side by side in a product.
 typedef struct Panels {
     int64_t stack, panel; // the first
     int count;
@@ -35,23 +35,26 @@ typedef struct Panels {
     float *Q;       // (head_size, HONE_PANEL) each, or in bf16 pairs in the same room
     float *states;  // PanelState each, `state` floats apart
     float *S;       // the step's scores, SCORES_APART apart
-    float *scratch; // where those of the first of two panels lie, and what else a step needs
+    float *scratch; // where those of the first of all panels lie, and what else a step needs
 } Panels;
 
 typedef struct Forward {
     AttentionShape shape;
     const AttentionTable *table;
-    int64_t blocks;           // of BLOCK_PANELS panels, for each key/value head
-    int64_t parts;            // the keys are cut into; above 1 there is one block
-    bool packed;              // all keys of a stack, for all its blocks
+    int64_t blocks; // of BLOCK_PANELS panels, for each key/value head
+    int64_t parts;  // the keys are cut into; above 1 there is one block
+    bool packed;    // all keys of a stack, for all its blocks
+    // A task does all blocks of its stack, so that what it packs stays in its own cache.
+    bool whole_stacks;
+    int64_t slots;            // packed at once: each stack's, or each worker's when whole
     bool packs_windows;       // a task packs what it reads: there is one block
     StripBounds *bounds;      // (strips)
     uint8_t *infinite_values; // (stacks, strips): some value is NaN or infinite
     bool bf16;                // the products' operands, and so what is packed; else they are f32
     int64_t element;          // bytes of what is packed
     int64_t tile, step;       // keys of a register tile, and the most of a step, whole tiles
-    char *K;                  // (stacks, keys, keys_ld) when packed
-    char *V;                  // (stacks, V_size) when packed
+    char *K;                  // (slots, keys, keys_ld) when packed
+    char *V;                  // (slots, V_size) when packed
     int64_t keys_ld;          // head_size, or the even number from there on in bf16
     int64_t values_ld;        // keys, of a window when packs_windows; the rows of Vᵀ in bf16
     int64_t V_size;           // elements of a stack's or a window's values

@@ -136,6 +136,22 @@ int64_t hone_attention_test_run(const AttentionShape *shape, PanelRange range, i
     return strip * STRIP < stop ? strip * STRIP : stop;
 }
 
+bool hone_attention_next_group(int panels, int64_t *from, const int64_t *to, PanelGroup *group) {
+    int first = -1;
+    for (int n = 0; n < panels; n++)
+        if (from[n] < to[n] && (first < 0 || from[n] < from[first])) first = n;
+    if (first < 0) return false;
+    int last = first;
+    int64_t start = from[first], stop = to[first];
+    for (; last < panels && from[last] == start && start < to[last]; last++)
+        if (to[last] < stop) stop = to[last];
+    for (int n = 0; n < panels; n++)
+        if (from[n] < to[n] && start < from[n] && from[n] < stop) stop = from[n];
+    for (int n = first; n < last; n++) from[n] = stop;
+    *group = (PanelGroup){first, last - first, start, stop};
+    return true;
+}
+
 bool hone_attention_row_finite(const float *x, int64_t size) {
     const uint32_t exponent = 0x7f800000u;
     uint32_t infinite = 0;

@@ -77,6 +77,16 @@ bool hone_attention_next_keys(const AttentionShape *shape, PanelRange range, int
 int64_t hone_attention_test_run(const AttentionShape *shape, PanelRange range, int64_t start,
                                 int64_t stop, bool *test);
 
+// Neighbouring panels that meet the keys [start, stop) together.
+typedef struct PanelGroup {
+    int first, count;
+    int64_t start, stop;
+} PanelGroup;
+
+// Of `panels` panels that are to meet the keys [from, to) each: those that come first, up to where
+// one of them leaves or another comes. Their from moves on to there. false: all have met theirs.
+bool hone_attention_next_group(int panels, int64_t *from, const int64_t *to, PanelGroup *group);
+
 // Does a row hold NaN or infinity? Zero times that is NaN, so a product over keys and queries of
 // which some do not see each other must not touch it.
 bool hone_attention_row_finite(const float *x, int64_t size);
@@ -128,6 +138,17 @@ void hone_attention_f32_backward(const KernelContext *kc, const AttentionArgs *a
 
 static inline int64_t attention_ceiling(int64_t a, int64_t b) {
     return (a + b - 1) / b;
+}
+
+// Does a task that does all of a stack keep the threads as busy as smaller ones would? What it does
+// is the same to the bit.
+static inline bool attention_whole_stacks(int64_t stacks, int threads) {
+    return stacks % threads == 0 || stacks >= 4 * (int64_t)threads;
+}
+
+// The panels of `left` that are done together.
+static inline int attention_few(int64_t left, int most) {
+    return left < most ? (int)left : most;
 }
 
 #endif

@@ -109,16 +109,17 @@ static void sparse_values_product(const Forward *f, const Panels *panel, int64_t
                                   HONE_PANEL, true, false);
 }
 
-// One of the panels, alone. Its scores stay where they are.
-static Panels one_panel(const Forward *f, const Panels *panels, int n) {
-    return (Panels){.stack = panels->stack,
-                    .panel = panels->panel + n,
-                    .count = 1,
-                    .range = {panels->range[n]},
-                    .Q = panels->Q + n * f->shape.args->head_size * HONE_PANEL,
-                    .states = panels->states + n * f->state,
-                    .S = panels->S + n * SCORES_APART,
-                    .scratch = panels->scratch};
+// Some of the panels. Their scores stay where they are.
+static Panels some_panels(const Forward *f, const Panels *panels, int first, int count) {
+    Panels some = {.stack = panels->stack,
+                   .panel = panels->panel + first,
+                   .count = count,
+                   .Q = panels->Q + first * f->shape.args->head_size * HONE_PANEL,
+                   .states = panels->states + first * f->state,
+                   .S = panels->S + first * SCORES_APART,
+                   .scratch = panels->scratch};
+    memcpy(some.range, panels->range + first, (size_t)count * sizeof *some.range);
+    return some;
 }
 
 // What a lane's scores are shifted by: any finite number where it has seen no key yet keeps
@@ -241,7 +242,7 @@ static void panels_step(const Forward *f, const KeySource *source, const Panels 
         return;
     }
     for (int n = 0; n < panels->count; n++) {
-        Panels one = one_panel(f, panels, n);
+        Panels one = some_panels(f, panels, n, 1);
         if (sparse[n])
             sparse_values_product(f, &one, start, keys);
         else
@@ -264,27 +265,18 @@ static void panels_run(const Forward *f, const KeySource *source, const Panels *
 void hone_attention_meet(const Forward *f, const KeySource *source, const Panels *panels,
                          int64_t start, int64_t end) {
     int64_t from[PANELS], to[PANELS];
-    bool more[PANELS] = {false};
     for (int n = 0; n < panels->count; n++) {
         from[n] = start;
-        more[n] = hone_attention_next_keys(&f->shape, panels->range[n], end, &from[n], &to[n]);
+        if (!hone_attention_next_keys(&f->shape, panels->range[n], end, &from[n], &to[n]))
+            from[n] = to[n] = end;
     }
-    while (more[0] || more[1]) {
-        int lead = !more[0] || (more[1] && from[1] < from[0]), other = !lead;
-        int64_t stop = to[lead];
-        if (more[other] && from[other] == from[lead]) {
-            if (to[other] < stop) stop = to[other];
-            panels_run(f, source, panels, from[lead], stop);
-            from[other] = stop;
-        } else {
-            if (more[other] && from[other] < stop) stop = from[other];
-            Panels one = one_panel(f, panels, lead);
-            panels_run(f, source, &one, from[lead], stop);
-        }
-        from[lead] = stop;
-        for (int n = 0; n < PANELS; n++)
-            if (more[n] && from[n] == to[n])
-                more[n] =
-                    hone_attention_next_keys(&f->shape, panels->range[n], end, &from[n], &to[n]);
+    PanelGroup group;
+    while (hone_attention_next_group(panels->count, from, to, &group)) {
+        Panels some = some_panels(f, panels, group.first, group.count);
+        panels_run(f, source, &some, group.start, group.stop);
+        for (int n = group.first; n < group.first + group.count; n++)
+            if (from[n] == to[n] &&
+                !hone_attention_next_keys(&f->shape, panels->range[n], end, &from[n], &to[n]))
+                from[n] = to[n] = end;
     }
 }

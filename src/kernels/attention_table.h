@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { HONE_PANEL = 16 };
+enum { HONE_PANEL = 16, HONE_MOST_PANELS = 4 };
 
 // The left side A (M,K) of a product; element (m,k) = data[m · row + k · column], where row or
 // column is 1.
@@ -17,8 +17,8 @@ typedef struct PanelOperand {
     int64_t row, column;
 } PanelOperand;
 
-// C (M, HONE_PANEL) = [C +] A (M,K) · B (K, HONE_PANEL), for one panel or two that meet the same A:
-// an element of A that is loaded once then serves both.
+// C (M, HONE_PANEL) = [C +] A (M,K) · B (K, HONE_PANEL), for up to HONE_MOST_PANELS panels that
+// meet the same A: an element of A that is loaded once then serves all.
 typedef struct PanelProduct {
     int64_t M, K;
     PanelOperand A;
@@ -26,16 +26,16 @@ typedef struct PanelProduct {
     int64_t ldb;
     float *C; // rows ldc apart
     int64_t ldc;
-    int panels;               // 1 or 2
-    int64_t B_apart, C_apart; // floats from the first panel to the second
+    int panels;               // 1 to HONE_MOST_PANELS
+    int64_t B_apart, C_apart; // floats from one panel to the next
     bool accumulate;
     float *
         highest; // (panels, HONE_PANEL) or NULL: highest ← max(highest, C), where NaN is no maximum
 } PanelProduct;
 
 // C (M, HONE_PANEL) = [C +] factor · A (M, 2·pairs) · B (2·pairs, HONE_PANEL) with A and B in bf16
-// and sums in f32, for one panel or two. Two neighbours along the summed axis are a *pair*,
-// multiplied in one go.
+// and sums in f32, for up to HONE_MOST_PANELS panels. Two neighbours along the summed axis are a
+// *pair*, multiplied in one go.
 typedef struct PairProduct {
     int64_t M, pairs;
     const uint16_t *A; // (M, 2·pairs), rows `row` elements apart
@@ -43,8 +43,8 @@ typedef struct PairProduct {
     const uint16_t *B; // (pairs, HONE_PANEL, 2), as pack_pairs makes it
     float *C;          // rows ldc apart
     int64_t ldc;
-    int panels;               // 1 or 2
-    int64_t B_apart, C_apart; // elements from the first panel to the second
+    int panels;               // 1 to HONE_MOST_PANELS
+    int64_t B_apart, C_apart; // elements from one panel to the next
     float factor;
     bool accumulate;
     float *
@@ -69,6 +69,7 @@ typedef struct DropoutCounter {
 
 typedef struct AttentionTable {
     int64_t product_rows; // of one register tile of `product`: other numbers of rows cost more each
+    int product_panels;   // as many side by side as pay, at most HONE_MOST_PANELS
     void (*product)(const PanelProduct *product);
     // S ← -infinity where unseen; maximum ← max(maximum, S). A NaN in S stays and is no maximum.
     void (*maximum)(const PanelScores *scores, float maximum[HONE_PANEL]);

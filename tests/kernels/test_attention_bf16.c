@@ -46,9 +46,43 @@ static void check_rounding(const KernelTable *table) {
     }
 }
 
+enum { MOST_M = 41, PANEL_M = 10, MOST_PAIRS = 9, ROW = 2 * MOST_PAIRS + 1, LDC = HONE_PANEL + 3 };
+
+// Panels side by side: the second's B begins a pair further on, its C below the first's.
+static void check_panels(const KernelTable *table, const uint16_t *A, const uint16_t *B, float *C) {
+    for (int panels = 2; panels <= HONE_MOST_PANELS; panels++) {
+        float all[HONE_MOST_PANELS * HONE_PANEL];
+        for (int n = 0; n < HONE_MOST_PANELS * HONE_PANEL; n++) all[n] = -INFINITY;
+        table->attention.product_bf16(&(PairProduct){.M = PANEL_M,
+                                                     .pairs = 1,
+                                                     .A = A,
+                                                     .row = ROW,
+                                                     .B = B,
+                                                     .C = C,
+                                                     .ldc = LDC,
+                                                     .panels = panels,
+                                                     .B_apart = 2 * HONE_PANEL,
+                                                     .C_apart = PANEL_M * LDC,
+                                                     .factor = 1,
+                                                     .highest = all});
+        int64_t wrong = 0;
+        for (int m = 0; m < panels * PANEL_M; m++)
+            for (int n = 0; n < HONE_PANEL; n++) {
+                const uint16_t *a = A + m % PANEL_M * ROW;
+                const uint16_t *b = B + (m / PANEL_M * HONE_PANEL + n) * 2;
+                bool nan = m % PANEL_M == 5;
+                float got = C[m * LDC + n], most = all[m / PANEL_M * HONE_PANEL + n];
+                float want = hone_bf16_to_f32(a[0]) * hone_bf16_to_f32(b[0]) +
+                             hone_bf16_to_f32(a[1]) * hone_bf16_to_f32(b[1]);
+                wrong += nan ? !isnan(got) : got != want;
+                wrong += !isfinite(most) || (!nan && most < want);
+            }
+        if (!CHECK_INT(wrong, 0)) printf("  %s, %d panels\n", table->name, panels);
+    }
+}
+
 // Sums of products that f32 holds: any order of adding gives the same.
 static void check_product(const KernelTable *table) {
-    enum { MOST_M = 41, MOST_PAIRS = 9, ROW = 2 * MOST_PAIRS + 1, LDC = HONE_PANEL + 3 };
     RandomStream random = hone_random_stream(3, RANDOM_TEST, 22);
     uint16_t A[MOST_M * ROW], B[MOST_PAIRS * HONE_PANEL * 2];
     float C[MOST_M * LDC], before[MOST_M * LDC], highest[HONE_PANEL];
@@ -92,32 +126,7 @@ static void check_product(const KernelTable *table) {
             if (!CHECK_INT(wrong, 0)) printf("  %s, %d rows, kind %d\n", table->name, M, kind);
         }
     A[5 * ROW] = hone_f32_to_bf16(NAN); // is no maximum, and stays in its row
-    // Two panels: the second's B begins a pair further on, its C below the first's.
-    float both[2 * HONE_PANEL];
-    for (int n = 0; n < 2 * HONE_PANEL; n++) both[n] = -INFINITY;
-    table->attention.product_bf16(&(PairProduct){.M = 8,
-                                                 .pairs = 1,
-                                                 .A = A,
-                                                 .row = ROW,
-                                                 .B = B,
-                                                 .C = C,
-                                                 .ldc = LDC,
-                                                 .panels = 2,
-                                                 .B_apart = 2 * HONE_PANEL,
-                                                 .C_apart = 8 * LDC,
-                                                 .factor = 1,
-                                                 .highest = both});
-    int64_t wrong = 0;
-    for (int m = 0; m < 16; m++)
-        for (int n = 0; n < HONE_PANEL; n++) {
-            const uint16_t *a = A + m % 8 * ROW, *b = B + (m / 8 * HONE_PANEL + n) * 2;
-            float want = hone_bf16_to_f32(a[0]) * hone_bf16_to_f32(b[0]) +
-                         hone_bf16_to_f32(a[1]) * hone_bf16_to_f32(b[1]);
-            wrong += m % 8 == 5 ? !isnan(C[m * LDC + n]) : C[m * LDC + n] != want;
-            wrong += !isfinite(both[m / 8 * HONE_PANEL + n]) ||
-                     (m % 8 != 5 && both[m / 8 * HONE_PANEL + n] < want);
-        }
-    if (!CHECK_INT(wrong, 0)) printf("  %s, two panels\n", table->name);
+    check_panels(table, A, B, C);
 }
 
 static void the_micro_kernels_are_exact(void) {

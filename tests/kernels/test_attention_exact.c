@@ -4,24 +4,20 @@
 #include "attention_case.h"
 #include "kernels/table.h"
 
-// ---- two panels
-// ----------------------------------------------------------------------------------
+// ---- panels side by side -----------------------------------------------------------------------
 
-enum { PANEL_M = 21, PANEL_K = 19, PANEL_LD = HONE_PANEL + 5, PANEL_APART = 700, PANEL_C = 1200 };
+enum { PANEL_M = 21, PANEL_K = 19, PANEL_LD = HONE_PANEL + 5, PANEL_APART = 700, PANEL_C = 2600 };
 
-// Each panel of a product of two is to the bit what it is alone, and nothing else is written.
-static void check_two_panels(const KernelTable *table, const char *name) {
-    float *A = hone_alloc(PANEL_M * PANEL_K * sizeof *A), *B = hone_alloc(PANEL_C * sizeof *B);
-    float *C = hone_alloc(2 * PANEL_C * sizeof *C), *alone = C + PANEL_C;
-    RandomStream random = hone_random_stream(4, RANDOM_TEST, 0);
-    for (int i = 0; i < PANEL_M * PANEL_K; i++) A[i] = hone_random_normal(&random);
-    for (int i = 0; i < PANEL_C; i++) B[i] = hone_random_normal(&random);
+// One product of `panels` panels and as many products of one.
+static void check_side_by_side(const KernelTable *table, const char *name, int panels,
+                               const float *A, const float *B, float *C) {
+    float *alone = C + PANEL_C;
     for (int M = 1; M <= PANEL_M; M++)
         for (int kind = 0; kind < 8; kind++) {
-            float highest[2][2 * HONE_PANEL];
+            float highest[2][HONE_MOST_PANELS * HONE_PANEL];
             for (int i = 0; i < PANEL_C; i++) C[i] = alone[i] = B[PANEL_C - 1 - i];
-            for (int n = 0; n < 4 * HONE_PANEL; n++) (&highest[0][0])[n] = n % 7 ? -9.0f : 99.0f;
-            for (int n = 0; n < 2 * HONE_PANEL; n++) highest[1][n] = highest[0][n];
+            for (int n = 0; n < HONE_MOST_PANELS * HONE_PANEL; n++)
+                highest[0][n] = highest[1][n] = n % 7 ? -9.0f : 99.0f;
             PanelProduct p = {.M = M,
                               .K = PANEL_K - M % 3,
                               .A = {A, kind & 4 ? 1 : PANEL_K, kind & 4 ? PANEL_M : 1},
@@ -29,14 +25,14 @@ static void check_two_panels(const KernelTable *table, const char *name) {
                               .ldb = PANEL_LD,
                               .C = C,
                               .ldc = PANEL_LD,
-                              .panels = 2,
+                              .panels = panels,
                               .B_apart = PANEL_APART,
                               .C_apart = PANEL_APART,
                               .accumulate = kind & 1,
                               .highest = kind & 2 ? highest[0] : NULL};
             table->attention.product(&p);
             p.panels = 1;
-            for (int n = 0; n < 2; n++) {
+            for (int n = 0; n < panels; n++) {
                 p.B = B + n * PANEL_APART;
                 p.C = alone + n * PANEL_APART;
                 if (p.highest) p.highest = highest[1] + n * HONE_PANEL;
@@ -44,15 +40,26 @@ static void check_two_panels(const KernelTable *table, const char *name) {
             }
             if (!CHECK(memcmp(C, alone, PANEL_C * sizeof *C) == 0) ||
                 !CHECK(memcmp(highest[0], highest[1], sizeof highest[0]) == 0))
-                printf("  %s, %d rows, kind %d\n", name, M, kind);
+                printf("  %s, %d panels, %d rows, kind %d\n", name, panels, M, kind);
         }
+}
+
+// Each of several panels is to the bit what it is alone, and nothing else is written.
+static void check_panels(const KernelTable *table, const char *name) {
+    float *A = hone_alloc(PANEL_M * PANEL_K * sizeof *A), *B = hone_alloc(PANEL_C * sizeof *B);
+    float *C = hone_alloc(2 * PANEL_C * sizeof *C);
+    RandomStream random = hone_random_stream(4, RANDOM_TEST, 0);
+    for (int i = 0; i < PANEL_M * PANEL_K; i++) A[i] = hone_random_normal(&random);
+    for (int i = 0; i < PANEL_C; i++) B[i] = hone_random_normal(&random);
+    for (int panels = 2; panels <= HONE_MOST_PANELS; panels++)
+        check_side_by_side(table, name, panels, A, B, C);
     hone_free(A);
     hone_free(B);
     hone_free(C);
 }
 
-static void two_panels_are_as_one_and_one(void) {
-    on_every_level(check_two_panels);
+static void panels_are_what_they_are_alone(void) {
+    on_every_level(check_panels);
 }
 
 // ---- bits --------------------------------------------------------------------------------------
@@ -348,7 +355,7 @@ static void bf16_rounds_to_the_nearest(void) {
 }
 
 int main(void) {
-    RUN(two_panels_are_as_one_and_one);
+    RUN(panels_are_what_they_are_alone);
     RUN(every_place_of_a_batch_and_every_run_alike);
     RUN(equal_scores_weigh_the_same);
     RUN(a_scale_of_1e30);

@@ -390,6 +390,7 @@ static void scatter(int64_t size, int lanes, const float *panel, const float fac
 void hone_avx2_attention(AttentionTable *table) {
     *table = (AttentionTable){
         .product_rows = 6,
+        .product_panels = 2,
         .product = product,
         .maximum = maximum,
         .exponent = exponent,

@@ -8,7 +8,8 @@
 #include "kernels/attention_math.h"
 #include "kernels/attention_score.h"
 
-enum { MOST_SUMS = 16, PAIR_ROWS = 8 };
+enum { MOST_SUMS = 24, PRODUCT_ROWS = 6, PRODUCT_PANELS = 4 };
+
 // Rows [m, m + rows) of C for `panels` panels: a sum for each row and panel. Two panels share an
 // element of A; for one it is an operand of the multiply-add, and the loads are the bound where two
 // are done a cycle. rows and panels are constants at each call.
@@ -18,17 +19,18 @@ static inline __attribute__((always_inline)) void tile(int rows, int panels, con
     const float *fours[MOST_SUMS / 4]; // every fourth row: the three after it are a short way off
     const float *B = p->B;
     const int64_t K = p->K, row = p->A.row, step = p->A.column, ldb = p->ldb, apart = p->B_apart;
-#pragma GCC unroll 16
+#pragma GCC unroll 24
     for (int i = 0; i < rows * panels; i++) sums[i] = _mm512_setzero_ps();
 #pragma GCC unroll 4
     for (int r = 0; r < rows; r += 4) fours[r / 4] = p->A.data + (m + r) * row;
     for (int64_t k = 0; k < K; k++, B += ldb) {
-        __m512 b[2] = {_mm512_loadu_ps(B)};
-        if (panels == 2) b[1] = _mm512_loadu_ps(B + apart);
+        __m512 b[PRODUCT_PANELS];
+#pragma GCC unroll 4
+        for (int n = 0; n < panels; n++) b[n] = _mm512_loadu_ps(B + n * apart);
 #pragma GCC unroll 16
         for (int r = 0; r < rows; r++) {
             __m512 a = _mm512_set1_ps(fours[r / 4][r % 4 * row]);
-#pragma GCC unroll 2
+#pragma GCC unroll 4
             for (int n = 0; n < panels; n++)
                 sums[r * panels + n] = _mm512_fmadd_ps(a, b[n], sums[r * panels + n]);
         }
@@ -40,7 +42,7 @@ static inline __attribute__((always_inline)) void tile(int rows, int panels, con
     float *C = p->C + m * ldc;
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++)
-#pragma GCC unroll 2
+#pragma GCC unroll 4
         for (int n = 0; n < panels; n++) {
             float *c = C + r * ldc + n * C_apart;
             __m512 *sum = &sums[r * panels + n];
@@ -48,7 +50,7 @@ static inline __attribute__((always_inline)) void tile(int rows, int panels, con
             _mm512_storeu_ps(c, *sum);
         }
     if (!p->highest) return;
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int n = 0; n < panels; n++) {
         __m512 most = _mm512_loadu_ps(p->highest + n * HONE_PANEL);
 #pragma GCC unroll 16
@@ -60,7 +62,10 @@ static inline __attribute__((always_inline)) void tile(int rows, int panels, con
 static inline __attribute__((always_inline)) void rows_from(int panels, const PanelProduct *p,
                                                             int64_t m) {
     const int64_t M = p->M;
-    for (; M - m >= 8; m += 8) tile(8, panels, p, m);
+    if (panels == 4) // eight rows go as twice four
+        for (; M - m >= 6 && M - m != 8; m += 6) tile(6, panels, p, m);
+    else
+        for (; M - m >= 8; m += 8) tile(8, panels, p, m);
     for (; M - m >= 4; m += 4) tile(4, panels, p, m);
     switch (M - m) {
     case 1:
@@ -79,12 +84,21 @@ static inline __attribute__((always_inline)) void rows_from(int panels, const Pa
 
 static void product(const PanelProduct *p) {
     int64_t m = 0;
-    if (p->panels == 2) {
+    switch (p->panels) {
+    case 4:
+        rows_from(4, p, 0);
+        break;
+    case 3:
+        rows_from(3, p, 0);
+        break;
+    case 2:
         rows_from(2, p, 0);
-        return;
+        break;
+    default:
+        for (; p->M - m >= 16; m += 16) tile(16, 1, p, m);
+        rows_from(1, p, m);
+        break;
     }
-    for (; p->M - m >= 16; m += 16) tile(16, 1, p, m);
-    rows_from(1, p, m);
 }
 
 // exp_flushed of sixteen. The operand order of maximum and minimum lets NaN through.
@@ -170,7 +184,8 @@ static void select_kept(int64_t keys, float *X, int64_t ld, const uint16_t *bits
 }
 
 void hone_avx512_attention(AttentionTable *table) {
-    table->product_rows = PAIR_ROWS;
+    table->product_rows = PRODUCT_ROWS;
+    table->product_panels = PRODUCT_PANELS;
     table->product = product;
     table->maximum = maximum;
     table->exponent = exponent;

@@ -5,7 +5,7 @@
 
 #include "kernels/table.h"
 
-enum { MOST_SUMS = 16 };
+enum { MOST_SUMS = 24, PRODUCT_PANELS = 4 };
 
 // Two neighbours of a row of A, at any address.
 typedef struct __attribute__((packed, may_alias)) Pair {
@@ -40,23 +40,25 @@ static inline __attribute__((always_inline)) void tile(int rows, int panels, con
         *fours[MOST_SUMS / 4]; // every fourth row: the three after it are a short way off
     const uint16_t *B = p->B;
     const int64_t row = p->row, pairs = p->pairs, apart = p->B_apart;
-#pragma GCC unroll 16
+#pragma GCC unroll 24
     for (int i = 0; i < rows * panels; i++) sums[i] = _mm512_setzero_ps();
 #pragma GCC unroll 4
     for (int r = 0; r < rows; r += 4) fours[r / 4] = p->A + (m + r) * row;
     for (int64_t k = 0; k < pairs; k++, B += 2 * HONE_PANEL) {
-        __m512i b0 = _mm512_loadu_si512(B), b1 = b0;
-        if (panels == 2) b1 = _mm512_loadu_si512(B + apart);
+        __m512i b[PRODUCT_PANELS];
+#pragma GCC unroll 4
+        for (int n = 0; n < panels; n++) b[n] = _mm512_loadu_si512(B + n * apart);
 #pragma GCC unroll 16
         for (int r = 0; r < rows; r++) {
             const uint16_t *a = fours[r / 4] + r % 4 * row;
             if (panels == 1) {
-                sums[r] = add_pair(sums[r], b0, a);
+                sums[r] = add_pair(sums[r], b[0], a);
                 continue;
             }
             __m512i pair = load_pair(a);
-            sums[2 * r] = add_pairs(sums[2 * r], pair, b0);
-            sums[2 * r + 1] = add_pairs(sums[2 * r + 1], pair, b1);
+#pragma GCC unroll 4
+            for (int n = 0; n < panels; n++)
+                sums[r * panels + n] = add_pairs(sums[r * panels + n], pair, b[n]);
         }
 #pragma GCC unroll 4
         for (int r = 0; r < rows; r += 4) fours[r / 4] += 2;
@@ -66,7 +68,7 @@ static inline __attribute__((always_inline)) void tile(int rows, int panels, con
     float *C = p->C + m * ldc;
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++)
-#pragma GCC unroll 2
+#pragma GCC unroll 4
         for (int n = 0; n < panels; n++) {
             float *c = C + r * ldc + n * C_apart;
             __m512 *sum = &sums[r * panels + n];
@@ -77,7 +79,7 @@ static inline __attribute__((always_inline)) void tile(int rows, int panels, con
             _mm512_storeu_ps(c, *sum);
         }
     if (!p->highest) return;
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int n = 0; n < panels; n++) {
         __m512 most = _mm512_loadu_ps(p->highest + n * HONE_PANEL);
 #pragma GCC unroll 16
@@ -90,7 +92,10 @@ static inline __attribute__((always_inline)) void tile(int rows, int panels, con
 static inline __attribute__((always_inline)) void rows_from(int panels, const PairProduct *p,
                                                             int64_t m) {
     const int64_t M = p->M;
-    for (; M - m >= 8; m += 8) tile(8, panels, p, m);
+    if (panels == 4) // eight rows go as twice four
+        for (; M - m >= 6 && M - m != 8; m += 6) tile(6, panels, p, m);
+    else
+        for (; M - m >= 8; m += 8) tile(8, panels, p, m);
     for (; M - m >= 4; m += 4) tile(4, panels, p, m);
     switch (M - m) {
     case 1:
@@ -109,12 +114,21 @@ static inline __attribute__((always_inline)) void rows_from(int panels, const Pa
 
 static void product_bf16(const PairProduct *p) {
     int64_t m = 0;
-    if (p->panels == 2) {
+    switch (p->panels) {
+    case 4:
+        rows_from(4, p, 0);
+        break;
+    case 3:
+        rows_from(3, p, 0);
+        break;
+    case 2:
         rows_from(2, p, 0);
-        return;
+        break;
+    default:
+        for (; p->M - m >= 16; m += 16) tile(16, 1, p, m);
+        rows_from(1, p, m);
+        break;
     }
-    for (; p->M - m >= 16; m += 16) tile(16, 1, p, m);
-    rows_from(1, p, m);
 }
 
 static void pack_pairs(int64_t rows, const float *X, int64_t ld, uint16_t *pairs) {

@@ -143,6 +143,7 @@ static void scatter(int64_t size, int lanes, const float *panel, const float fac
 void hone_generic_attention(AttentionTable *table) {
     *table = (AttentionTable){
         .product_rows = 4,
+        .product_panels = 2,
         .product = product,
         .maximum = maximum,
         .exponent = exponent,

@@ -209,6 +209,7 @@ static void scatter(int64_t size, int lanes, const float *panel, const float fac
 void hone_neon_attention(AttentionTable *table) {
     *table = (AttentionTable){
         .product_rows = TILE_ROWS,
+        .product_panels = 2,
         .product = product,
         .maximum = maximum,
         .exponent = exponent,
