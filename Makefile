@@ -60,19 +60,25 @@ asan tsan: setup
 	cmake --build build/$@ --parallel $(JOBS)
 	ctest --test-dir build/$@ --output-on-failure --parallel $(JOBS)
 
-# Every parser under libFuzzer for SECONDS each, from its corpus on; what it finds stays in
-# build/fuzz/new.
+# Nothing is used before it was written. The libraries are built so too, from their sources; the
+# kernels are the plain ones, for what intrinsics write is not seen.
+msan: setup
+	@scripts/setup ci
+	scripts/msan-libs build/msan-libs
+	cmake --preset $@
+	cmake --build build/$@ --parallel $(JOBS)
+	MSAN_OPTIONS=allocator_may_return_null=1 \
+	    ctest --test-dir build/$@ --output-on-failure --parallel $(JOBS)
+
+# Every parser under libFuzzer for SECONDS of processor time each, from its corpus on; what it finds
+# stays in build/fuzz/new.
 FUZZERS = adapter config csv data gguf hf safetensors template tokenizer
 SECONDS ?= 20
 fuzz: setup
 	cmake --preset $@
 	cmake --build --preset $@ --parallel $(JOBS)
-	@printf '%s\n' $(FUZZERS) | xargs -P $(JOBS) -I '{}' sh -c ' \
-	    new=build/fuzz/new/{}; mkdir -p $$new; \
-	    build/fuzz/tests/fuzz/fuzz_{} -max_total_time=$(SECONDS) -print_final_stats=1 \
-	        -close_fd_mask=2 -artifact_prefix=$$new/ $$new tests/fuzz/corpus/{} \
-	        >$$new.log 2>&1 || { cat $$new.log; exit 1; }; \
-	    echo "fuzz_{} $$(grep -h number_of_executed_units $$new.log)"'
+	@printf '%s\n' $(FUZZERS) | \
+	    xargs -P $(JOBS) -I '{}' tests/fuzz/run build/fuzz '{}' $(SECONDS) build/fuzz/new/'{}'
 
 # Kernels beside the machine's own peak, and other libraries where they are installed.
 bench: setup
@@ -94,4 +100,4 @@ check-format:
 clean:
 	rm -rf build
 
-.PHONY: hone everything configure setup test trust demo interop fuzz arm64 asan tsan bench format docs check-format clean
+.PHONY: hone everything configure setup test trust demo interop fuzz arm64 asan tsan msan bench format docs check-format clean

@@ -34,7 +34,7 @@ static hone_status visit_document(Corpus *corpus, const char *path, int line, co
 
 static hone_status read_record(Corpus *corpus, const char *path, int line, const char *text,
                                size_t length) {
-    json_error_t problem;
+    json_error_t problem = {0};
     json_t *record = json_loadb(text, length, JSON_REJECT_DUPLICATES, &problem);
     if (!record)
         return hone_fail(corpus->err, HONE_ERROR_INPUT, "%s:%d: not JSON: %s (column %d)", path,

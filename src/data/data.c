@@ -158,7 +158,7 @@ static hone_status read_lines(Reader *reader, const char *text, size_t length) {
         size_t end = newline ? (size_t)(newline - text) : length, from = begin, to = end;
         while (from < to && is_space(text[from])) from++;
         while (to > from && is_space(text[to - 1])) to--;
-        json_error_t problem;
+        json_error_t problem = {0};
         json_t *value = from < to ? parse(text + from, to - from, 0, &problem) : NULL;
         if (value) {
             hone_status status = read_record(reader, value, line);
@@ -188,7 +188,7 @@ static hone_status read_array(Reader *reader, const char *text, size_t length, s
     for (bool first = true; at < length && text[at] != ']'; first = false) {
         if (!first && text[at] != ',') break;
         if (!first) at = skip_space(text, length, at + 1, &line);
-        json_error_t problem;
+        json_error_t problem = {0};
         json_t *value = parse(text + at, length - at, JSON_DISABLE_EOF_CHECK, &problem);
         if (!value) {
             int before = problem.line == 1 ? column_of(text, at) - 1 : 0;
@@ -224,7 +224,7 @@ static bool is_json_column(const char *name) {
 
 static hone_status put_cell(json_t *record, const char *name, const char *cell, size_t length,
                             HoneError *err) {
-    json_error_t problem;
+    json_error_t problem = {0};
     json_t *value;
     if (length == 0 && is_json_column(name)) return HONE_OK; // a row without it
     if (memchr(cell, '\0', length))

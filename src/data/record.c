@@ -202,7 +202,7 @@ static hone_status read_speaker(const json_t *message, ChatMessage *out, HoneErr
 static hone_status read_tools(const json_t *record, Record *out, HoneError *err) {
     const json_t *tools = json_object_get(record, "tools");
     const json_t *extra = json_object_get(record, "chat_template_kwargs");
-    json_error_t fault;
+    json_error_t fault = {0};
     if (json_is_string(tools)) {
         hone_memory_watch();
         tools = out->read = json_loads(json_string_value(tools), JSON_DECODE_ANY, &fault);

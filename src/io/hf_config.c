@@ -64,7 +64,7 @@ hone_status hone_hf_json(const char *folder, const char *name, bool needed, size
     size_t length = 0;
     if (needed || hone_is_file(path)) status = hone_file_read(path, &text, &length, err);
     if (text) {
-        json_error_t fault;
+        json_error_t fault = {0};
         hone_memory_watch();
         *root = json_loadb(text, length, JSON_REJECT_DUPLICATES | flags, &fault);
         if (!*root && hone_memory_lacked())

@@ -45,7 +45,7 @@ static hone_status open_config(const char *path, MlxConfig *config, HoneError *e
     char *text = NULL;
     size_t bytes = 0;
     RETURN_IF_ERROR(hone_file_read(path, &text, &bytes, err));
-    json_error_t fault;
+    json_error_t fault = {0};
     hone_memory_watch();
     json_t *root = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &fault);
     const bool lacked = !root && hone_memory_lacked();

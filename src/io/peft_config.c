@@ -114,7 +114,7 @@ hone_status hone_peft_config_open(const char *path, PeftConfig *config, HoneErro
     size_t bytes = 0;
     hone_status status = hone_file_read(path, &text, &bytes, err);
     if (status == HONE_OK) {
-        json_error_t fault;
+        json_error_t fault = {0};
         hone_memory_watch();
         config->root = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &fault);
         if (!config->root && hone_memory_lacked())

@@ -200,7 +200,7 @@ static hone_status parse(SafeTensorsFile *file, HoneError *err) {
         return hone_fail(err, HONE_ERROR_INPUT,
                          "%s: the header has %llu bytes, the format allows %d", map->path,
                          (unsigned long long)header, LARGEST_HEADER);
-    json_error_t fault;
+    json_error_t fault = {0};
     hone_memory_watch();
     json_t *root =
         json_loadb((const char *)map->data + 8, (size_t)header, JSON_REJECT_DUPLICATES, &fault);

@@ -22,7 +22,7 @@ static bool runs_anywhere(const CpuFeatures *cpu) {
     return true;
 }
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(HONE_PLAIN_ONLY)
 static bool runs_avx2(const CpuFeatures *cpu) {
     return cpu->avx2;
 }
@@ -39,7 +39,8 @@ static bool runs_avx512bf16(const CpuFeatures *cpu) {
 // Worst first: each level starts as a copy of the one before.
 static const Level levels[] = {
     {"generic", runs_anywhere, hone_generic_matmul, hone_generic_attention, hone_generic_element},
-#if defined(__x86_64__)
+#if defined(HONE_PLAIN_ONLY)
+#elif defined(__x86_64__)
     {"avx2", runs_avx2, hone_avx2_matmul, hone_avx2_attention, hone_avx2_element},
     {"avx512", runs_avx512, hone_avx512_matmul, hone_avx512_attention, hone_avx512_element},
     {"avx512bf16", runs_avx512bf16, hone_avx512bf16_matmul, hone_avx512bf16_attention, NULL},

@@ -47,7 +47,7 @@ hone_status hone_json_copy(JsonReading *reading, TokenizerText text, TokenizerTe
 static hone_status load(const char *path, size_t flags, json_t **root, HoneError *err) {
     char *text = NULL;
     size_t bytes = 0;
-    json_error_t fault;
+    json_error_t fault = {0};
     *root = NULL;
     RETURN_IF_ERROR(hone_file_read(path, &text, &bytes, err));
     hone_memory_watch();

@@ -88,7 +88,7 @@ static hone_status read_lines(Metrics *metrics, const char *path, const char *te
                               HoneError *err) {
     int number = 0;
     for (const char *end; (end = strchr(text, '\n')); text = end + 1) {
-        json_error_t why;
+        json_error_t why = {0};
         number++;
         if (end == text) continue;
         hone_memory_watch();
@@ -150,7 +150,7 @@ static hone_status add_metrics(TextBuffer *json, const char *path, HoneError *er
 
 // The record as it stands, if it is JSON.
 static hone_status add_record(TextBuffer *json, const char *path, HoneError *err) {
-    json_error_t why;
+    json_error_t why = {0};
     char *text;
     size_t bytes;
     if (!hone_is_file(path)) {

@@ -22,8 +22,8 @@ class Numbers(Case):
         return events
 
     def lines(self, kind):
-        return [line for line in map(json.loads, (self.out / "metrics.jsonl").open())
-                if line["event"] == kind]
+        lines = map(json.loads, (self.out / "metrics.jsonl").read_text().splitlines())
+        return [line for line in lines if line["event"] == kind]
 
 
 class NotFinite(Numbers):
@@ -124,13 +124,14 @@ class Spikes(Numbers):
 
 
 class Best(Numbers):
-    """Held-out examples that training makes worse: the first loss is the best."""
+    """Held-out examples that training makes worse for a while: the lowest loss is early, where the
+    levels of kernels still agree about it (after step 20 they are on ways of their own)."""
 
     def setUp(self):
         super().setUp()
         held_out = self.write("held.jsonl", [{"text": "no no no no yes yes (((((("}])
         self.data = self.write("data.jsonl", TEXTS)
-        self.options = ["--eval-data", held_out, "--eval-every", 2, "--steps", 40, "--lr", "0.03",
+        self.options = ["--eval-data", held_out, "--eval-every", 2, "--steps", 18, "--lr", "0.03",
                         "--schedule", "constant", "--checkpoint-every", 3]
 
     def loss_of(self, folder):
@@ -145,7 +146,7 @@ class Best(Numbers):
     def test_the_best_is_kept(self):
         events = self.run_to(*self.options, "--keep", "best")
         best, done = self.best(), events[-1]
-        self.assertLess(best["step"], 40)
+        self.assertLess(best["step"], 18)
         self.assertEqual(done["best_step"], best["step"])
         self.assertAlmostEqual(done["loss_after"], best["loss"], places=6)
         self.assertAlmostEqual(self.loss_of(self.out), best["loss"], places=4)

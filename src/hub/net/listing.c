@@ -58,7 +58,7 @@ static hone_status read_listing(const json_t *root, Arena *arena, Listing *listi
 hone_status hone_listing_read(const char *text, size_t length, Arena *arena, Listing *listing,
                               HoneError *err) {
     *listing = (Listing){0};
-    json_error_t problem;
+    json_error_t problem = {0};
     json_t *root = json_loadb(text, length, JSON_REJECT_DUPLICATES, &problem);
     if (!root)
         return hone_fail(err, HONE_ERROR_INPUT, "the hub's answer is not JSON: %s", problem.text);
