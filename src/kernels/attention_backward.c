@@ -219,11 +219,13 @@ static void score_products(const BlockPair *pair, int p, int panels, int64_t sta
     const Backward *b = pair->b;
     int64_t row = pair->block->slot * b->padded + (pair->panel + p) * HONE_PANEL;
     int64_t offset = start * SCORES_LD + p * HONE_PANEL;
+    hone_attention_fetch(&pair->block->ahead);
     hone_attention_score_products(b, pair->block, row, panels, start, stop, pair->block->P + offset,
                                   pair->block->dS + offset);
 }
 
 static void query_products(const BlockPair *pair, int p, int panels, int64_t start, int64_t stop) {
+    hone_attention_fetch(&pair->block->ahead);
     hone_attention_add_to_queries(pair->b, pair->block, pair->panel + p, panels, p, start, stop,
                                   pair->sparse);
 }
@@ -257,9 +259,11 @@ static void block_pair(const Backward *b, KeyBlock *block, int64_t panel, int pa
             pair.sparse = true;
     }
     each_part(&pair, score_products);
-    for (int p = 0; p < panels; p++)
+    for (int p = 0; p < panels; p++) {
+        hone_attention_fetch(&block->ahead);
         if (pair.parts[p].start < pair.parts[p].stop)
             panel_scores(b, block, panel + p, &pair.parts[p], p);
+    }
     add_key_gradients(b, block, panel, pair.parts, panels, pair.sparse);
     each_part(&pair, query_products);
 }
@@ -309,6 +313,33 @@ static void clear_keys(const Backward *b, int64_t stack, int64_t start, int64_t 
     }
 }
 
+// What is needed when a block of keys has met its queries: its gradients, the next block's keys,
+// and a part of the next stack's queries; dq behind the last block. The next stack that the worker
+// will do is a guess.
+static void look_ahead(const Backward *b, KeyBlock *block, int64_t panels) {
+    const AttentionArgs *args = b->shape.args;
+    Ahead *ahead = &block->ahead;
+    *ahead = (Ahead){.shape = &b->shape};
+    if (!b->whole_stacks) return;
+    int D = args->head_size, E = args->value_size;
+    int64_t stack = block->stack, start = block->start, end = start + block->keys;
+    int64_t next = stack + b->threads, of_keys = end < args->keys ? stack : next;
+    int64_t from = end < args->keys ? end : 0, to = from + b->block_keys;
+    int64_t blocks = attention_ceiling(args->keys, b->block_keys);
+    int64_t part = attention_ceiling(b->shape.rows, blocks), row = start / b->block_keys * part;
+    AheadRows dk = {args->dk, stack, start, end, D, false, true};
+    AheadRows dv = {args->dv, stack, start, end, E, false, true};
+    AheadRows k = {args->k, of_keys, from, to, D, false, false};
+    AheadRows v = {args->v, of_keys, from, to, E, false, false};
+    AheadRows dq = {args->dq, stack, 0, end < args->keys ? 0 : b->shape.rows, D, true, true};
+    AheadRows q = {args->q, next, row, row + part, D, true, false};
+    AheadRows o = {args->o, next, row, row + part, E, true, false};
+    AheadRows d_o = {args->d_o, next, row, row + part, E, true, false};
+    const AheadRows rows[] = {dk, dv, k, v, dq, q, o, d_o};
+    for (int i = 0; i < 8; i++) hone_attention_ahead(ahead, rows[i]);
+    hone_attention_ahead_in(ahead, attention_ceiling(panels, BLOCK_PANELS) * (BLOCK_PANELS + 4));
+}
+
 static void chunk_of_stack(const Backward *b, KeyBlock *block, int64_t stack, int64_t slot,
                            int64_t chunk) {
     block->stack = stack;
@@ -326,6 +357,7 @@ static void chunk_of_stack(const Backward *b, KeyBlock *block, int64_t stack, in
             continue;
         }
         hone_attention_begin_block(b, block);
+        look_ahead(b, block, stop - panel);
         for (; panel < stop; panel += BLOCK_PANELS)
             block_pair(b, block, panel,
                        (int)(stop - panel < BLOCK_PANELS ? stop - panel : BLOCK_PANELS));

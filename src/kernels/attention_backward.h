@@ -3,6 +3,7 @@
 #ifndef HONE_KERNELS_ATTENTION_BACKWARD_H
 #define HONE_KERNELS_ATTENTION_BACKWARD_H
 
+#include "kernels/attention_ahead.h"
 #include "kernels/attention_bf16.h"
 #include "kernels/attention_modify.h"
 

@@ -35,6 +35,7 @@ typedef struct KeyBlock {
     float *extra;                     // of hone_attention_modify
     uint16_t *visible, *kept, *draws; // (keys) each: a bit a lane
     bool infinite;                    // NaN or infinity in k or v
+    Ahead ahead;                      // what is fetched meanwhile
 } KeyBlock;
 
 // The keys [start, stop) of a block, which panels [from, to) of the block of queries that begins

@@ -214,6 +214,34 @@ static void gather_queries(const Forward *f, int64_t stack, int64_t panel, int l
     hone_attention_gather_pairs(f->table, args->head_size, lanes, rows, (uint16_t *)Q, S);
 }
 
+// What is needed when this block has met its keys: its rows of o, the next block's queries, and a
+// part of the next stack's keys, all of them where this is the last block. The next stack that the
+// worker will do is a guess.
+static Ahead ahead_of(const Forward *f, int64_t stack, int64_t block) {
+    const AttentionArgs *args = f->shape.args;
+    Ahead ahead = {.shape = &f->shape};
+    int D = args->head_size, E = args->value_size;
+    bool alone = f->blocks == 1 && f->parts == 1;
+    if (!f->whole_stacks && !alone) return ahead;
+    int64_t next = stack + f->threads, keys = attention_ceiling(args->keys, f->blocks);
+    int64_t first = block * BLOCK_ROWS, q = block + 1 < f->blocks ? first + BLOCK_ROWS : 0;
+    int64_t of_q = q ? stack : next;
+    AheadRows o = {args->o, stack, first, first + BLOCK_ROWS, E, true, true};
+    AheadRows queries = {args->q, of_q, q, q + BLOCK_ROWS, D, true, false};
+    AheadRows k = {args->k, next, block * keys, (block + 1) * keys, D, false, false};
+    AheadRows v = {args->v, next, block * keys, (block + 1) * keys, E, false, false};
+    hone_attention_ahead(&ahead, o);
+    hone_attention_ahead(&ahead, queries);
+    hone_attention_ahead(&ahead, k);
+    hone_attention_ahead(&ahead, v);
+    int64_t groups = attention_ceiling(BLOCK_PANELS, f->table->product_panels);
+    if (f->shape.panels < BLOCK_PANELS)
+        groups = attention_ceiling(f->shape.panels, f->table->product_panels);
+    int64_t steps = attention_ceiling(args->keys, f->step) * groups;
+    hone_attention_ahead_in(&ahead, steps * (1 + f->table->product_panels));
+    return ahead;
+}
+
 // One block of panels meets its keys (those of one part).
 static void block_of_stack(Forward *f, int64_t stack, int64_t slot, int64_t block, int64_t part,
                            int worker) {
@@ -243,6 +271,7 @@ static void block_of_stack(Forward *f, int64_t stack, int64_t slot, int64_t bloc
     if (f->bf16) per_part = attention_even(per_part); // whole pairs
     int64_t start = part * per_part, end = start + per_part;
     if (end > args->keys) end = args->keys;
+    Ahead ahead = ahead_of(f, stack, block);
     PanelRange all = {range[0].first, range[panels - 1].last, 0};
     for (int64_t stop; hone_attention_next_keys(&f->shape, all, end, &start, &stop); start = stop) {
         if (stop > start + WINDOW_KEYS) stop = start + WINDOW_KEYS;
@@ -254,6 +283,7 @@ static void block_of_stack(Forward *f, int64_t stack, int64_t slot, int64_t bloc
                            .Q = Q + p * D * HONE_PANEL,
                            .states = states + p * f->state,
                            .S = S,
+                           .ahead = &ahead,
                            .scratch = S};
             memcpy(some.range, range + p, (size_t)some.count * sizeof *range);
             hone_attention_meet(f, &source, &some, start, stop);

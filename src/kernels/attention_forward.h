@@ -4,6 +4,7 @@
 #ifndef HONE_KERNELS_ATTENTION_FORWARD_H
 #define HONE_KERNELS_ATTENTION_FORWARD_H
 
+#include "kernels/attention_ahead.h"
 #include "kernels/attention_bf16.h"
 
 enum {
@@ -35,6 +36,7 @@ typedef struct Panels {
     float *Q;       // (head_size, HONE_PANEL) each, or in bf16 pairs in the same room
     float *states;  // PanelState each, `state` floats apart
     float *S;       // the step's scores, SCORES_APART apart
+    Ahead *ahead;   // what is fetched meanwhile
     float *scratch; // where those of the first of all panels lie, and what else a step needs
 } Panels;
 

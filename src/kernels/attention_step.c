@@ -117,6 +117,7 @@ static Panels some_panels(const Forward *f, const Panels *panels, int first, int
                    .Q = panels->Q + first * f->shape.args->head_size * HONE_PANEL,
                    .states = panels->states + first * f->state,
                    .S = panels->S + first * SCORES_APART,
+                   .ahead = panels->ahead,
                    .scratch = panels->scratch};
     memcpy(some.range, panels->range + first, (size_t)count * sizeof *some.range);
     return some;
@@ -229,10 +230,12 @@ static void panels_step(const Forward *f, const KeySource *source, const Panels 
                sizeof maximum[n]);
         plain = plain && plain_scores(f, panels->range[n], start, stop);
     }
+    hone_attention_fetch(panels->ahead);
     scores_product(f, source, panels, start, keys, plain ? maximum[0] : NULL);
     // The value that an odd number of pairs reaches beyond the step.
     int64_t beyond = f->bf16 && f->hides && stop < f->shape.args->keys ? keys % 2 : 0;
     for (int n = 0; n < panels->count; n++) {
+        hone_attention_fetch(panels->ahead);
         bool tested = step_softmax(f, panels, n, start, stop, plain, maximum[n]);
         sparse[n] = (tested || beyond) && !values_finite(f, panels->stack, start, stop + beyond);
         some = some || sparse[n];
