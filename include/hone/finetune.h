@@ -40,7 +40,8 @@ typedef enum HoneSchedule {
     HONE_SCHEDULE_COSINE,
     HONE_SCHEDULE_LINEAR,
     HONE_SCHEDULE_CONSTANT,
-    HONE_SCHEDULE_WSD // constant, then linear to 0 (warm-up, stable, decay: Hu et al. 2024)
+    HONE_SCHEDULE_WSD, // constant, then linear to 0 (warm-up, stable, decay: Hu et al. 2024)
+    HONE_SCHEDULE_INVERSE_SQRT // falls as 1/√step behind the warm-up (Vaswani et al. 2017)
 } HoneSchedule;
 
 typedef struct HoneDataSource {
@@ -59,9 +60,10 @@ typedef struct HoneFinetuneOptions {
     HoneMethod method;
     int rank;     // (auto 0: 16, or the adapter's; another than the adapter's is refused)
     double alpha; // (auto 0: 32, or the adapter's, likewise)
-    double
-        dropout; // of what adapters read, [0, 1) in steps of 1/256; the draw depends on the seed,
-                 // the step and a token and those before it, never on how a step is batched
+    // Of what adapters read; of all weights of an encoder-decoder, of what each part of a layer
+    // adds. [0, 1) in steps of 1/256. The draw depends on the seed, the step and a token and those
+    // before it, never on how a step is batched.
+    double dropout;
     const char *targets; // "all-linear" or a list of q,k,v,qkv,o,gate,up,down (as the model has
                          // them), embed, head (apart also where they are one matrix), and of
                          // patterns of tensor names
@@ -93,6 +95,9 @@ typedef struct HoneFinetuneOptions {
     double momentum; // of Muon; 0.95
     // λ of λ·(logsumexp z)² a target, beside its loss (Chowdhery et al. 2022): logits stay small. 0
     double z_loss;
+    // ε: each target counts 1 − ε, all tokens together ε (Szegedy et al. 2016). Held-out losses are
+    // without it. 0
+    double label_smoothing;
     // λ of λ·‖g‖ beside the loss, g its gradient: its own gradient λ·H·g/‖g‖ is the difference to
     // the gradient at θ + ε·g/‖g‖, over ε. Doubles the time of a step. 0
     double gradient_penalty;
@@ -134,6 +139,7 @@ typedef struct HonePlan { // strings and example are valid during the call only
     int64_t train_examples, eval_examples, skipped, cut;
     int64_t unended; // answers in which the template puts no end token: nothing teaches to stop
     const char *first_skipped;
+    bool translates;   // the model is an encoder-decoder
     bool has_template; // the model's own: hone chat needs no option to talk to the result
     // One epoch's: read, computed (what examples of a micro-batch begin with alike counts once), in
     // the loss.

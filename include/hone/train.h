@@ -18,15 +18,21 @@ extern "C" {
 
 typedef struct HoneTrainOptions {
     // As for fine-tuning all weights. model, method, adapter and what only adapters have are not
-    // used; data are corpora: .jsonl files with a "text" a line, files of plain text, folders of
-    // both. Longer texts than max_length are cut into several examples, and none is dropped.
+    // used, nor is dropout but by "transformer"; data are corpora: .jsonl files with a "text" a
+    // line, files of plain text, folders of both. Longer texts than max_length are cut into several
+    // examples, and none is dropped.
     HoneFinetuneOptions run;
-    const char *architecture; // "llama"; a family of src/models
-    int64_t layers, channels, heads;
-    int64_t kv_heads;     // (auto 0: heads)
-    int64_t head_size;    // (auto 0: channels / heads)
-    int64_t feed_forward; // (auto 0: 4·channels for gpt2, else 8/3·channels up to a multiple of 64)
-    int64_t context;      // tokens
+    // Files of records (hone/data.h) with source and target for "transformer", the encoder-decoder
+    // of 2017.
+    const char *architecture;        // "llama"; "gpt2", "transformer"
+    int64_t layers, channels, heads; // layers: of the decoder
+    int64_t encoder_layers;          // of "transformer" (auto 0: as many)
+    bool norm_first;   // of "transformer": norms before what they belong to, not behind the sum
+    int64_t kv_heads;  // (auto 0: heads)
+    int64_t head_size; // (auto 0: channels / heads)
+    int64_t
+        feed_forward; // (auto 0: 8/3·channels up to a multiple of 64 for llama, else 4·channels)
+    int64_t context;  // tokens
     double norm_eps, rope_base; // 1e-5, 10000
     bool tied_head;             // the head is the embedding; true
     // "bpe": learnt from the data; else a GGUF file, a tokenizer.json or its folder.
@@ -39,9 +45,10 @@ void hone_train_defaults(HoneTrainOptions *options);
 
 // Matrices and embeddings are drawn from a normal distribution of deviation 0.02, those that write
 // to the residual stream (attention output, feed-forward down) of 0.02/√(2·layers) (Radford et al.
-// 2019); gains are 1, biases 0. All of it depends on the seed alone. Then as hone_finetune. out/
-// holds model.gguf, tokenizer.json and tokenizer_config.json (of BPE), metrics.jsonl, config.yaml,
-// checkpoint/.
+// 2019); gains are 1, biases 0. "transformer" draws as its authors' programs did: matrices (out,in)
+// uniform in ±√(6/(in+out)) (Glorot, Bengio 2010), embeddings normal of deviation 1/√channels. All
+// of it depends on the seed alone. Then as hone_finetune. out/ holds model.gguf, tokenizer.json and
+// tokenizer_config.json (of BPE), metrics.jsonl, config.yaml, checkpoint/.
 hone_status hone_train(HoneContext *context, const HoneTrainOptions *options, HoneEventSink sink,
                        void *user);
 

@@ -10,24 +10,30 @@
 // Of the options of a run, those that a new model has no use for.
 static bool is_of_finetune_only(const char *name) {
     static const char *const names[] = {
-        "model",   "method",  "rank", "alpha",          "dropout",  "targets", "layers", "rslora",
-        "adapter", "loss-on", "date", "on-bad-example", "template", "stride",  "loss",   "beta"};
+        "model",   "method", "rank",           "alpha",    "targets", "layers", "rslora", "adapter",
+        "loss-on", "date",   "on-bad-example", "template", "stride",  "loss",   "beta"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(names[i], name) == 0) return true;
     return false;
 }
 
-static int fill_table(RunOptions *given, HoneTrainOptions *train, Option *options) {
+static int fill_table(RunOptions *given, HoneTrainOptions *train, const char **norm,
+                      Option *options) {
     const Option table[] = {
         {"the model", OPTION_HEADING, NULL, NULL, NULL},
-        {"architecture", OPTION_TEXT, &train->architecture, "llama|gpt2", "its family (llama)"},
-        {"layers", OPTION_COUNT, &train->layers, "N", "of the model (6)"},
+        {"architecture", OPTION_TEXT, &train->architecture, "llama|gpt2|transformer",
+         "its family (llama); transformer: the encoder-decoder of 2017"},
+        {"layers", OPTION_COUNT, &train->layers, "N", "of the model; its decoder (6)"},
+        {"encoder-layers", OPTION_COUNT, &train->encoder_layers, "N",
+         "of a transformer (as many as layers)"},
+        {"norm", OPTION_TEXT, norm, "post|pre",
+         "of a transformer: behind each sum (post, the paper's), or before each part"},
         {"channels", OPTION_COUNT, &train->channels, "N", "its width (384)"},
         {"heads", OPTION_COUNT, &train->heads, "N", "of attention (6)"},
         {"kv-heads", OPTION_COUNT, &train->kv_heads, "N", "of keys and values (as many)"},
         {"head-size", OPTION_COUNT, &train->head_size, "N", "(channels/heads)"},
         {"feed-forward", OPTION_COUNT, &train->feed_forward, "N",
-         "width inside (gpt2: 4 times channels, else 8/3 of it)"},
+         "width inside (llama: 8/3 of channels, else 4 times)"},
         {"context", OPTION_SIZE, &train->context, "N", "tokens (512)"},
         {"norm-eps", OPTION_RATE, &train->norm_eps, "X", "(1e-5)"},
         {"rope-base", OPTION_RATE, &train->rope_base, "X", "(10000)"},
@@ -47,9 +53,13 @@ static int fill_table(RunOptions *given, HoneTrainOptions *train, Option *option
         options[count] = shared[i];
         Option *option = &options[count++];
         if (strcmp(option->name, "data") == 0)
-            option->help = "a corpus: .jsonl with a \"text\" a line, text files, folders of both";
+            option->help =
+                "a corpus: .jsonl with a \"text\" a line, text files, folders of both; of a "
+                "transformer: records (.jsonl, .tsv, …) with source and target";
         if (strcmp(option->name, "max-length") == 0)
             option->help = "tokens of an example; longer texts are several (the context)";
+        if (strcmp(option->name, "dropout") == 0)
+            option->help = "of what each part of a transformer's layer adds, in training (0)";
         if (strcmp(option->name, "no-eos") == 0) option->help = "do not end texts with EOS";
         if (strcmp(option->name, "lr") == 0) option->help = "learning rate (1e-3)";
         if (strcmp(option->name, "weight-decay") == 0) option->help = "of matrices (0.1)";
@@ -66,16 +76,21 @@ int command_train(int argc, char **argv) {
     RunOptions given = {.run = train.run};
     run_option_defaults(&given);
     Option options[128];
+    static const char *const norms[] = {"post", "pre"};
+    const char *norm = norms[0];
     Command command = {.name = "train",
                        .summary = "Develop a model from random weights on a corpus.",
                        .usage = "hone train --data D --out DIR [--config C] [options]",
                        .options = options,
-                       .option_count = fill_table(&given, &train, options)};
+                       .option_count = fill_table(&given, &train, &norm, options)};
     int status = parse_options(&command, argc, argv);
     if (status >= 0) return status;
     let_the_command_line_win(argc, argv, &given.run);
     HoneDataSource sources[LIST_LIMIT];
     if (!resolve_run_options("train", &given, sources)) return EXIT_USAGE;
+    const int first = choose("train", "norm", norm, norms, 2);
+    if (first < 0) return EXIT_USAGE;
+    train.norm_first = first == 1;
     const char *lacking = given.run.data_count == 0            ? "--data"
                           : given.run.out || given.run.dry_run ? NULL
                                                                : "--out";

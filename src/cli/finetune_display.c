@@ -211,6 +211,7 @@ static void put_word(const char *path, const char *end) {
 }
 
 static void show_command(const Display *display, bool adapter) {
+    if (display->translates) return; // it goes on from no prompt
     fprintf(stderr, "try it:\n  hone %s --model ", display->chats ? "chat" : "generate");
     put_word(adapter ? display->model : display->out, adapter ? "" : "/model.gguf");
     if (adapter) {
@@ -321,6 +322,7 @@ bool display_event(void *user, const HoneEvent *event) {
     if (display->json) json_event(event);
     switch (event->kind) {
     case HONE_EVENT_PLAN:
+        display->translates = event->as.plan->translates;
         display->chats = event->as.plan->has_template;
         if (!display->json) show_plan(display, event->as.plan);
         break;

@@ -7,7 +7,8 @@
 
 typedef struct Display {
     bool json, dry_run;
-    bool chats; // the model has a chat template of its own; from the plan
+    bool translates; // the model is an encoder-decoder; from the plan
+    bool chats;      // the model has a chat template of its own; from the plan
     const char *model, *out;
     double last_shown; // when the live line or a plain one was last written
     Live live;

@@ -88,8 +88,8 @@ static int fill_second(RunOptions *given, Option *options) {
         {"batch-tokens", OPTION_SIZE, &run->batch_tokens, "N",
          "tokens a step, but 4 examples at least (4096, less for little data)"},
         {"lr", OPTION_RATE, &run->lr, "X", "learning rate (2e-4; full: 2e-5)"},
-        {"schedule", OPTION_TEXT, &given->schedule, "cosine|linear|constant|wsd",
-         "of the learning rate (cosine)"},
+        {"schedule", OPTION_TEXT, &given->schedule, "cosine|linear|constant|wsd|inverse-sqrt",
+         "of the learning rate (cosine); inverse-sqrt: as 1/sqrt(step) behind the warm-up"},
         {"decay", OPTION_REAL, &run->decay, "X",
          "of wsd: share of the steps, from 1 on steps (0.2)"},
         {"warmup", OPTION_REAL, &run->warmup, "X", "share of the steps, from 1 on steps (0.03)"},
@@ -102,6 +102,8 @@ static int fill_second(RunOptions *given, Option *options) {
         {"eps", OPTION_RATE, &run->eps, "X", "of AdamW (1e-8)"},
         {"momentum", OPTION_REAL, &run->momentum, "X", "of muon (0.95)"},
         {"z-loss", OPTION_REAL, &run->z_loss, "X", "weight of (log sum exp of the logits)^2 (0)"},
+        {"label-smoothing", OPTION_REAL, &run->label_smoothing, "X",
+         "share of each target that goes to all tokens (0)"},
         {"gradient-penalty", OPTION_REAL, &run->gradient_penalty, "X",
          "weight of the gradient's norm, by a second pass (0)"},
         {"memory and speed", OPTION_HEADING, NULL, NULL, NULL},
@@ -156,11 +158,11 @@ static bool parse_layers(const char *command, const char *text, int *layers) {
 bool resolve_run_options(const char *command, RunOptions *given, HoneDataSource *sources) {
     static const char *const methods[] = {"lora", "full", "dora"};
     static const char *const losses[] = {"tokens", "dpo", "orpo"};
-    static const char *const schedules[] = {"cosine", "linear", "constant", "wsd"};
+    static const char *const schedules[] = {"cosine", "linear", "constant", "wsd", "inverse-sqrt"};
     HoneFinetuneOptions *run = &given->run;
     int method = choose(command, "method", given->method, methods, 3);
     int loss = method < 0 ? -1 : choose(command, "loss", given->loss, losses, 3);
-    int schedule = loss < 0 ? -1 : choose(command, "schedule", given->schedule, schedules, 4);
+    int schedule = loss < 0 ? -1 : choose(command, "schedule", given->schedule, schedules, 5);
     static const char *const kept[] = {"last", "best"};
     const int keep = schedule < 0 ? -1 : choose(command, "keep", given->keep, kept, 2);
     if (keep < 0 || !parse_optimizer(command, given->optimizer, &run->optimizer) ||

@@ -30,16 +30,29 @@ typedef struct Trie {
 
 // ---- paths -------------------------------------------------------------------------------------
 
+static int compare_sources(const Example *a, const Example *b) {
+    const int64_t shorter = a->source_count < b->source_count ? a->source_count : b->source_count;
+    for (int64_t i = 0; i < shorter; i++) {
+        const int32_t left = a->token[i - a->source_count], right = b->token[i - b->source_count];
+        if (left != right) return left < right ? -1 : 1;
+    }
+    return (a->source_count > b->source_count) - (a->source_count < b->source_count);
+}
+
 static int64_t shared_tokens(const Path *a, const Path *b) {
+    if (compare_sources(a->example, b->example) != 0) return 0;
     const int64_t most = a->length < b->length ? a->length : b->length;
     int64_t same = 0;
     while (same < most && a->example->token[same] == b->example->token[same]) same++;
     return same;
 }
 
-// By tokens, a prefix before what it is a prefix of; equal ones as they were given.
+// By sources, then by tokens, a prefix before what it is a prefix of; equal ones as they were
+// given.
 static int compare_paths(const void *left, const void *right) {
     const Path *a = left, *b = right;
+    const int sources = compare_sources(a->example, b->example);
+    if (sources != 0) return sources;
     const int64_t same = shared_tokens(a, b);
     if (same < a->length && same < b->length)
         return a->example->token[same] < b->example->token[same] ? -1 : 1;
@@ -86,6 +99,11 @@ hone_status hone_examples_sort(const Example **examples, int64_t count, Arena *m
     return HONE_OK;
 }
 
+// Whether path i has another source than the path before it: its own, which is to be laid out.
+static bool begins_source(const Trie *trie, int64_t i) {
+    return i == 0 || compare_sources(trie->paths[i - 1].example, trie->paths[i].example) != 0;
+}
+
 // What the trie will hold.
 static hone_status measure(Trie *trie, TokenBatch *batch, HoneError *err) {
     int64_t total = 0;
@@ -95,7 +113,8 @@ static hone_status measure(Trie *trie, TokenBatch *batch, HoneError *err) {
         trie->node_count += path->length - path->shared;
         if (path->length > trie->longest) trie->longest = path->length;
         batch->targets += path->example->targets;
-        total += path->length;
+        if (begins_source(trie, i)) batch->source.tokens += path->example->source_count;
+        total += path->length + path->example->source_count;
         if (total > INT32_MAX)
             return hone_fail(err, HONE_ERROR_ARGUMENT, "a batch of more than %d tokens", INT32_MAX);
     }
@@ -118,6 +137,17 @@ static hone_status take_arrays(Trie *trie, TokenBatch *batch, Arena *memory, Hon
         return hone_fail_memory(err, nodes * sizeof *trie->nodes + tokens * 16, "a batch");
     batch->path = hone_arena_calloc(memory, tokens + 1, sizeof *batch->path);
     if (!batch->path) return hone_fail_memory(err, tokens * sizeof *batch->path, "a batch");
+    TokenSources *source = &batch->source;
+    const size_t sources = (size_t)source->tokens;
+    source->token = hone_arena_calloc(memory, 6 * sources + 1, sizeof *source->token);
+    source->path = hone_arena_calloc(memory, sources + 1, sizeof *source->path);
+    if (!source->token || !source->path)
+        return hone_fail_memory(err, sources * 32, "the sources of a batch");
+    source->position = source->token + sources;
+    source->begin = source->position + sources;
+    source->end = source->begin + sources;
+    source->seen_begin = source->end + sources;
+    source->seen_end = source->seen_begin + sources;
     trie->node_at = lists;
     trie->place_at = trie->node_at + depths;
     batch->token = trie->place_at + depths;
@@ -141,8 +171,26 @@ static uint64_t hash_on(uint64_t before, int32_t token) {
     return h ^ h >> 33;
 }
 
-// The path's own part, behind what it shares with the one before it.
-static void lay_out_path(Trie *trie, int64_t i, TokenBatch *batch, int32_t *node, int32_t *at) {
+// The source of path i, from place `first` on; `at` is where the tokens begin that see it. Returns
+// its end.
+static int64_t lay_out_source(const Trie *trie, int64_t i, TokenSources *source, int64_t first,
+                              int32_t at) {
+    const Example *example = trie->paths[i].example;
+    const int64_t end = first + example->source_count;
+    for (int64_t s = first; s < end; s++) {
+        source->token[s] = example->token[s - end];
+        source->position[s] = (int32_t)(s - first);
+        source->begin[s] = (int32_t)first;
+        source->end[s] = (int32_t)end;
+        source->seen_begin[s] = at;
+        source->path[s] = hash_on(s > first ? source->path[s - 1] : 0, source->token[s]);
+    }
+    return end;
+}
+
+// The path's own part, behind what it shares with the one before it. root: the source's hash.
+static void lay_out_path(Trie *trie, int64_t i, TokenBatch *batch, uint64_t root, int32_t *node,
+                         int32_t *at) {
     const Path *path = &trie->paths[i];
     const int32_t *token = path->example->token;
     for (int64_t d = path->shared; d < path->length; d++, (*node)++) {
@@ -154,7 +202,7 @@ static void lay_out_path(Trie *trie, int64_t i, TokenBatch *batch, int32_t *node
         if (!placed) continue;
         batch->token[*at] = token[d];
         batch->position[*at] = (int32_t)d;
-        batch->path[*at] = hash_on(d > 0 ? batch->path[trie->place_at[d - 1]] : 0, token[d]);
+        batch->path[*at] = hash_on(d > 0 ? batch->path[trie->place_at[d - 1]] : root, token[d]);
         batch->begin[*at] = *at; // key `at` is seen by the queries from itself …
         (*at)++;
     }
@@ -168,8 +216,14 @@ static void lay_out_path(Trie *trie, int64_t i, TokenBatch *batch, int32_t *node
 
 static void lay_out(Trie *trie, TokenBatch *batch) {
     int32_t node = 0, at = 0;
+    int64_t first = 0, end = 0; // the source of the path
     for (int64_t i = 0; i < trie->count; i++) {
-        lay_out_path(trie, i, batch, &node, &at);
+        if (begins_source(trie, i)) {
+            first = end;
+            end = lay_out_source(trie, i, &batch->source, first, at);
+        }
+        lay_out_path(trie, i, batch, end > first ? batch->source.path[end - 1] : 0, &node, &at);
+        for (int64_t s = first; s < end; s++) batch->source.seen_end[s] = at;
         const int64_t kept = i + 1 < trie->count ? trie->paths[i + 1].shared : 0;
         for (int64_t d = kept; d < trie->paths[i].length; d++)
             if (trie->place_at[d] >= 0) batch->end[trie->place_at[d]] = at; // … to its last branch

@@ -17,6 +17,8 @@ typedef struct Reader {
     Arena scratch; // of one record
     int64_t records, bad;
     HoneError first_bad;
+    TranslationVisitor *visit; // instead of making examples
+    void *user;
     HoneError *err;
 } Reader;
 
@@ -31,7 +33,7 @@ hone_status hone_dataset_add(Dataset *dataset, const Example *example, HoneError
         dataset->examples = grown;
     }
     dataset->examples[dataset->count++] = *example;
-    dataset->tokens += example->count;
+    dataset->tokens += hone_example_length(example);
     dataset->targets += example->targets;
     dataset->cut += example->cut;
     if (example->count > dataset->longest) dataset->longest = example->count;
@@ -103,12 +105,16 @@ static hone_status read_record(Reader *reader, const json_t *value, int line) {
     reader->records++;
     hone_status status =
         hone_record_read(value, reader->options, &reader->scratch, &record, &problem);
-    if (status == HONE_OK)
+    if (status == HONE_OK && reader->visit)
+        status = reader->visit(reader->user, reader->path, line, record.prompt, record.completion,
+                               &problem);
+    else if (status == HONE_OK)
         status = hone_example_make(&reader->workshop, reader->options, &record,
                                    &reader->dataset->memory, &example, &problem);
     hone_record_done(&record);
     hone_arena_reset(&reader->scratch);
     if (status != HONE_OK) return note_bad(reader, &problem, line);
+    if (reader->visit) return HONE_OK;
     example.line = line;
     return hone_dataset_add(reader->dataset, &example, reader->err);
 }
@@ -385,6 +391,27 @@ hone_status hone_dataset_read(const char *path, const DataOptions *options, Data
     hone_arena_free(&reader.scratch);
     hone_content_close(&content);
     return status;
+}
+
+hone_status hone_translations_each(const char *path, TranslationVisitor *visit, void *user,
+                                   HoneError *err) {
+    const DataOptions options = {.translates = true};
+    Reader reader = {.path = path, .options = &options, .visit = visit, .user = user, .err = err};
+    Content content;
+    hone_status status = hone_content_open(path, &content, err);
+    if (status == HONE_OK && content.kind == CONTENT_TEXT)
+        status = hone_fail(err, HONE_ERROR_INPUT,
+                           "%s: plain text holds no records of two texts, source and target", path);
+    if (status == HONE_OK) status = read_content(&reader, &content);
+    if (status == HONE_OK && reader.bad > 0)
+        status = hone_fail(err, reader.first_bad.status, "%s", reader.first_bad.message);
+    hone_arena_free(&reader.scratch);
+    hone_content_close(&content);
+    return status;
+}
+
+int64_t hone_example_length(const Example *example) {
+    return example->source_count + example->count;
 }
 
 void hone_dataset_free(Dataset *dataset) {

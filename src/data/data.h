@@ -22,17 +22,22 @@ typedef struct DataOptions {
     bool pairs;     // records of prompt, chosen and rejected; only the answers are learnt
     int64_t now;    // seconds since 1970, for templates; 0: now
     bool keep_text; // keep the rendered text (hone template, previews)
+    // For an encoder-decoder: records of two texts, source and target, each of max_length tokens
+    // at most. A source is its tokens and EOS; a target is `start`, its tokens, EOS.
+    bool translates;
+    int32_t start;
 } DataOptions;
 
 // One example. Position i predicts token[i+1]; target[i] = 1 when token[i] is to be learnt
 // (target[0] is never set: nothing predicts it).
 typedef struct Example {
-    int32_t *token;
+    int32_t *token; // the source, if there is one, lies before it: token[−source_count … −1]
     uint8_t *target;
     int64_t count, targets;
-    int64_t prompt; // tokens before the last answer: what generation starts from
-    char *text;     // rendered (keep_text), NUL-terminated
-    char *answer;   // content of the last assistant message or the completion; NULL for plain text
+    int64_t source_count; // tokens of the source; target[−source_count … −1] are 0
+    int64_t prompt;       // tokens before the last answer: what generation starts from
+    char *text;           // rendered (keep_text), NUL-terminated
+    char *answer; // content of the last assistant message or the completion; NULL for plain text
     int64_t answer_length;
     int line; // in its file, from 1
     bool cut;
@@ -55,6 +60,16 @@ hone_status hone_dataset_read(const char *path, const DataOptions *options, Data
                               HoneError *err);
 void hone_dataset_free(Dataset *dataset);
 
+// The source and the target of each record, as hone_dataset_read with `translates` takes them; both
+// are valid during the call.
+typedef hone_status TranslationVisitor(void *user, const char *path, int line, const char *source,
+                                       const char *target, HoneError *err);
+hone_status hone_translations_each(const char *path, TranslationVisitor *visit, void *user,
+                                   HoneError *err);
+
+// Tokens of the source and of the target together.
+int64_t hone_example_length(const Example *example);
+
 // Render one conversation for generation: tokens of the prompt, the generation prompt included.
 hone_status hone_chat_prompt(const DataOptions *options, const ChatMessage *messages, int64_t count,
                              TokenList *list, HoneError *err);
@@ -63,10 +78,20 @@ hone_status hone_chat_prompt(const DataOptions *options, const ChatMessage *mess
 // alike are there once, depth first, whether they are targets or not; key k is seen by the queries
 // in [begin[k], end[k]), its subtree. The tokens from an example's last target on are left out: no
 // loss depends on them. Arrays live in the arena.
+//
+// Sources of an encoder-decoder lie in a line of their own, each once, and see themselves; what
+// begins alike behind different sources is not shared.
+typedef struct TokenSources {
+    int64_t tokens;
+    int32_t *token, *position, *begin, *end;
+    int32_t *seen_begin, *seen_end; // the batch's tokens that see it
+    uint64_t *path;
+} TokenSources;
 typedef struct TokenBatch {
+    TokenSources source;
     int64_t tokens;
     int32_t *token, *position, *begin, *end; // position: the depth in the trie
-    uint64_t *path;                          // a hash of the token and all before it
+    uint64_t *path;                          // a hash of the token and all before it, source too
     int64_t entries, rows;                   // rows: that predict something
     int32_t *row;    // entry → row that predicts it, not falling: a row can have several targets
     int32_t *target; // entry → token, each of a row's once

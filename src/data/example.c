@@ -328,6 +328,8 @@ hone_status hone_example_make(Workshop *workshop, const DataOptions *options, co
         return make_chat(workshop, options, record, arena, example, err);
     case RECORD_COMPLETION:
         return make_completion(workshop, options, record, arena, example, err);
+    case RECORD_TRANSLATION:
+        return hone_translation_make(workshop, options, record, arena, example, err);
     default:
         return make_text(workshop, options, record, arena, example, err);
     }

@@ -271,15 +271,18 @@ static hone_status join_instruction(const char *instruction, const char *input, 
 // A conversation of two messages when the model has a chat template, else prompt and completion.
 static hone_status read_instruction(const json_t *record, const DataOptions *options, Arena *arena,
                                     Record *out, HoneError *err) {
-    const char *instruction, *output, *input = "", *prompt = "";
+    const char *instruction = "", *output = "", *input = "", *prompt = "";
     const json_t *more = json_object_get(record, "input");
     RETURN_IF_ERROR(read_string(record, "instruction", &instruction, err));
     RETURN_IF_ERROR(read_string(record, "output", &output, err));
     if (more && !json_is_null(more)) RETURN_IF_ERROR(read_string(record, "input", &input, err));
-    const char *end = options->chat_template ? "" : "\n\n";
+    const bool plain = options->translates || !options->chat_template;
+    const char *end = options->translates || !plain ? "" : "\n\n";
     RETURN_IF_ERROR(join_instruction(instruction, input, end, arena, &prompt, err));
-    if (!options->chat_template) {
-        *out = (Record){.kind = RECORD_COMPLETION, .prompt = prompt, .completion = output};
+    if (plain) {
+        *out = (Record){.kind = options->translates ? RECORD_TRANSLATION : RECORD_COMPLETION,
+                        .prompt = prompt,
+                        .completion = output};
         return HONE_OK;
     }
     ChatMessage *messages = hone_arena_calloc(arena, 2, sizeof *messages);
@@ -290,7 +293,7 @@ static hone_status read_instruction(const json_t *record, const DataOptions *opt
     return HONE_OK;
 }
 
-static hone_status unknown_kind(const json_t *record, HoneError *err) {
+static hone_status unknown_kind(const json_t *record, const DataOptions *options, HoneError *err) {
     char keys[200] = "";
     size_t used = 0;
     const char *key;
@@ -300,10 +303,29 @@ static hone_status unknown_kind(const json_t *record, HoneError *err) {
         if (wrote < 0 || (size_t)wrote >= sizeof keys - used) break;
         used += (size_t)wrote;
     }
+    if (options->translates)
+        return hone_fail(err, HONE_ERROR_INPUT,
+                         "the keys of this record (%s) are none that an encoder-decoder learns "
+                         "from: source, target; prompt, completion; instruction, output",
+                         keys[0] ? keys : "none");
     return hone_fail(err, HONE_ERROR_INPUT,
                      "the keys of this record (%s) are none of: messages; conversations; prompt, "
                      "completion; instruction, output; text",
                      keys[0] ? keys : "none");
+}
+
+// The two texts of an encoder-decoder's record.
+static hone_status read_translation(const json_t *record, const DataOptions *options, Arena *arena,
+                                    Record *out, HoneError *err) {
+    const bool named = has(record, "source") && has(record, "target");
+    out->kind = RECORD_TRANSLATION;
+    if (named || (has(record, "prompt") && has(record, "completion"))) {
+        RETURN_IF_ERROR(read_string(record, named ? "source" : "prompt", &out->prompt, err));
+        return read_string(record, named ? "target" : "completion", &out->completion, err);
+    }
+    if (has(record, "instruction") && has(record, "output"))
+        return read_instruction(record, options, arena, out, err);
+    return unknown_kind(record, options, err);
 }
 
 hone_status hone_record_read(const json_t *value, const DataOptions *options, Arena *arena,
@@ -311,6 +333,7 @@ hone_status hone_record_read(const json_t *value, const DataOptions *options, Ar
     *record = (Record){0};
     if (!json_is_object(value))
         return hone_fail(err, HONE_ERROR_INPUT, "this record is %s, not an object", kind_of(value));
+    if (options->translates) return read_translation(value, options, arena, record, err);
     bool messages = has(value, "messages");
     if (messages || has(value, "conversations")) {
         if (!options->chat_template)
@@ -327,7 +350,7 @@ hone_status hone_record_read(const json_t *value, const DataOptions *options, Ar
     }
     if (has(value, "instruction") && has(value, "output"))
         return read_instruction(value, options, arena, record, err);
-    if (!has(value, "text")) return unknown_kind(value, err);
+    if (!has(value, "text")) return unknown_kind(value, options, err);
     record->kind = RECORD_TEXT;
     return read_string(value, "text", &record->prompt, err);
 }

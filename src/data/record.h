@@ -9,7 +9,12 @@
 
 enum { TEXT_LIMIT = 1 << 30 }; // bytes of one example; token offsets are 32 bits
 
-typedef enum RecordKind { RECORD_CHAT, RECORD_COMPLETION, RECORD_TEXT } RecordKind;
+typedef enum RecordKind {
+    RECORD_CHAT,
+    RECORD_COMPLETION,
+    RECORD_TEXT,
+    RECORD_TRANSLATION
+} RecordKind;
 
 // Strings are borrowed from the JSON value or lie in the arena that hone_record_read was given.
 typedef struct Record {
@@ -18,7 +23,7 @@ typedef struct Record {
     int64_t count;
     const json_t *tools, *extra;     // chat: of the template; NULL: none
     json_t *read;                    // tools that stood in a string; hone_record_done releases it
-    const char *prompt, *completion; // completion; text: prompt alone
+    const char *prompt, *completion; // completion; text: prompt alone; translation: both texts
 } Record;
 
 // What making examples needs again and again; zero-initialise to create.
@@ -59,6 +64,11 @@ hone_status hone_dataset_add(Dataset *dataset, const Example *example, HoneError
 // tokeniser wants one, EOS behind the last. HONE_ERROR_INPUT: not UTF-8, nothing to predict.
 hone_status hone_windows_read(Workshop *workshop, const DataOptions *options, const char *text,
                               size_t length, Dataset *dataset, HoneError *err);
+
+// translation.c: source and target in one list of tokens, one behind the other.
+hone_status hone_translation_make(Workshop *workshop, const DataOptions *options,
+                                  const Record *record, Arena *arena, Example *example,
+                                  HoneError *err);
 
 // mask.c: the targets of workshop->tokens, a byte each, in workshop->targets. last: the message
 // that LOSS_COMPLETION learns, −1: none; boundary: where the completion of a text begins.

@@ -123,9 +123,9 @@ char hone_table_delimiter(const char *text, size_t length) {
 }
 
 char hone_table_known(const char *text, size_t length) {
-    static const char *const known[] = {"text",   "prompt",   "completion",    "instruction",
-                                        "output", "messages", "conversations", "text_a",
-                                        "label",  "chosen",   "rejected",      "question"};
+    static const char *const known[] = {
+        "text",   "prompt", "completion", "instruction", "output",   "messages", "conversations",
+        "text_a", "label",  "chosen",     "rejected",    "question", "source"};
     Table table = {text, length, 0, hone_table_delimiter(text, length), 1};
     TableRow row = {0};
     bool more, found = false;

@@ -63,6 +63,10 @@ static hone_status add_window(Windows *windows, int64_t begin, int64_t end, int6
 hone_status hone_windows_read(Workshop *workshop, const DataOptions *options, const char *text,
                               size_t length, Dataset *dataset, HoneError *err) {
     const Tokenizer *tokenizer = options->tokenizer;
+    if (options->translates)
+        return hone_fail(err, HONE_ERROR_INPUT,
+                         "an encoder-decoder learns from records of two texts, source and target, "
+                         "which plain text does not hold");
     if (options->pairs)
         return hone_fail(err, HONE_ERROR_INPUT,
                          "plain text holds no pairs: records of prompt, chosen and rejected are "

@@ -99,6 +99,34 @@ void hone_gelu_backward(const KernelContext *kc, int64_t count, const float *x, 
     run_chunks(kc, &work, gelu_gradient_task);
 }
 
+static void relu_task(void *argument, int64_t task, int worker) {
+    (void)worker;
+    const ElementTask *work = argument;
+    const int64_t first = task * work->chunk, end = first + chunk_length(work, first);
+    for (int64_t i = first; i < end; i++) work->y[i] = work->a[i] < 0 ? 0 : work->a[i];
+}
+
+void hone_relu_forward(const KernelContext *kc, int64_t count, const float *x, float *y) {
+    ElementTask work = {.count = count, .a = x, .y = y};
+    run_chunks(kc, &work, relu_task);
+}
+
+static void relu_gradient_task(void *argument, int64_t task, int worker) {
+    (void)worker;
+    const ElementTask *work = argument;
+    const int64_t first = task * work->chunk, end = first + chunk_length(work, first);
+    for (int64_t i = first; i < end; i++) {
+        const float slope = work->a[i] > 0 ? work->dy[i] : 0;
+        work->y[i] = work->add ? work->y[i] + slope : slope;
+    }
+}
+
+void hone_relu_backward(const KernelContext *kc, int64_t count, const float *x, const float *dy,
+                        bool accumulate, float *dx) {
+    ElementTask work = {.count = count, .a = x, .dy = dy, .add = accumulate, .y = dx};
+    run_chunks(kc, &work, relu_gradient_task);
+}
+
 static void scaled_task(void *argument, int64_t task, int worker) {
     (void)worker;
     const ElementTask *work = argument;

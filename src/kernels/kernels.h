@@ -250,6 +250,11 @@ void hone_gelu_forward(const KernelContext *kc, int64_t count, const float *x, f
 void hone_gelu_backward(const KernelContext *kc, int64_t count, const float *x, const float *dy,
                         bool accumulate, float *dx);
 
+// y = max(x, 0); NaN stays. dx = [dx +] dy where x > 0. count elements.
+void hone_relu_forward(const KernelContext *kc, int64_t count, const float *x, float *y);
+void hone_relu_backward(const KernelContext *kc, int64_t count, const float *x, const float *dy,
+                        bool accumulate, float *dx);
+
 // y = [y +] factor·x. y may be x.
 void hone_scaled(const KernelContext *kc, int64_t count, float factor, const float *x,
                  bool accumulate, float *y);
@@ -306,14 +311,16 @@ void hone_scatter_rows(const KernelContext *kc, int64_t T, int64_t C, const int3
 
 // Cross-entropy of one chunk of logits (rows, V), in place. Row r has the entries e = first[r] …
 // first[r+1]-1, each a target with a weight; first NULL: one a row, e = r.
-//   loss[e] = weight[e]·(l − z_r[target[e]] + z_loss·l²), l = logsumexp(z_r);
+//   loss[e] = weight[e]·(l − (1 − ε)·z_r[target[e]] − ε·mean(z_r) + z_loss·l²), l = logsumexp(z_r),
+//   ε the smoothing of labels (Szegedy et al. 2016);
 //   logprob[e] = z_r[target] − l;
-//   with gradient: z_r ← Σ_e weight[e]·((1 + 2·z_loss·l)·softmax(z_r) − onehot(target[e])); else
-//   z_r stays.
+//   with gradient: z_r ← Σ_e weight[e]·((1 + 2·z_loss·l)·softmax(z_r) − (1 − ε)·onehot(target[e]) −
+//   ε/V); else z_r stays.
 // logprob may be NULL.
 void hone_cross_entropy(const KernelContext *kc, int64_t rows, int64_t V, float *logits,
                         const int32_t *first, const int32_t *target, const float *weight,
-                        double z_loss, bool gradient, double *loss, float *logprob);
+                        double z_loss, double smoothing, bool gradient, double *loss,
+                        float *logprob);
 
 // correct[e] = 1 when no logit of e's row is larger than that of target[e]. Entries as above.
 void hone_target_is_largest(const KernelContext *kc, int64_t rows, int64_t V, const float *logits,

@@ -260,20 +260,49 @@ typedef struct LossTask {
     float *logits;
     RowTargets targets;
     const float *weight;
-    double z_loss;
+    double z_loss, smoothing;
     bool gradient;
     double *loss;
     float *logprob;
 } LossTask;
 
-// The losses of one row's entries, given the row's maximum and the sum of e^(z − maximum). A weight
-// of 0 takes an entry out: its loss is 0 whatever the logits are.
-static void entry_loss(const LossTask *work, int64_t e, double at_target, double sum, double all) {
+// What an entry's loss depends on beside its own logit.
+typedef struct LossRow {
+    double sum;  // of e^(z − maximum)
+    double all;  // logsumexp
+    double mean; // of z − maximum, where labels are smoothed
+} LossRow;
+
+// A weight of 0 takes an entry out: its loss is 0 whatever the logits are.
+static void entry_loss(const LossTask *work, int64_t e, double at_target, const LossRow *row) {
     float weight = work->weight[e];
-    double logprob = at_target - log(sum),
-           normaliser = work->z_loss > 0 ? work->z_loss * all * all : 0;
+    double logprob = at_target - log(row->sum),
+           normaliser = work->z_loss > 0 ? work->z_loss * row->all * row->all : 0;
+    if (work->smoothing > 0) normaliser += work->smoothing * (at_target - row->mean);
     work->loss[e] = weight == 0 ? 0 : (double)weight * (normaliser - logprob);
     if (work->logprob) work->logprob[e] = (float)logprob;
+}
+
+// The mean of z − shift, in a fixed order.
+static double mean_below(int64_t V, const float *z, float shift) {
+    enum { LANES = 8 };
+    double lane[LANES] = {0}, sum = 0;
+    const int64_t whole = V - V % LANES;
+    for (int64_t v = 0; v < whole; v += LANES)
+        for (int i = 0; i < LANES; i++) lane[i] += (double)(z[v + i] - shift);
+    for (int64_t v = whole; v < V; v++) sum += (double)(z[v] - shift);
+    for (int i = 0; i < LANES; i++) sum += lane[i];
+    return sum / (double)V;
+}
+
+// From e^(z − maximum) in z to factor·that − (1 − ε)·onehots − weight·ε/V.
+static void smoothed_gradient(const LossTask *work, int64_t begin, int64_t end, double weight,
+                              double factor, float *z) {
+    const float scale = (float)factor;
+    const float spread = (float)(weight * work->smoothing / (double)work->V);
+    for (int64_t v = 0; v < work->V; v++) z[v] = scale * z[v] - spread;
+    for (int64_t e = begin; e < end; e++)
+        z[work->targets.target[e]] -= (float)((1 - work->smoothing) * (double)work->weight[e]);
 }
 
 // One row. Where all weights are 0 the gradient is 0 whatever the logits are.
@@ -283,31 +312,36 @@ static void loss_row(const LossTask *work, int64_t r) {
     float *z = work->logits + r * work->V;
     const int64_t begin = first_entry(&work->targets, r), end = first_entry(&work->targets, r + 1);
     float largest = table->maximum(work->V, z);
-    double weight = 0, sum;
+    double weight = 0;
+    LossRow row = {0};
     bool weighted = false;
     for (int64_t e = begin; e < end; e++) {
         work->loss[e] = (double)z[target[e]] - (double)largest;
         weight += (double)work->weight[e];
         weighted = weighted || work->weight[e] != 0;
     }
+    if (work->smoothing > 0) row.mean = mean_below(work->V, z, largest);
     if (work->gradient && weighted)
-        sum = table->exp_sum_store(work->V, largest, z);
+        row.sum = table->exp_sum_store(work->V, largest, z);
     else
-        sum = table->exp_sum(work->V, z, largest);
-    const double all = (double)largest + log(sum);
-    for (int64_t e = begin; e < end; e++) entry_loss(work, e, work->loss[e], sum, all);
-    const double grown = work->z_loss > 0 ? 1 + 2 * work->z_loss * all
+        row.sum = table->exp_sum(work->V, z, largest);
+    row.all = (double)largest + log(row.sum);
+    for (int64_t e = begin; e < end; e++) entry_loss(work, e, work->loss[e], &row);
+    const double grown = work->z_loss > 0 ? 1 + 2 * work->z_loss * row.all
                                           : 1; // softmax stands so often in the gradient
     if (!work->gradient) return;
     if (!weighted) {
         memset(z, 0, (size_t)work->V * sizeof *z);
+    } else if (work->smoothing > 0) {
+        smoothed_gradient(work, begin, end, weight, weight * grown / row.sum, z);
     } else if (end == begin + 1) {
-        double numerator = (double)z[target[begin]] - sum; // p − 1, exact for a p that is nearly 1
+        // p − 1, exact for a p that is nearly 1
+        double numerator = (double)z[target[begin]] - row.sum;
         if (work->z_loss > 0) numerator += (grown - 1) * (double)z[target[begin]];
-        table->scale(work->V, (float)(weight * grown / sum), z);
-        z[target[begin]] = (float)(weight * numerator / sum);
+        table->scale(work->V, (float)(weight * grown / row.sum), z);
+        z[target[begin]] = (float)(weight * numerator / row.sum);
     } else {
-        table->scale(work->V, (float)(weight * grown / sum), z);
+        table->scale(work->V, (float)(weight * grown / row.sum), z);
         for (int64_t e = begin; e < end; e++) z[target[e]] -= work->weight[e];
     }
 }
@@ -321,7 +355,8 @@ static void loss_task(void *argument, int64_t task, int worker) {
 
 void hone_cross_entropy(const KernelContext *kc, int64_t rows, int64_t V, float *logits,
                         const int32_t *first, const int32_t *target, const float *weight,
-                        double z_loss, bool gradient, double *loss, float *logprob) {
+                        double z_loss, double smoothing, bool gradient, double *loss,
+                        float *logprob) {
     LossTask work = {.table = &kc->table->element,
                      .rows = rows,
                      .V = V,
@@ -330,6 +365,7 @@ void hone_cross_entropy(const KernelContext *kc, int64_t rows, int64_t V, float 
                      .targets = {first, target},
                      .weight = weight,
                      .z_loss = z_loss,
+                     .smoothing = smoothing,
                      .gradient = gradient,
                      .loss = loss,
                      .logprob = logprob};

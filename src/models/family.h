@@ -25,14 +25,15 @@ typedef struct ModelFamily {
 enum { NORM_BEFORE = 1, NORM_AFTER = 2, NORM_EACH_HEAD = 4, NORM_ALL_HEADS = 8 };
 
 enum { HONE_DECODERS = 9 };
-extern const ModelFamily hone_decoders[HONE_DECODERS], hone_gpt2;
+extern const ModelFamily hone_decoders[HONE_DECODERS], hone_gpt2, hone_transformer;
 
 struct Model {
     ModelConfig config;
     const ModelFamily *family;
     Rotation rotation[2]; // of layers that see all, of sliding ones
     bool *checkpoint;     // (layers)
-    void *parameters;     // the family's struct
+    Dropout dropout;
+    void *parameters; // the family's struct
     Weight tied_head; // the embedding's values where it serves as head, with adapters of its own
     bool head_apart;  // its values are its own too
     Arena arena;      // holds all of the above
@@ -82,6 +83,10 @@ LayerRows hone_chosen_rows(Tape *tape, const ModelBatch *batch, const KeyValueCa
 // stand in one line from depth 0 on.
 LayerRows hone_windowed_rows(Tape *tape, const LayerRows *rows, const KeyValueCache *cache,
                              int32_t window);
+// What an encoder's layers run over.
+LayerRows hone_source_rows(const SourceBatch *source);
+// Which of a layer's queries see which source tokens.
+Visibility hone_source_visibility(Tape *tape, const LayerRows *rows, const SourceBatch *source);
 // x's chosen rows; x itself when all are.
 Tensor *hone_layer_rows(Tape *tape, const LayerRows *rows, Tensor *x);
 

@@ -6,10 +6,11 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { FAMILIES = HONE_DECODERS + 1 };
+static const ModelFamily *const others[] = {&hone_gpt2, &hone_transformer};
+enum { OTHERS = sizeof others / sizeof *others, FAMILIES = HONE_DECODERS + OTHERS };
 
 static const ModelFamily *family_at(int i) {
-    return i < HONE_DECODERS ? &hone_decoders[i] : &hone_gpt2;
+    return i < HONE_DECODERS ? &hone_decoders[i] : others[i - HONE_DECODERS];
 }
 
 // ---- making ------------------------------------------------------------------------------------
@@ -74,6 +75,8 @@ static hone_status check_numbers(const ModelConfig *config, HoneError *err) {
 
 static hone_status check_config(const ModelConfig *config, HoneError *err) {
     RETURN_IF_ERROR(in_range("the number of layers", config->layers, 1, 1 << 16, err));
+    RETURN_IF_ERROR(in_range("the number of encoder layers", config->encoder_layers, 0,
+                             config->layers - 1, err));
     RETURN_IF_ERROR(in_range("the number of heads", config->heads, 1, 1 << 16, err));
     RETURN_IF_ERROR(
         in_range("the number of key/value heads", config->kv_heads, 1, config->heads, err));
@@ -212,6 +215,10 @@ Tensor *hone_run_batch(Model *model, Tape *tape, const ModelBatch *batch, KeyVal
         return hone_tape_refuse(tape, HONE_ERROR_ARGUMENT,
                                 "%" PRId64 " rows are wanted of a batch of %" PRId64 " tokens",
                                 batch->rows, batch->tokens);
+    if ((batch->source.tokens > 0) != (model->config.encoder_layers > 0))
+        return hone_tape_refuse(tape, HONE_ERROR_ARGUMENT,
+                                "a batch of %" PRId64 " source tokens for %d encoder layers",
+                                batch->source.tokens, model->config.encoder_layers);
     return model->family->forward(model, tape, batch, cache);
 }
 
@@ -221,6 +228,10 @@ Tensor *hone_model_forward(Model *model, Tape *tape, const ModelBatch *batch) {
 
 void hone_model_checkpoint(Model *model, int layer, bool on) {
     model->checkpoint[layer] = on;
+}
+
+void hone_model_drop(Model *model, Dropout dropout) {
+    model->dropout = dropout;
 }
 
 Tensor *hone_run_layer(const Model *model, Tape *tape, int layer, TapeSegment *run,

@@ -31,7 +31,19 @@ typedef struct ModelConfig {
     float rope_base_sliding; // of sliding layers, never scaled
     float rope_magnitude;    // of what rotary positions turn
     RopeScaling rope_scaling;
+    // Of an encoder-decoder
+    int encoder_layers;    // of `layers`, the first ones; 0: there is no encoder
+    int32_t decoder_start; // what a target begins with
+    bool norm_first;       // norms before what they belong to, else behind the sum
 } ModelConfig;
+
+// What an encoder reads: sources in one line, each seen by itself: source token j by those with
+// begin[j] ≤ i < end[j], and by the batch's tokens seen_begin[j] ≤ i < seen_end[j].
+typedef struct SourceBatch {
+    int64_t tokens; // 0: there is none
+    const int32_t *token, *position, *begin, *end, *seen_begin, *seen_end;
+    const uint64_t *path; // as of the batch
+} SourceBatch;
 
 // What a forward pass reads. Tokens of all sequences lie in one line; key j is seen by the queries
 // begin[j] ≤ i < end[j] (numbers of tokens). position is the depth of a token in its sequence.
@@ -43,6 +55,7 @@ typedef struct ModelBatch {
     // layer queries, attention output and feed-forward run for these rows only.
     const int32_t *row;
     int64_t rows;
+    SourceBatch source;
 } ModelBatch;
 
 // Keys and values of the tokens seen so far, for generation: (capacity, K·D) a layer, f32.
@@ -69,6 +82,9 @@ Tensor *hone_model_forward(Model *model, Tape *tape, const ModelBatch *batch);
 // Whether a layer's activations are dropped in training and made again in backward: less memory, a
 // second forward pass of the layer, the same bits. Off at first.
 void hone_model_checkpoint(Model *model, int layer, bool on);
+// What is dropped of the activations while gradients are recorded, by families that drop any (the
+// encoder-decoders). Nothing at first.
+void hone_model_drop(Model *model, Dropout dropout);
 // For hone_head_cross_entropy. When tied: the embedding's values and gradient as they are at the
 // call, and adapters of its own, for what is looked up and what is predicted may be adapted apart.
 Weight *hone_model_head(Model *model);

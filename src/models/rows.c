@@ -93,6 +93,32 @@ LayerRows hone_windowed_rows(Tape *tape, const LayerRows *rows, const KeyValueCa
     return windowed;
 }
 
+LayerRows hone_source_rows(const SourceBatch *source) {
+    const ModelBatch batch = {.tokens = source->tokens,
+                              .position = source->position,
+                              .begin = source->begin,
+                              .end = source->end,
+                              .path = source->path};
+    return hone_all_rows(&batch, NULL);
+}
+
+Visibility hone_source_visibility(Tape *tape, const LayerRows *rows, const SourceBatch *source) {
+    Visibility visible = {.queries = rows->rows,
+                          .keys = source->tokens,
+                          .begin = source->seen_begin,
+                          .end = source->seen_end};
+    if (!rows->row) return visible;
+    int32_t *begin = hone_tape_host(tape, source->tokens, sizeof *begin);
+    int32_t *end = hone_tape_host(tape, source->tokens, sizeof *end);
+    for (int64_t j = 0; begin && end && !hone_tape_dry(tape) && j < source->tokens; j++) {
+        begin[j] = rows_before(rows->row, rows->rows, source->seen_begin[j]);
+        end[j] = rows_before(rows->row, rows->rows, source->seen_end[j]);
+    }
+    visible.begin = begin;
+    visible.end = end;
+    return visible;
+}
+
 Tensor *hone_layer_rows(Tape *tape, const LayerRows *rows, Tensor *x) {
     if (!x || rows->rows == x->shape[0]) return x;
     return hone_select_rows(tape, x, rows->row, rows->rows);

@@ -199,6 +199,8 @@ static bool eviction_pays(const Tensor *tensor) {
     int64_t stay = 0;
     for (int i = 0; i < RECORD_READS; i++) {
         const Tensor *read = record->reads[i];
+        const bool evicted = read && read->producer && read->producer->evicted;
+        if (read && !read->block && !read->data && !evicted) return false; // gone for good
         if (read && read->block && !read->saved) stay += hone_tensor_count(read);
     }
     return stay < hone_tensor_count(tensor);

@@ -89,6 +89,15 @@ Tensor *hone_softcap(Tape *tape, float cap, Tensor *x); // cap·tanh(x/cap); x i
 Tensor *hone_swiglu(Tape *tape, Tensor *gate, Tensor *up); // recomputable
 Tensor *hone_geglu(Tape *tape, Tensor *gate, Tensor *up);  // recomputable
 Tensor *hone_gelu(Tape *tape, Tensor *x);                  // recomputable
+Tensor *hone_relu(Tape *tape, Tensor *x);                  // recomputable
+// What a model drops of its activations, while gradients are recorded.
+typedef struct Dropout {
+    float rate;   // [0, 1), in steps of 1/256; 0: nothing
+    uint64_t key; // another one for every step
+} Dropout;
+// keep ⊙ x / (1 − rate), keep from the key, `place` in the model, path[t] and the channel alone
+// (hone_linear's path; NULL: nothing is dropped). x itself where nothing is. Recomputable
+Tensor *hone_dropout(Tape *tape, Dropout dropout, uint32_t place, const uint64_t *path, Tensor *x);
 Tensor *hone_add(Tape *tape, Tensor *a, Tensor *b);
 // Rows of x in the given order (each at most once): (T,C) → (count,C). rows is borrowed.
 Tensor *hone_select_rows(Tape *tape, Tensor *x, const int32_t *rows, int64_t count);
@@ -122,8 +131,9 @@ typedef struct HeadLoss {
     const float *weight;
     const uint64_t *path; // of x's rows, as of hone_linear; or NULL
     float *logprob;
-    float z_loss;     // beside each entry's loss, weight[e]·z_loss·(log Σ exp of the row)²
-    bool measures;    // no gradient, whatever the tape is: logprob and correct are wanted
+    float smoothing; // ε of labels, each 1 − ε at its target and ε/V at all (kernels.h); 0: none
+    float z_loss;    // beside each entry's loss, weight[e]·z_loss·(log Σ exp of the row)²
+    bool measures;   // no gradient, whatever the tape is: logprob and correct are wanted
     uint8_t *correct; // (entries): 1 where the target has the largest logit; may be NULL
     double loss;      // out
     double seconds;   // out: what the operator took

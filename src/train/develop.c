@@ -30,6 +30,14 @@ void hone_train_defaults(HoneTrainOptions *options) {
 
 // ---- sizes -------------------------------------------------------------------------------------
 
+static bool is_gpt2(const HoneTrainOptions *options) {
+    return strcmp(options->architecture, "gpt2") == 0;
+}
+
+bool hone_develop_translates(const HoneTrainOptions *options) {
+    return strcmp(options->architecture, "transformer") == 0;
+}
+
 static hone_status in_range(HoneError *err, const char *name, int64_t value, int64_t low,
                             int64_t high) {
     if (value >= low && value <= high) return HONE_OK;
@@ -39,10 +47,24 @@ static hone_status in_range(HoneError *err, const char *name, int64_t value, int
 
 hone_status hone_develop_check(const HoneTrainOptions *options, HoneError *err) {
     const int64_t large = 1 << 20;
-    if (strcmp(options->architecture, "llama") != 0 && strcmp(options->architecture, "gpt2") != 0)
+    const bool translates = hone_develop_translates(options);
+    if (!translates && strcmp(options->architecture, "llama") != 0 && !is_gpt2(options))
         return hone_fail(err, HONE_ERROR_UNSUPPORTED,
-                         "architecture \"%s\" is not trained from nothing; llama and gpt2 are",
+                         "architecture \"%s\" is not trained from nothing; llama, gpt2 and "
+                         "transformer are",
                          options->architecture);
+    if (!translates && (options->encoder_layers > 0 || options->norm_first))
+        return hone_fail(err, HONE_ERROR_ARGUMENT,
+                         "encoder-layers and norm are of the architecture transformer, not of %s",
+                         options->architecture);
+    if (!translates && options->run.dropout > 0)
+        return hone_fail(err, HONE_ERROR_UNSUPPORTED,
+                         "--dropout is %g, and the architecture %s drops nothing: transformer does",
+                         options->run.dropout, options->architecture);
+    if (translates && options->run.sample)
+        return hone_fail(err, HONE_ERROR_UNSUPPORTED,
+                         "--sample continues a text, which the architecture transformer does not");
+    RETURN_IF_ERROR(in_range(err, "encoder-layers", options->encoder_layers, 0, 4096));
     RETURN_IF_ERROR(in_range(err, "layers", options->layers, 1, 4096));
     RETURN_IF_ERROR(in_range(err, "channels", options->channels, 1, large));
     RETURN_IF_ERROR(in_range(err, "heads", options->heads, 1, 65536));
@@ -65,23 +87,29 @@ hone_status hone_develop_check(const HoneTrainOptions *options, HoneError *err) 
     return HONE_OK;
 }
 
-static bool is_gpt2(const HoneTrainOptions *options) {
-    return strcmp(options->architecture, "gpt2") == 0;
-}
-
-static ModelConfig config_of(const HoneTrainOptions *options, int64_t vocabulary) {
+static ModelConfig config_of(const HoneTrainOptions *options, const Tokenizer *tokenizer) {
     const int64_t channels = options->channels, heads = options->heads;
     const int64_t head_size = options->head_size ? options->head_size : channels / heads;
-    const int64_t wide = is_gpt2(options) ? 4 * channels : (channels * 8 / 3 + 63) / 64 * 64;
+    const bool translates = hone_develop_translates(options), plain = is_gpt2(options);
+    const int64_t wide = plain || translates ? 4 * channels : (channels * 8 / 3 + 63) / 64 * 64;
+    const int64_t encoder = !translates               ? 0
+                            : options->encoder_layers ? options->encoder_layers
+                                                      : options->layers;
+    const int32_t bos = hone_tokenizer_bos(tokenizer), eos = hone_tokenizer_eos(tokenizer);
     return (ModelConfig){.architecture = options->architecture,
-                         .layers = (int)options->layers,
+                         .layers = (int)(options->layers + encoder),
+                         .encoder_layers = (int)encoder,
+                         .norm_first = options->norm_first,
+                         .decoder_start = !translates ? 0
+                                          : bos >= 0  ? bos
+                                                      : eos,
                          .heads = (int)heads,
                          .kv_heads = (int)(options->kv_heads ? options->kv_heads : heads),
                          .head_size = (int)head_size,
-                         .rotary = is_gpt2(options) ? 0 : (int)head_size,
+                         .rotary = plain || translates ? 0 : (int)head_size,
                          .channels = channels,
                          .feed_forward = options->feed_forward ? options->feed_forward : wide,
-                         .vocabulary = vocabulary,
+                         .vocabulary = hone_tokenizer_size(tokenizer),
                          .context = options->context,
                          .norm_eps = (float)options->norm_eps,
                          .rope_base = (float)options->rope_base,
@@ -103,20 +131,24 @@ static void put_real(GgufWriter *writer, const ModelConfig *config, const char *
 }
 
 static void put_keys(GgufWriter *writer, const ModelConfig *config, const GgufFile *vocabulary) {
-    const bool gpt2 = strcmp(config->architecture, "gpt2") == 0;
+    const int encoder = config->encoder_layers;
+    const bool rms = config->rotary > 0;
     hone_gguf_put_string(writer, "general.architecture", config->architecture);
     hone_gguf_put_string(writer, "general.name", "a new model");
     hone_gguf_put_u32(writer, "general.file_type", 0);
     put_size(writer, config, "context_length", config->context);
     put_size(writer, config, "embedding_length", config->channels);
-    put_size(writer, config, "block_count", config->layers);
+    put_size(writer, config, "block_count", encoder ? encoder : config->layers);
+    if (encoder) put_size(writer, config, "decoder_block_count", config->layers - encoder);
+    if (encoder) put_size(writer, config, "decoder_start_token_id", config->decoder_start);
+    if (encoder) put_size(writer, config, "norm_first", config->norm_first);
     put_size(writer, config, "feed_forward_length", config->feed_forward);
     put_size(writer, config, "attention.head_count", config->heads);
     put_size(writer, config, "attention.head_count_kv", config->kv_heads);
     put_real(writer, config,
-             gpt2 ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon",
+             rms ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon",
              config->norm_eps);
-    if (!gpt2) {
+    if (rms) {
         put_size(writer, config, "attention.key_length", config->head_size);
         put_size(writer, config, "attention.value_length", config->head_size);
         put_size(writer, config, "rope.dimension_count", config->rotary);
@@ -136,6 +168,7 @@ typedef struct Drawing {
     GgufWriter *writer;
     uint64_t seed, number;
     float residual; // deviation of what writes to the residual stream
+    bool glorot;    // as an encoder-decoder's
 } Drawing;
 
 static hone_status plan_tensor(void *user, const ParameterVisit *visit, HoneError *err) {
@@ -150,18 +183,30 @@ static bool ends_with(const char *name, const char *ending) {
     return length >= tail && strcmp(name + length - tail, ending) == 0;
 }
 
+static float draw_weight(const Drawing *drawing, const ParameterVisit *visit,
+                         RandomStream *stream) {
+    const char *target = visit->target ? visit->target : "";
+    const int64_t *shape = visit->tensor->shape;
+    if (drawing->glorot && visit->layer >= 0) {
+        const float bound = sqrtf(6.0f / (float)(shape[0] + shape[1]));
+        return bound * (2.0f * hone_random_uniform(stream) - 1.0f);
+    }
+    const bool residual = strcmp(target, "o") == 0 || strcmp(target, "down") == 0;
+    const float deviation = drawing->glorot ? 1.0f / sqrtf((float)shape[1])
+                            : residual      ? drawing->residual
+                                            : 0.02f;
+    return deviation * hone_random_normal(stream);
+}
+
 static hone_status draw_tensor(void *user, const ParameterVisit *visit, HoneError *err) {
     Drawing *drawing = user;
     const int64_t count = hone_tensor_count(visit->tensor);
-    const char *target = visit->target ? visit->target : "";
-    const bool residual = strcmp(target, "o") == 0 || strcmp(target, "down") == 0;
-    const float deviation = residual ? drawing->residual : 0.02f;
     const float constant = ends_with(visit->name, ".bias") ? 0.0f : 1.0f;
     float *values = hone_alloc((size_t)count * sizeof *values);
     if (!values) return hone_fail_memory(err, (size_t)count * sizeof *values, visit->name);
     RandomStream stream = hone_random_stream(drawing->seed, RANDOM_INITIAL, drawing->number++);
     for (int64_t i = 0; i < count; i++)
-        values[i] = visit->weight ? deviation * hone_random_normal(&stream) : constant;
+        values[i] = visit->weight ? draw_weight(drawing, visit, &stream) : constant;
     hone_status status =
         hone_gguf_write_tensor(drawing->writer, values, (size_t)count * sizeof *values, err);
     hone_free(values);
@@ -171,7 +216,8 @@ static hone_status draw_tensor(void *user, const ParameterVisit *visit, HoneErro
 static hone_status write_start(Run *run, Model *model, const char *path) {
     const ModelConfig *config = hone_model_config(model);
     Drawing drawing = {.seed = run->options.seed,
-                       .residual = 0.02f / sqrtf(2.0f * (float)config->layers)};
+                       .residual = 0.02f / sqrtf(2.0f * (float)config->layers),
+                       .glorot = config->encoder_layers > 0};
     RETURN_IF_ERROR(hone_gguf_writer_create(&drawing.writer, run->err));
     put_keys(drawing.writer, config, &run->vocabulary);
     hone_status status = hone_model_visit(model, plan_tensor, drawing.writer, run->err);
@@ -186,7 +232,7 @@ static hone_status start_file(Run *run, const char *path) {
     Tokenizer *tokenizer;
     RETURN_IF_ERROR(hone_develop_vocabulary(run, &run->vocabulary));
     RETURN_IF_ERROR(hone_read_tokenizer(&run->vocabulary, &tokenizer, run->err));
-    const ModelConfig config = config_of(run->develop, hone_tokenizer_size(tokenizer));
+    const ModelConfig config = config_of(run->develop, tokenizer);
     hone_tokenizer_free(tokenizer);
     Model *model;
     RETURN_IF_ERROR(hone_model_make(&config, &model, run->err));
@@ -225,7 +271,11 @@ void hone_develop_config(const Run *run, TextBuffer *text) {
     const HoneTrainOptions *options = run->develop;
     const ModelConfig *config = &run->model->config;
     put_name(text, "architecture", options->architecture);
-    put_line(text, "layers", config->layers);
+    put_line(text, "layers", config->layers - config->encoder_layers);
+    if (config->encoder_layers) {
+        put_line(text, "encoder-layers", config->encoder_layers);
+        put_name(text, "norm", config->norm_first ? "pre" : "post");
+    }
     put_line(text, "channels", config->channels);
     put_line(text, "heads", config->heads);
     put_line(text, "kv-heads", config->kv_heads);

@@ -21,6 +21,8 @@ hone_status hone_develop_vocabulary(Run *run, GgufFile *vocabulary);
 
 // develop.c: run->model with random weights by run->develop, and run->vocabulary.
 hone_status hone_develop_model(Run *run);
+// Whether it is an encoder-decoder, which learns from records of two texts.
+bool hone_develop_translates(const HoneTrainOptions *options);
 // Fail unless the sizes can be a model's.
 hone_status hone_develop_check(const HoneTrainOptions *options, HoneError *err);
 // The options that only `hone train` has, as lines of config.yaml.

@@ -19,6 +19,8 @@ DataOptions hone_model_data_options(const HoneModel *model, const HoneDataOption
                          .on_bad = options->skip_bad ? BAD_SKIP : BAD_STOP,
                          .no_eos = options->no_eos,
                          .pairs = options->pairs,
+                         .translates = model->config.encoder_layers > 0,
+                         .start = model->config.decoder_start,
                          .now = options->now,
                          .keep_text = true};
 }
@@ -32,6 +34,11 @@ hone_status hone_data_read(HoneModel *model, const char *path, const HoneDataOpt
                          "a length of at most %lld tokens (--max-length): the model's context is "
                          "%lld",
                          (long long)options->max_length, (long long)model->config.context);
+    if (options && options->pairs && model->config.encoder_layers > 0)
+        return hone_fail(err, HONE_ERROR_UNSUPPORTED,
+                         "%s is an encoder-decoder, which does not learn from pairs of answers: "
+                         "--loss tokens",
+                         model->name);
     if (options && options->max_length < 0)
         return hone_fail(err, HONE_ERROR_ARGUMENT,
                          "a length of at most %lld tokens (--max-length), want 2 or more",
@@ -69,9 +76,9 @@ void hone_data_info(const HoneData *data, HoneDataInfo *info) {
 void hone_data_example(const HoneData *data, int64_t index, HoneExample *example) {
     const Example *source = &data->set.examples[index];
     *example = (HoneExample){.text = source->text ? source->text : "",
-                             .tokens = source->token,
-                             .mask = source->target,
-                             .count = source->count,
+                             .tokens = source->token - source->source_count,
+                             .mask = source->target - source->source_count,
+                             .count = hone_example_length(source),
                              .targets = source->targets,
                              .answer = source->answer,
                              .line = source->line,

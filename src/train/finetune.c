@@ -70,6 +70,7 @@ static hone_status check_numbers(const HoneFinetuneOptions *options, HoneError *
     RETURN_IF_ERROR(in_range(err, "--decay", options->decay, 0, 1e9));
     RETURN_IF_ERROR(in_range(err, "--momentum", options->momentum, 0, 0.999999));
     RETURN_IF_ERROR(in_range(err, "--z-loss", options->z_loss, 0, 1e3));
+    RETURN_IF_ERROR(in_range(err, "--label-smoothing", options->label_smoothing, 0, 0.999));
     RETURN_IF_ERROR(in_range(err, "--gradient-penalty", options->gradient_penalty, 0, 1e6));
     RETURN_IF_ERROR(in_range(err, "--log-norms", (double)options->log_norms, 0, 1e9));
     RETURN_IF_ERROR(in_range(err, "--weight-decay", options->weight_decay, 0, 100));
@@ -127,6 +128,9 @@ static hone_status check_options(const HoneFinetuneOptions *options, bool has_mo
     if (options->batch > 0 && options->batch_tokens > 0)
         return hone_fail(err, HONE_ERROR_ARGUMENT, "give --batch or --batch-tokens, not both");
     RETURN_IF_ERROR(check_penalty(options, err));
+    if (options->label_smoothing > 0 && options->loss != HONE_LOSS_TOKENS)
+        return hone_fail(err, HONE_ERROR_ARGUMENT,
+                         "--label-smoothing is of the loss of tokens, not of pairs");
     if (options->loss == HONE_LOSS_DPO && options->method == HONE_METHOD_FULL)
         return hone_fail(err, HONE_ERROR_ARGUMENT,
                          "--loss dpo compares the model with itself without its adapter, which "

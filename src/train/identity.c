@@ -68,9 +68,11 @@ static uint64_t hash_trained(const Run *run) {
 
 static uint64_t hash_examples(uint64_t hash, const Example *const *examples, int64_t count) {
     for (int64_t i = 0; i < count; i++) {
-        const size_t tokens = (size_t)examples[i]->count;
-        hash = with(hash, examples[i]->token, tokens * sizeof *examples[i]->token);
-        hash = with(hash, examples[i]->target, tokens);
+        const Example *example = examples[i];
+        const int64_t source = example->source_count;
+        const size_t tokens = (size_t)hone_example_length(example);
+        hash = with(hash, example->token - source, tokens * sizeof *example->token);
+        hash = with(hash, example->target - source, tokens);
         if (examples[i]->rejected) hash = hash_examples(hash, &examples[i]->rejected, 1);
     }
     return hash;

@@ -45,6 +45,7 @@ static const struct Convention {
      .root_layers = 62,
      .root_embedding = true},
     {.architecture = "gpt2"},
+    {.architecture = "transformer"},
 };
 
 static const struct Convention *convention_of(const char *architecture) {
@@ -246,9 +247,28 @@ static hone_status read_numbers(const Reading *r, const struct Convention *conve
 
 // ---- the whole ---------------------------------------------------------------------------------
 
+// Those with layer norms and without rotary positions.
+static bool is_plain(const Reading *r) {
+    return strcmp(r->architecture, "gpt2") == 0 || strcmp(r->architecture, "transformer") == 0;
+}
+
+// block_count is the encoder's.
+static hone_status read_encoder_decoder(const Reading *r) {
+    ModelConfig *config = r->config;
+    int64_t decoder, start, norm_first;
+    RETURN_IF_ERROR(read_size(r, "decoder_block_count", -1, 1, 4096, &decoder));
+    RETURN_IF_ERROR(read_size(r, "decoder_start_token_id", -1, 0, config->vocabulary - 1, &start));
+    RETURN_IF_ERROR(read_size(r, "norm_first", 0, 0, 1, &norm_first));
+    config->encoder_layers = config->layers;
+    config->layers += (int)decoder;
+    config->decoder_start = (int32_t)start;
+    config->norm_first = norm_first != 0;
+    return HONE_OK;
+}
+
 static hone_status read_sizes(const Reading *r) {
     ModelConfig *config = r->config;
-    const bool gpt2 = strcmp(r->architecture, "gpt2") == 0;
+    const bool plain = is_plain(r);
     const int64_t large = (int64_t)1 << 24;
     int64_t layers, heads, kv_heads, key, value, rotary = 0, experts;
     RETURN_IF_ERROR(read_size(r, "expert_count", 0, 0, large, &experts));
@@ -265,7 +285,7 @@ static hone_status read_sizes(const Reading *r) {
     const int64_t head_size = config->channels / heads;
     RETURN_IF_ERROR(read_size(r, "attention.key_length", head_size, 1, 256, &key));
     RETURN_IF_ERROR(read_size(r, "attention.value_length", head_size, 1, 256, &value));
-    if (!gpt2) RETURN_IF_ERROR(read_size(r, "rope.dimension_count", key, 1, key, &rotary));
+    if (!plain) RETURN_IF_ERROR(read_size(r, "rope.dimension_count", key, 1, key, &rotary));
     if (key != value)
         return hone_fail(r->err, HONE_ERROR_UNSUPPORTED,
                          "%s: keys of size %lld and values of size %lld: they must be equal",
@@ -275,7 +295,8 @@ static hone_status read_sizes(const Reading *r) {
     config->kv_heads = (int)kv_heads;
     config->head_size = (int)key;
     config->rotary = (int)rotary;
-    return read_float(r, gpt2 ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon",
+    return read_float(r,
+                      plain ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon",
                       -1, &config->norm_eps);
 }
 
@@ -290,7 +311,8 @@ static hone_status read_all(const Reading *r, const struct Convention *conventio
         return hone_fail(r->err, HONE_ERROR_INPUT, "%s: has no matrix token_embd.weight",
                          r->file->map.path);
     config->vocabulary = embedding->shape[0];
-    if (strcmp(r->architecture, "gpt2") == 0) return HONE_OK;
+    if (strcmp(r->architecture, "transformer") == 0) return read_encoder_decoder(r);
+    if (is_plain(r)) return HONE_OK;
     config->qkv_bias = convention->bias || has_tensor(r, "blk.0.attn_q.bias") ||
                        has_tensor(r, "blk.0.attn_qkv.bias");
     config->output_bias = has_tensor(r, "blk.0.attn_output.bias");

@@ -34,7 +34,15 @@ static hone_status prepare(const LossCall *call, double weight, PreparedBatch *p
                                    .end = end,
                                    .path = batch->path,
                                    .row = rows,
-                                   .rows = batch->rows};
+                                   .rows = batch->rows,
+                                   .source = {.tokens = batch->source.tokens,
+                                              .token = batch->source.token,
+                                              .position = batch->source.position,
+                                              .begin = batch->source.begin,
+                                              .end = batch->source.end,
+                                              .seen_begin = batch->source.seen_begin,
+                                              .seen_end = batch->source.seen_end,
+                                              .path = batch->source.path}};
     return HONE_OK;
 }
 
@@ -73,6 +81,7 @@ hone_status hone_batch_loss(const LossCall *call, const Example *const *examples
     RETURN_IF_ERROR(hone_batch_prepare(call, examples, count, weight, &prepared));
     HeadLoss head = hone_prepared_head(&prepared);
     head.z_loss = call->z_loss;
+    head.smoothing = call->smoothing;
     if (call->by_target) {
         const size_t entries = (size_t)prepared.batch.entries + 1;
         head.logprob = hone_arena_alloc(call->memory, entries * sizeof(float));

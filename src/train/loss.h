@@ -8,11 +8,11 @@
 
 typedef struct LossCall {
     Model *model;
-    Tape *tape;           // reset by the caller, who also runs backward; may be dry
-    KeyValueCache *cache; // the examples go on from the tokens in it; NULL: they are whole
-    float z_loss;         // of hone_head_cross_entropy
-    bool by_target;       // what became of every target is wanted
-    Arena *memory;        // holds the batch and the results
+    Tape *tape;              // reset by the caller, who also runs backward; may be dry
+    KeyValueCache *cache;    // the examples go on from the tokens in it; NULL: they are whole
+    float z_loss, smoothing; // of hone_head_cross_entropy
+    bool by_target;          // what became of every target is wanted
+    Arena *memory;           // holds the batch and the results
     HoneError *err;
 } LossCall;
 

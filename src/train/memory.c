@@ -68,7 +68,7 @@ static hone_status rehearse_held_out(Run *run, Tape *dry) {
     int64_t heaviest = 0, heaviest_count = 0, most = 0;
     for (int64_t first = 0; first < run->held_out_count;) {
         int64_t count = hone_held_out_batch(run, first), tokens = 0;
-        for (int64_t i = 0; i < count; i++) tokens += run->held_out[first + i]->count;
+        for (int64_t i = 0; i < count; i++) tokens += hone_example_length(run->held_out[first + i]);
         if (tokens > most) {
             most = tokens;
             heaviest = first;

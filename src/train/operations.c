@@ -24,17 +24,29 @@ static double adapter_operations(const Run *run, const StepRange *step) {
     return total;
 }
 
+// Meets source tokens: an encoder's matrices, and those that read its output.
+static bool meets_source(const ParameterSlot *slot) {
+    return strncmp(slot->name, "enc.", 4) == 0 || strstr(slot->name, ".cross_attn_k.") ||
+           strstr(slot->name, ".cross_attn_v.");
+}
+
 double hone_step_operations(const Run *run, const StepRange *step) {
     const ModelConfig *config = &run->model->config;
     const bool full = run->options.method == HONE_METHOD_FULL;
     const double weight = full ? 6 : 4;
-    double linear = 0;
+    double linear = 0, of_sources = 0;
     for (int64_t i = 0; i < run->model->slot_count; i++) {
         const ParameterSlot *slot = &run->model->slots[i];
-        if (slot->target && slot->layer >= 0) linear += (double)hone_tensor_count(slot->tensor);
+        if (slot->target && slot->layer >= 0)
+            *(meets_source(slot) ? &of_sources : &linear) +=
+                (double)hone_tensor_count(slot->tensor);
     }
     double head = (double)config->vocabulary * (double)config->channels;
-    double queries = (double)config->layers * config->heads * config->head_size;
-    return (double)step->computed * weight * linear + adapter_operations(run, step) +
-           (double)step->rows * weight * head + 14 * queries * (double)step->pairs;
+    const double queries = (double)config->heads * config->head_size;
+    const int encoder = config->encoder_layers, decoder = config->layers - encoder;
+    const double pairs = encoder * (double)step->source_pairs +
+                         decoder * ((double)step->pairs + (double)step->cross_pairs);
+    return (double)(step->computed - step->sources) * weight * linear +
+           (double)step->sources * weight * of_sources + adapter_operations(run, step) +
+           (double)step->rows * weight * head + 14 * queries * pairs;
 }

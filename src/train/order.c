@@ -57,8 +57,9 @@ static hone_status split_held_out(Run *run) {
 
 static hone_status read_examples(Run *run, const char *path, HoneData **data) {
     const HoneFinetuneOptions *options = &run->options;
-    return run->develop ? hone_corpus_read(run->model, path, &options->examples, options->out, data)
-                        : hone_data_read(run->model, path, &options->examples, data);
+    const bool corpus = run->develop && run->model->config.encoder_layers == 0;
+    return corpus ? hone_corpus_read(run->model, path, &options->examples, options->out, data)
+                  : hone_data_read(run->model, path, &options->examples, data);
 }
 
 hone_status hone_run_read_data(Run *run) {
@@ -126,7 +127,8 @@ static void draw_epoch(const Run *run, int64_t epoch, int64_t *index, int64_t *s
 
 // Both answers of a pair are read.
 static int64_t tokens_of(const Example *example) {
-    return example->count + (example->rejected ? example->rejected->count : 0);
+    const Example *rejected = example->rejected;
+    return hone_example_length(example) + (rejected ? hone_example_length(rejected) : 0);
 }
 
 // The step that begins at `first` and does not pass `end`.
@@ -250,10 +252,13 @@ hone_status hone_step_count(Run *run, StepRange *step) {
         RETURN_IF_ERROR(
             hone_pairs_list(examples, count, &run->batch_memory, &examples, &count, run->err));
         RETURN_IF_ERROR(hone_batch_pack(examples, count, &run->batch_memory, &batch, run->err));
-        step->computed += batch.tokens;
+        const TokenSources *source = &batch.source;
+        const int64_t computed = batch.tokens + source->tokens;
+        step->computed += computed;
+        step->sources += source->tokens;
         step->rows += batch.rows;
-        if (batch.tokens > step->most_tokens) {
-            step->most_tokens = batch.tokens;
+        if (computed > step->most_tokens) {
+            step->most_tokens = computed;
             step->tokens_part = part;
         }
         if (batch.rows > step->most_rows) {
@@ -261,6 +266,10 @@ hone_status hone_step_count(Run *run, StepRange *step) {
             step->rows_part = part;
         }
         for (int64_t t = 0; t < batch.tokens; t++) step->pairs += batch.end[t] - batch.begin[t];
+        for (int64_t s = 0; s < source->tokens; s++) {
+            step->source_pairs += source->end[s] - source->begin[s];
+            step->cross_pairs += source->seen_end[s] - source->seen_begin[s];
+        }
     }
     return HONE_OK;
 }

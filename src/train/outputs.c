@@ -211,7 +211,7 @@ static void put_data(TextBuffer *text, const HoneFinetuneOptions *options) {
 }
 
 static void put_schedule(TextBuffer *text, const HoneFinetuneOptions *options) {
-    static const char *const schedules[] = {"cosine", "linear", "constant", "wsd"};
+    static const char *const schedules[] = {"cosine", "linear", "constant", "wsd", "inverse-sqrt"};
     static const char *const optimizers[] = {"adamw", "adamw8bit", "adafactor", "sgd", "muon"};
     put_integer(text, "steps", options->steps);
     if (options->batch > 0)
@@ -232,6 +232,7 @@ static void put_schedule(TextBuffer *text, const HoneFinetuneOptions *options) {
     if (options->schedule == HONE_SCHEDULE_WSD) put_real(text, "decay", options->decay);
     if (options->optimizer == HONE_MUON) put_real(text, "momentum", options->momentum);
     if (options->z_loss > 0) put_real(text, "z-loss", options->z_loss);
+    if (options->label_smoothing > 0) put_real(text, "label-smoothing", options->label_smoothing);
     if (options->gradient_penalty > 0)
         put_real(text, "gradient-penalty", options->gradient_penalty);
     if (options->log_norms > 0) put_integer(text, "log-norms", options->log_norms);
@@ -295,6 +296,7 @@ void hone_config_text(const Run *run, TextBuffer *text) {
         put_text(text, "save-modules", options->save_modules);
     } else {
         put_text(text, "type", options->type);
+        if (options->dropout > 0) put_real(text, "dropout", options->dropout);
     }
     put_integer(text, "max-length", options->examples.max_length);
     if (options->examples.stride > 0) put_integer(text, "stride", options->examples.stride);

@@ -313,6 +313,11 @@ static hone_status continued_adapters(Run *run) {
 }
 
 hone_status hone_parameters_lora(Run *run) {
+    if (strcmp(run->model->config.architecture, "transformer") == 0)
+        return hone_fail(run->err, HONE_ERROR_UNSUPPORTED,
+                         "%s is a transformer of 2017, whose matrices have no names that an "
+                         "adapter's files could say: --method full",
+                         run->model->name);
     RETURN_IF_ERROR(run->options.adapter ? continued_adapters(run) : fresh_adapters(run));
     for (int64_t i = 0; i < run->parameters.item_count; i++)
         if (run->options.loss == HONE_LOSS_DPO && run->parameters.items[i].part == PART_WHOLE)
@@ -325,9 +330,13 @@ hone_status hone_parameters_lora(Run *run) {
 }
 
 void hone_parameters_draw_dropout(Run *run, int64_t step) {
-    if (run->options.method == HONE_METHOD_FULL) return;
     uint32_t words[4];
     hone_philox(run->options.seed, RANDOM_DROPOUT, (uint64_t)step, 0, words);
+    if (run->options.method == HONE_METHOD_FULL) {
+        const Dropout dropout = {(float)run->options.dropout, (uint64_t)words[0] << 32 | words[1]};
+        hone_model_drop(run->model->model, dropout);
+        return;
+    }
     for (int64_t i = 0; i < run->parameters.item_count; i++) {
         const Trainable *item = &run->parameters.items[i];
         if (item->part != PART_A) continue;
@@ -359,6 +368,7 @@ hone_status hone_parameters_full(Run *run) {
         tensor->data = values;
         tensor->requires_grad = true;
     }
+    hone_parameters_draw_dropout(run, 0); // memory is planned before the first step
     return HONE_OK;
 }
 

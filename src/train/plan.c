@@ -14,7 +14,7 @@ static double measured_speed(Run *run) {
     const Tensor *weight = NULL;
     for (int64_t i = 0; i < run->model->slot_count && !weight; i++)
         if (run->model->slots[i].target && run->model->slots[i].layer == 0 &&
-            strcmp(run->model->slots[i].target, "gate") == 0)
+            strcmp(run->model->slots[i].target, "up") == 0)
             weight = run->model->slots[i].tensor;
     if (!weight) return 0;
     int64_t N = weight->shape[0], K = weight->shape[1];
@@ -49,29 +49,30 @@ static double measured_speed(Run *run) {
 // The first example of the run, token by token.
 hone_status hone_plan_preview(Run *run, HonePlan *plan, HoneExample *shown) {
     const Example *first = run->order[run->steps[0].first];
+    const int64_t count = hone_example_length(first);
+    const int32_t *tokens = first->token - first->source_count;
     *shown = (HoneExample){.text = first->text ? first->text : "",
-                           .tokens = first->token,
-                           .mask = first->target,
-                           .count = first->count,
+                           .tokens = tokens,
+                           .mask = first->target - first->source_count,
+                           .count = count,
                            .targets = first->targets,
                            .answer = first->answer,
                            .line = first->line,
                            .cut = first->cut};
     TextBuffer pieces = {0};
-    int32_t *offsets =
-        hone_arena_alloc(&run->model->memory, ((size_t)first->count + 1) * sizeof *offsets);
-    if (!offsets) return hone_fail_memory(run->err, (size_t)first->count * 4, "the preview");
-    for (int64_t i = 0; i < first->count; i++) {
-        TokenizerText piece = hone_token_bytes(run->model->tokenizer, first->token[i], true);
+    int32_t *offsets = hone_arena_alloc(&run->model->memory, ((size_t)count + 1) * sizeof *offsets);
+    if (!offsets) return hone_fail_memory(run->err, (size_t)count * 4, "the preview");
+    for (int64_t i = 0; i < count; i++) {
+        TokenizerText piece = hone_token_bytes(run->model->tokenizer, tokens[i], true);
         offsets[i] = (int32_t)pieces.length;
         hone_text_append(&pieces, piece.data, piece.length);
     }
-    offsets[first->count] = (int32_t)pieces.length;
+    offsets[count] = (int32_t)pieces.length;
     char *copy = pieces.failed ? NULL
                                : hone_arena_strndup(&run->model->memory,
                                                     pieces.data ? pieces.data : "", pieces.length);
     hone_text_free(&pieces);
-    if (!copy) return hone_fail_memory(run->err, (size_t)first->count, "the preview");
+    if (!copy) return hone_fail_memory(run->err, (size_t)count, "the preview");
     plan->example = shown;
     plan->piece_offsets = offsets;
     plan->pieces = copy;
@@ -88,11 +89,13 @@ static bool lacks_an_end(const Run *run, const Example *example) {
 static void count_data(const Run *run, HonePlan *plan) {
     for (int64_t i = 0; i < run->train_count; i++) {
         const Example *example = run->train[i];
-        plan->tokens += example->count + (example->rejected ? example->rejected->count : 0);
+        plan->tokens += hone_example_length(example);
+        if (example->rejected) plan->tokens += example->rejected->count;
         plan->targets += example->targets;
         plan->cut += example->cut;
         plan->unended += lacks_an_end(run, example);
-        if (example->count > plan->longest) plan->longest = example->count;
+        const int64_t length = hone_example_length(example);
+        if (length > plan->longest) plan->longest = length;
     }
     // Of an epoch on average: each has its own order.
     double read = 0, computed = 0;
@@ -101,6 +104,7 @@ static void count_data(const Run *run, HonePlan *plan) {
         computed += (double)run->steps[s].computed;
     }
     plan->tokens_computed = llround((double)plan->tokens * computed / read);
+    plan->translates = run->model->config.encoder_layers > 0;
     plan->has_template = run->model->chat_template && !run->options.template_path;
     plan->first_skipped = "";
     for (int64_t s = 0; s < run->options.data_count; s++) {

@@ -47,6 +47,8 @@ typedef struct StepRange {
     // Over its micro-batches' tries: tokens computed, rows of logits, pairs of tokens that see each
     // other.
     int64_t computed, rows, pairs;
+    // Of those computed, an encoder's; pairs among these, and of these with the others.
+    int64_t sources, source_pairs, cross_pairs;
     int64_t most_tokens, most_rows; // computed in one micro-batch
     int64_t tokens_part, rows_part; // which one that is
 } StepRange;

@@ -29,6 +29,10 @@ double hone_run_learning_rate(const Run *run, int64_t step) {
         const double left = (double)(run->step_count - step);
         return left < falls + 1 ? rate * left / (falls + 1) : rate;
     }
+    case HONE_SCHEDULE_INVERSE_SQRT: {
+        const double from = run->warmup_steps > 0 ? (double)run->warmup_steps : 1;
+        return rate * sqrt(from / (double)(step + 1));
+    }
     case HONE_SCHEDULE_CONSTANT:
         break;
     }
@@ -42,6 +46,7 @@ static hone_status micro_batch(Run *run, const StepRange *step, const Example *c
     const double weight = 1.0 / (double)step->targets;
     LossCall call = hone_run_loss_call(run, run->tape);
     call.z_loss = (float)run->options.z_loss;
+    call.smoothing = (float)run->options.label_smoothing;
     hone_tape_reset(run->tape, true);
     hone_arena_reset(&run->batch_memory);
     double start = hone_seconds();
@@ -181,8 +186,8 @@ int64_t hone_held_out_batch(const Run *run, int64_t first) {
     int64_t count = 0, tokens = 0;
     for (; first + count < run->held_out_count; count++) {
         const Example *example = run->held_out[first + count];
-        tokens += example->count + (example->rejected ? example->rejected->count : 0);
-
+        tokens += hone_example_length(example);
+        if (example->rejected) tokens += hone_example_length(example->rejected);
         if (count > 0 && tokens > run->held_out_tokens) break;
     }
     return count;

@@ -15,25 +15,31 @@ static void count_lengths(const Run *run, HonePlan *plan) {
     const int64_t most = HONE_LENGTH_BUCKETS;
     plan->length_width = round_width((plan->longest + most - 1) / most);
     for (int64_t i = 0; i < run->train_count; i++) {
-        const int64_t length = run->train[i]->count;
+        const int64_t length = hone_example_length(run->train[i]);
         const int64_t bucket = length > 0 ? (length - 1) / plan->length_width : 0;
         plan->lengths[bucket]++;
         if (bucket >= plan->length_buckets) plan->length_buckets = (int)bucket + 1;
     }
 }
 
+// The source too.
+static const char *tokens_of(const Example *example, size_t *bytes) {
+    *bytes = (size_t)hone_example_length(example) * sizeof *example->token;
+    return (const char *)(example->token - example->source_count);
+}
+
 static hone_status count_duplicates(Run *run, HonePlan *plan) {
     StringMap seen = {0};
+    size_t bytes;
     hone_status status = HONE_OK;
     for (int64_t i = 0; i < run->train_count && status == HONE_OK; i++) {
-        const Example *example = run->train[i];
-        if (!hone_map_put(&seen, (const char *)example->token, (size_t)example->count * 4, 1))
+        const char *tokens = tokens_of(run->train[i], &bytes);
+        if (!hone_map_put(&seen, tokens, bytes, 1))
             status = hone_fail_memory(run->err, (size_t)run->train_count * 16, "the duplicates");
     }
     for (int64_t i = 0; i < run->held_out_count && status == HONE_OK; i++) {
-        const Example *example = run->held_out[i];
-        plan->duplicates +=
-            hone_map_get(&seen, (const char *)example->token, (size_t)example->count * 4, 0);
+        const char *tokens = tokens_of(run->held_out[i], &bytes);
+        plan->duplicates += hone_map_get(&seen, tokens, bytes, 0);
     }
     hone_map_free(&seen);
     return status;

@@ -15,10 +15,22 @@ static hone_status count_document(void *user, const char *path, int line, const 
     return status == HONE_OK ? HONE_OK : hone_fail_in(err, "%s:%d", path, line);
 }
 
+// Both languages have one vocabulary.
+static hone_status count_translation(void *user, const char *path, int line, const char *source,
+                                     const char *target, HoneError *err) {
+    (void)path, (void)line; // the reader says them
+    RETURN_IF_ERROR(hone_word_counts_add(user, source, strlen(source), err));
+    return hone_word_counts_add(user, target, strlen(target), err);
+}
+
 static hone_status count_words(Run *run, WordCounts *counts) {
-    for (int64_t s = 0; s < run->options.data_count; s++)
-        RETURN_IF_ERROR(
-            hone_corpus_each(run->options.data[s].path, count_document, counts, run->err));
+    const bool translates = hone_develop_translates(run->develop);
+    for (int64_t s = 0; s < run->options.data_count; s++) {
+        const char *path = run->options.data[s].path;
+        RETURN_IF_ERROR(translates
+                            ? hone_translations_each(path, count_translation, counts, run->err)
+                            : hone_corpus_each(path, count_document, counts, run->err));
+    }
     return HONE_OK;
 }
 

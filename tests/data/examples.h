@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Examples written as words: a letter is a token, a capital one is a target. "abCD" learns c and d.
+// Examples written as words: a letter is a token, a capital one is a target. "abCD" learns c and d;
+// "xy>aB" learns b behind a, of the source xy.
 #ifndef HONE_TESTS_EXAMPLES_H
 #define HONE_TESTS_EXAMPLES_H
 
@@ -22,12 +23,18 @@ typedef struct Words {
 static inline void words_add(Words *words, const char *word) {
     const int64_t i = words->count++;
     Example *example = &words->example[i];
-    *example = (Example){.token = words->token[i], .target = words->target[i]};
+    const char *mark = strchr(word, '>');
+    const int64_t source = mark ? mark - word : 0;
+    *example = (Example){.token = words->token[i] + source,
+                         .target = words->target[i] + source,
+                         .source_count = source};
+    for (int64_t k = 0; k < source; k++) words->token[i][k] = (int32_t)(word[k] - 'a');
+    word += mark ? source + 1 : 0;
     for (; word[example->count]; example->count++) {
         const int64_t k = example->count;
-        words->token[i][k] = (int32_t)(tolower((unsigned char)word[k]) - 'a');
-        words->target[i][k] = k > 0 && isupper((unsigned char)word[k]);
-        example->targets += words->target[i][k];
+        example->token[k] = (int32_t)(tolower((unsigned char)word[k]) - 'a');
+        example->target[k] = k > 0 && isupper((unsigned char)word[k]);
+        example->targets += example->target[k];
     }
     words->list[i] = example;
 }

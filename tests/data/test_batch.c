@@ -179,6 +179,30 @@ static void any_examples(void) {
     }
 }
 
+// A source lies once, whoever is behind it; what begins alike behind another is not shared.
+static void sources_are_apart(void) {
+    PACK("xy>aBC", "x>aBD", "xy>aBD", "x>aB", "y>aB");
+    CHECK_STRING(line(), "ababa");
+    CHECK_STRING(entries(), "0:bx2 1:d 2:bx2 3:c 3:d 4:b");
+    const TokenSources *source = &batch.source;
+    CHECK_INT(source->tokens, 4);
+    static const int32_t want[4][6] = {{23, 0, 0, 1, 0, 2},  // x, seen by the first two tokens
+                                       {23, 0, 1, 3, 2, 4},  // xy
+                                       {24, 1, 1, 3, 2, 4},  //
+                                       {24, 0, 3, 4, 4, 5}}; // y
+    for (int s = 0; s < 4; s++) {
+        CHECK_INT(source->token[s], want[s][0]);
+        CHECK_INT(source->position[s], want[s][1]);
+        CHECK_INT(source->begin[s], want[s][2]);
+        CHECK_INT(source->end[s], want[s][3]);
+        CHECK_INT(source->seen_begin[s], want[s][4]);
+        CHECK_INT(source->seen_end[s], want[s][5]);
+    }
+    // What is dropped depends on the source too.
+    CHECK(batch.path[0] != batch.path[2] && batch.path[0] != batch.path[4]);
+    CHECK(source->path[0] == source->path[1] && source->path[2] != source->path[3]);
+}
+
 int main(void) {
     RUN(different_examples_lie_side_by_side);
     RUN(a_shared_beginning_is_there_once);
@@ -189,5 +213,6 @@ int main(void) {
     RUN(what_no_loss_depends_on_is_left_out);
     RUN(any_examples);
     hone_arena_free(&memory);
+    RUN(sources_are_apart);
     return check_report();
 }

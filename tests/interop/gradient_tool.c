@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The first step's gradient, by the path that training takes, for tests/interop:
 //   gradient_tool MODEL DATA OUT [ADAPTER|full] [MICRO-BATCHES] [dpo|orpo BETA]
+//       or [MICRO-BATCHES] smooth SHARE
 // All of DATA is one step. Prints {"loss","grad_norm"} and writes every trained tensor's gradient
 // to OUT (safetensors), named as the trained tensor.
 #include <stdio.h>
@@ -57,9 +58,9 @@ static void release(Run *run) {
 
 int main(int argc, char **argv) {
     if (argc < 4 || argc > 8) {
-        fprintf(
-            stderr,
-            "usage: gradient_tool MODEL DATA OUT [ADAPTER|full] [MICRO-BATCHES] [dpo|orpo BETA]\n");
+        fprintf(stderr,
+                "usage: gradient_tool MODEL DATA OUT [ADAPTER|full] [MICRO-BATCHES] [dpo|orpo BETA]"
+                "\n       or [MICRO-BATCHES] smooth SHARE\n");
         return 2;
     }
     HoneDataSource source = {argv[2], 1};
@@ -77,7 +78,9 @@ int main(int argc, char **argv) {
     else if (argc > 4)
         run.options.adapter = argv[4];
     if (argc > 5) run.options.accumulate = atoi(argv[5]);
-    if (argc > 7) {
+    if (argc > 7 && strcmp(argv[6], "smooth") == 0) {
+        run.options.label_smoothing = atof(argv[7]);
+    } else if (argc > 7) {
         run.options.loss = strcmp(argv[6], "dpo") == 0 ? HONE_LOSS_DPO : HONE_LOSS_ORPO;
         run.options.beta = atof(argv[7]);
         run.options.examples.pairs = true;

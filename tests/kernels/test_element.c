@@ -84,6 +84,30 @@ static void check_gelu(const KernelContext *kc) {
     }
 }
 
+static void check_relu(const KernelContext *kc) {
+    for (int64_t n = 1; n; n = next_size(n)) {
+        Arrays a = arrays_begin((uint64_t)n);
+        Array *x = array_new(&a, n, 3), *dy = array_new(&a, n, 1);
+        Array *y = array_new(&a, n, 0), *dx = array_new(&a, n, 1), *dx_set = array_new(&a, n, 1);
+        array_set(x, 0, 0);
+        hone_relu_forward(kc, n, x->data, y->data);
+        hone_reference_f64_relu_forward(n, x->wide, y->wide);
+        array_matches(y, 0, 0, "y");
+        hone_relu_backward(kc, n, x->data, dy->data, true, dx->data);
+        hone_reference_f64_relu_backward(n, x->wide, dy->wide, dx->wide);
+        array_matches(dx, 1e-7, 1e-7, "dx");
+        hone_relu_backward(kc, n, x->data, dy->data, false, dx_set->data);
+        for (int64_t i = 0; i < n; i++) dx_set->wide[i] = 0;
+        hone_reference_f64_relu_backward(n, x->wide, dy->wide, dx_set->wide);
+        array_matches(dx_set, 0, 0, "dx without a sum");
+        arrays_end(&a);
+    }
+}
+
+static void relu(void) {
+    at_every_level(check_relu);
+}
+
 static void gelu(void) {
     at_every_level(check_gelu);
 }
@@ -389,6 +413,7 @@ int main(void) {
     RUN(swiglu);
     RUN(swiglu_extremes);
     RUN(gelu);
+    RUN(relu);
     RUN(gelu_extremes);
     RUN(scaled_and_products);
     RUN(softcap);

@@ -155,6 +155,21 @@ static double gelu_of_x(const double *x, const void *rest) {
     return dot(MOST, y, rest);
 }
 
+static double relu_of_x(const double *x, const void *rest) {
+    double y[MOST];
+    hone_reference_f64_relu_forward(MOST, x, y);
+    return dot(MOST, y, rest);
+}
+
+static void relu(void) {
+    RandomStream random = hone_random_stream(7, RANDOM_TEST, 0);
+    double x[MOST], dy[MOST], dx[MOST] = {0};
+    draw(&random, MOST, x);
+    draw(&random, MOST, dy);
+    hone_reference_f64_relu_backward(MOST, x, dy, dx);
+    check_derivative(relu_of_x, x, MOST, dy, dx, NULL);
+}
+
 // Against the formula with tanh, and the derivative against differences.
 static void gelu(void) {
     RandomStream random = hone_random_stream(6, RANDOM_TEST, 0);
@@ -208,7 +223,7 @@ static void rope(void) {
 enum { ENTRIES = 6 };
 
 typedef struct Loss {
-    double weight[ENTRIES], z_loss;
+    double weight[ENTRIES], z_loss, smoothing;
     int32_t first[ROWS + 1], target[ENTRIES];
 } Loss;
 
@@ -217,7 +232,7 @@ static double loss_of_logits(const double *logits, const void *rest) {
     double z[ROWS * V], each[ENTRIES], sum = 0;
     memcpy(z, logits, sizeof z);
     hone_reference_f64_cross_entropy(ROWS, V, z, loss->first, loss->target, loss->weight,
-                                     loss->z_loss, false, each, NULL);
+                                     loss->z_loss, loss->smoothing, false, each, NULL);
     for (int e = 0; e < loss->first[ROWS]; e++) sum += each[e];
     return sum;
 }
@@ -228,7 +243,7 @@ static void check_cross_entropy(const Loss *loss) {
     draw(&random, ROWS * V, logits);
     memcpy(gradient, logits, sizeof gradient);
     hone_reference_f64_cross_entropy(ROWS, V, gradient, loss->first, loss->target, loss->weight,
-                                     loss->z_loss, true, each, logprob);
+                                     loss->z_loss, loss->smoothing, true, each, logprob);
     check_derivative(loss_of_logits, logits, ROWS * V, loss, gradient, NULL);
     for (int e = 0; e < loss->first[ROWS] && loss->z_loss == 0; e++)
         CHECK_NEAR(each[e], -loss->weight[e] * logprob[e], 1e-12, 0);
@@ -238,6 +253,8 @@ static void cross_entropy(void) {
     Loss loss = {.first = {0, 1, 2, 3, 4}, .weight = {1, 0.25, 0, -2}, .target = {0, 8, 3, 4}};
     check_cross_entropy(&loss);
     loss.z_loss = 0.25;
+    check_cross_entropy(&loss);
+    loss.smoothing = 0.1;
     check_cross_entropy(&loss);
 }
 
@@ -249,6 +266,8 @@ static void cross_entropy_of_several_targets(void) {
     check_cross_entropy(&loss);
     loss.z_loss = 0.25;
     check_cross_entropy(&loss);
+    loss.smoothing = 0.1;
+    check_cross_entropy(&loss);
 }
 
 int main(void) {
@@ -256,6 +275,7 @@ int main(void) {
     RUN(layer_norm);
     RUN(swiglu);
     RUN(gelu);
+    RUN(relu);
     RUN(rope);
     RUN(cross_entropy);
     RUN(cross_entropy_of_several_targets);

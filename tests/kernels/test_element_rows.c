@@ -385,7 +385,7 @@ typedef struct Loss {
     Array *logits, *weight, *logprob;
     const int32_t *first; // NULL: one entry a row
     int32_t target[64];
-    double z_loss;
+    double z_loss, smoothing;
     double loss[64], want[64];
 } Loss;
 
@@ -423,11 +423,13 @@ static void loss_check(Loss *loss, const KernelContext *kc) {
     Array *logits = loss->logits = &loss->a.array[0], *weight = loss->weight = &loss->a.array[1];
     Array *logprob = loss->logprob = &loss->a.array[2], *kept = array_copy(&loss->a, logits);
     hone_cross_entropy(kc, loss->rows, loss->V, logits->data, loss->first, loss->target,
-                       weight->data, loss->z_loss, false, loss->loss, logprob->data);
+                       weight->data, loss->z_loss, loss->smoothing, false, loss->loss,
+                       logprob->data);
     CHECK(array_equal(logits, kept));
     correct_check(loss, kc, logits->data);
     hone_reference_f64_cross_entropy(loss->rows, loss->V, logits->wide, loss->first, loss->target,
-                                     weight->wide, loss->z_loss, true, loss->want, logprob->wide);
+                                     weight->wide, loss->z_loss, loss->smoothing, true, loss->want,
+                                     logprob->wide);
     double again[64];
     for (int64_t e = 0; e < loss->entries; e++) {
         // Where the target has nearly all probability, the loss is the small sum of the others.
@@ -438,7 +440,7 @@ static void loss_check(Loss *loss, const KernelContext *kc) {
     }
     array_matches(logprob, 1e-6, 1e-6, "logprob");
     hone_cross_entropy(kc, loss->rows, loss->V, logits->data, loss->first, loss->target,
-                       weight->data, loss->z_loss, true, again, NULL);
+                       weight->data, loss->z_loss, loss->smoothing, true, again, NULL);
     CHECK(memcmp(again, loss->loss, (size_t)loss->entries * sizeof *again) == 0);
     array_matches(logits, 1e-6, 4e-7, "gradient");
     arrays_end(&loss->a);
@@ -474,6 +476,24 @@ static void check_z_loss(const KernelContext *kc) {
         loss.z_loss = 0.125;
         loss_check(&loss, kc);
     }
+}
+
+static void check_smoothing(const KernelContext *kc) {
+    static const int32_t first[] = {0, 2, 5, 5, 6, 8};
+    for (int64_t V = 1; V <= 67; V++) {
+        Loss loss = loss_begin(5, V, 8, 3);
+        loss.first = first;
+        loss.z_loss = V % 3 ? 0 : 0.125;
+        loss.smoothing = 0.1;
+        loss_check(&loss, kc);
+    }
+    Loss loss = loss_begin(7, 49152, 7, 2);
+    loss.smoothing = 0.3;
+    loss_check(&loss, kc);
+}
+
+static void labels_are_smoothed(void) {
+    at_every_level(check_smoothing);
 }
 
 static void large_logits_cost(void) {
@@ -536,5 +556,6 @@ int main(void) {
     RUN(several_targets_share_their_row);
     RUN(large_logits_cost);
     RUN(cross_entropy_extremes);
+    RUN(labels_are_smoothed);
     return check_report();
 }

@@ -106,7 +106,7 @@ static void run_loss(const KernelContext *kc, Results *results) {
     for (int r = 0; r < ROWS; r++) target[r] = (r * 613) % V;
     results->first = a->used;
     Array *logits = array_new(a, ROWS * V, 2), *logprob = array_new(a, ROWS, 0);
-    hone_cross_entropy(kc, ROWS, V, logits->data, NULL, target, weight->data, 0, true,
+    hone_cross_entropy(kc, ROWS, V, logits->data, NULL, target, weight->data, 0, 0, true,
                        results->numbers, logprob->data);
 }
 

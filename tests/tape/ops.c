@@ -212,6 +212,16 @@ static Tensor *run_gelu(Bench *bench) {
     return hone_gelu(bench->tape, &((OneCall *)bench->call)->x);
 }
 
+static Tensor *run_relu(Bench *bench) {
+    return hone_relu(bench->tape, &((OneCall *)bench->call)->x);
+}
+
+static Tensor *run_dropout(Bench *bench) {
+    static const uint64_t path[11] = {3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5};
+    const Dropout dropout = {0.25f, 77};
+    return hone_dropout(bench->tape, dropout, 2, path, &((OneCall *)bench->call)->x);
+}
+
 // Columns 4 … 9, and 7 … 12 of the same: gradients of both add up.
 static Tensor *run_columns(Bench *bench) {
     OneCall *call = bench->call;
@@ -232,6 +242,23 @@ static void check_one(Tensor *(*run)(Bench *bench), double step) {
 
 static void gelu_has_its_gradient(void) {
     check_one(run_gelu, 0.05);
+}
+
+static void relu_has_its_gradient(void) {
+    Bench bench;
+    make_bench(&bench);
+    OneCall call = {input(&bench, 11, 13)};
+    float *x = call.x.data;
+    for (int i = 0; i < 11 * 13; i++) x[i] += x[i] > 0 ? 1 : -1; // a step does not meet the corner
+    bench.run = run_relu;
+    bench.call = &call;
+    require(&bench, &call.x);
+    check_gradients(&bench, 0.02);
+    free_bench(&bench);
+}
+
+static void dropout_has_its_gradient(void) {
+    check_one(run_dropout, 0.05);
 }
 
 static Tensor *run_scale(Bench *bench) {
@@ -489,6 +516,8 @@ int main(void) {
     RUN(rms_norm_of_heads_has_its_gradients);
     RUN(layer_norm_has_its_gradients);
     RUN(gelu_has_its_gradient);
+    RUN(relu_has_its_gradient);
+    RUN(dropout_has_its_gradient);
     RUN(scale_has_its_gradient);
     RUN(softcap_has_its_gradient);
     RUN(columns_have_their_gradient);

@@ -120,6 +120,27 @@ static void chains_are_made_again_with_the_same_bits(void) {
     CHECK(sum > 0);
 }
 
+// A scope's result that could be made again, but not from what that scope has given back.
+static void a_result_stays_whose_input_is_gone(void) {
+    static const int32_t rows[T] = {1, 0};
+    float gradient[2][5 * C * C];
+    for (int keep = 0; keep < 2; keep++) {
+        Bench bench;
+        make_bench(&bench, (TapeOptions){.gradients = true, .keep = keep != 0}, true);
+        hone_tape_enter(bench.tape);
+        Tensor *h = hone_linear(bench.tape, &bench.weight[0], &bench.x, NULL);
+        h = hone_tape_renew(bench.tape, hone_select_rows(bench.tape, h, rows, 2));
+        Tensor *y = hone_linear(bench.tape, &bench.weight[1], h, NULL);
+        y = hone_tape_leave(bench.tape, y);
+        hone_fill(hone_tape_kernels(bench.tape), 2 * C, 1.0f, hone_tape_gradient(bench.tape, y));
+        CHECK_INT(hone_tape_backward(bench.tape), HONE_OK);
+        memcpy(gradient[keep], bench.gradient, sizeof gradient[keep]);
+        hone_tape_free(bench.tape);
+    }
+    CHECK(memcmp(gradient[0], gradient[1], sizeof gradient[0]) == 0);
+    CHECK(gradient[0][2 * C * C] != 0 && gradient[0][3 * C * C] != 0);
+}
+
 static void gradients_accumulate_over_steps(void) {
     Bench bench;
     float once[C * C];
@@ -244,6 +265,7 @@ int main(void) {
     RUN(scopes_without_gradients_keep_their_result);
     RUN(frozen_scopes_keep_their_result);
     RUN(chains_are_made_again_with_the_same_bits);
+    RUN(a_result_stays_whose_input_is_gone);
     RUN(gradients_accumulate_over_steps);
     RUN(a_dry_tape_touches_nothing);
     RUN(the_first_error_stays);

@@ -37,11 +37,13 @@ typedef struct ReferenceAdamW {
                                REAL *dgate, REAL *dup);                                            \
     void NAME(gelu_forward)(int64_t count, const REAL *x, REAL *y);                                \
     void NAME(gelu_backward)(int64_t count, const REAL *x, const REAL *dy, REAL *dx);              \
+    void NAME(relu_forward)(int64_t count, const REAL *x, REAL *y);                                \
+    void NAME(relu_backward)(int64_t count, const REAL *x, const REAL *dy, REAL *dx);              \
     void NAME(scatter_rows)(int64_t T, int64_t C, const int32_t *index, const REAL *dy,            \
                             REAL *table);                                                          \
     void NAME(cross_entropy)(int64_t rows, int64_t V, REAL * logits, const int32_t *first,         \
                              const int32_t *target, const REAL *weight, double z_loss,             \
-                             bool gradient, REAL *loss, REAL *logprob);                            \
+                             double smoothing, bool gradient, REAL *loss, REAL *logprob);          \
     void NAME(adamw)(const ReferenceAdamW *args, const REAL *g, REAL *p, REAL *m, REAL *v);
 
 #define HONE_REFERENCE_F32(name) hone_reference_f32_##name

@@ -113,34 +113,47 @@ void NAME(gelu_backward)(int64_t count, const REAL *x, const REAL *dy, REAL *dx)
     }
 }
 
+void NAME(relu_forward)(int64_t count, const REAL *x, REAL *y) {
+    for (int64_t i = 0; i < count; i++) y[i] = x[i] > 0 ? x[i] : 0;
+}
+
+void NAME(relu_backward)(int64_t count, const REAL *x, const REAL *dy, REAL *dx) {
+    for (int64_t i = 0; i < count; i++) dx[i] += x[i] > 0 ? dy[i] : 0;
+}
+
 void NAME(scatter_rows)(int64_t T, int64_t C, const int32_t *index, const REAL *dy, REAL *table) {
     for (int64_t t = 0; t < T; t++)
         for (int64_t c = 0; c < C; c++) table[index[t] * C + c] += dy[t * C + c];
 }
 
 void NAME(cross_entropy)(int64_t rows, int64_t V, REAL *logits, const int32_t *first,
-                         const int32_t *target, const REAL *weight, double z_loss, bool gradient,
-                         REAL *loss, REAL *logprob) {
+                         const int32_t *target, const REAL *weight, double z_loss, double smoothing,
+                         bool gradient, REAL *loss, REAL *logprob) {
     for (int64_t r = 0; r < rows; r++) {
         REAL *z = logits + r * V, largest = z[0], sum = 0, weights = 0;
         int64_t begin = first ? first[r] : r, end = first ? first[r + 1] : r + 1;
         bool weighted = false;
         for (int64_t v = 1; v < V; v++) largest = z[v] > largest ? z[v] : largest;
         for (int64_t v = 0; v < V; v++) sum += MATH(exp)(z[v] - largest);
-        const REAL all = largest + MATH(log)(sum), lambda = (REAL)z_loss;
+        const REAL all = largest + MATH(log)(sum), lambda = (REAL)z_loss, eps = (REAL)smoothing;
+        REAL mean = 0;
+        for (int64_t v = 0; v < V; v++) mean += z[v] / (REAL)V;
         for (int64_t e = begin; e < end; e++) {
             REAL at_target = z[target[e]] - largest - MATH(log)(sum);
             // A weight of 0 takes the entry out, whatever its row's logits are.
-            loss[e] = weight[e] == 0 ? 0 : weight[e] * (lambda * all * all - at_target);
+            const REAL loss_at = lambda * all * all - at_target;
+            const REAL smoothed = smoothing > 0 ? eps * (z[target[e]] - mean) : 0;
+            loss[e] = weight[e] == 0 ? 0 : weight[e] * (loss_at + smoothed);
             if (logprob) logprob[e] = at_target;
             weights += weight[e];
             weighted = weighted || weight[e] != 0;
         }
         if (!gradient) continue;
         for (int64_t v = 0; v < V; v++)
-            z[v] =
-                weighted ? weights * (1 + 2 * lambda * all) * MATH(exp)(z[v] - largest) / sum : 0;
-        for (int64_t e = begin; e < end; e++) z[target[e]] -= weight[e];
+            z[v] = weighted ? weights * ((1 + 2 * lambda * all) * MATH(exp)(z[v] - largest) / sum -
+                                         eps / (REAL)V)
+                            : 0;
+        for (int64_t e = begin; e < end; e++) z[target[e]] -= (1 - eps) * weight[e];
     }
 }
 

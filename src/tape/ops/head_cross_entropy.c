@@ -133,7 +133,7 @@ static void run_chunk(Tape *tape, Weight *head, Tensor *x, HeadLoss *io, const C
         if (io->correct)
             hone_target_is_largest(kc, count, V, logits, first, io->target, io->correct);
         hone_cross_entropy(kc, count, V, logits, first, io->target, io->weight, (double)io->z_loss,
-                           backward, loss, io->logprob);
+                           (double)io->smoothing, backward, loss, io->logprob);
         for (int64_t e = first[0]; e < first[count]; e++) io->loss += loss[e];
         if (backward && head->softcap > 0)
             hone_softcap_backward(kc, count * V, head->softcap, hone_block_address(chunk->capped),

@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: Apache-2.0
+// The Transformer (Vaswani et al. 2017): an encoder over the source, a decoder over the target that
+// also attends to what the encoder gives; one embedding for both and, tied, for the head.
+//     x ← drop(√C·embedding(token) + sinusoid(position)),      of both sides
+//     encoder: x ← around(self attention), x ← around(feed-forward)
+//     decoder: x ← around(self attention), x ← around(attention to memory), x ←
+//     around(feed-forward) feed-forward(h) = down(relu(up(h))) around(f): norm(x + drop(f(x))), or
+//     with norm_first x + drop(f(norm(x))) (Wang et al. 2019),
+//                and then a norm after the last layer of each side
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+
+#include "models/family.h"
+
+typedef struct Norm {
+    Tensor gain, bias; // (C)
+} Norm;
+
+typedef struct Attending {
+    Norm norm;
+    Weight q, k, v, o; // (C,C), each with a bias
+} Attending;
+
+typedef struct Layer {
+    Attending self, cross; // cross: of the decoder
+    Norm feed_forward_norm;
+    Weight up, down; // (F,C), (C,F), each with a bias
+} Layer;
+
+typedef struct Transformer {
+    Weight embedding; // (V,C)
+    Weight sinusoid;  // (context,C), computed
+    Layer *layers;    // the encoder's, then the decoder's
+    Norm norm[2];     // with norm_first: of the encoder, of the decoder
+    Weight head;      // (V,C); not there when tied
+} Transformer;
+
+static Weight linear(int64_t out, int64_t in) {
+    return (Weight){.base = hone_model_tensor(out, in), .bias = hone_model_tensor(out, 0)};
+}
+
+static Norm norm(int64_t C) {
+    return (Norm){hone_model_tensor(C, 0), hone_model_tensor(C, 0)};
+}
+
+static Attending attending(int64_t C) {
+    return (Attending){norm(C), linear(C, C), linear(C, C), linear(C, C), linear(C, C)};
+}
+
+// (position, 2i) = sin(position / 10000^(2i/C)), (position, 2i+1) = cos of the same
+static hone_status make_sinusoid(Model *model, Weight *sinusoid, HoneError *err) {
+    const int64_t C = model->config.channels, context = model->config.context;
+    size_t bytes;
+    if (!hone_size_product((size_t)context, (size_t)C * sizeof(float), &bytes)) bytes = SIZE_MAX;
+    float *values = hone_arena_alloc(&model->arena, bytes);
+    if (!values) return hone_fail_memory(err, bytes, "the positions");
+    for (int64_t at = 0; at < context; at++)
+        for (int64_t c = 0; c < C; c++) {
+            const double angle = (double)at / pow(10000, (double)(c - c % 2) / (double)C);
+            values[at * C + c] = (float)(c % 2 ? cos(angle) : sin(angle));
+        }
+    sinusoid->base = hone_model_tensor(context, C);
+    sinusoid->base.data = values;
+    return HONE_OK;
+}
+
+static hone_status make(Model *model, HoneError *err) {
+    const ModelConfig *config = &model->config;
+    const int64_t C = config->channels, F = config->feed_forward, V = config->vocabulary;
+    if ((int64_t)config->heads * config->head_size != C || config->kv_heads != config->heads)
+        return hone_fail(err, HONE_ERROR_INPUT,
+                         "%d heads and %d key/value heads of %d do not make the embedding length "
+                         "%" PRId64,
+                         config->heads, config->kv_heads, config->head_size, C);
+    if (config->encoder_layers < 1)
+        return hone_fail(err, HONE_ERROR_INPUT, "a transformer without an encoder layer");
+    if (config->decoder_start < 0 || config->decoder_start >= V)
+        return hone_fail(err, HONE_ERROR_INPUT,
+                         "targets begin with token %" PRId32 ", the vocabulary has %" PRId64,
+                         config->decoder_start, V);
+    const size_t layers = (size_t)config->layers;
+    Transformer *made = hone_arena_calloc(&model->arena, 1, sizeof *made);
+    if (!made) return hone_fail_memory(err, sizeof *made, "a model");
+    model->parameters = made;
+    made->layers = hone_arena_calloc(&model->arena, layers, sizeof *made->layers);
+    if (!made->layers) return hone_fail_memory(err, layers * sizeof *made->layers, "its layers");
+    made->embedding.base = hone_model_tensor(V, C);
+    made->head.base = hone_model_tensor(V, C);
+    for (int side = 0; side < 2; side++) made->norm[side] = norm(C);
+    for (size_t i = 0; i < layers; i++) {
+        made->layers[i] = (Layer){.self = attending(C),
+                                  .feed_forward_norm = norm(C),
+                                  .up = linear(F, C),
+                                  .down = linear(C, F)};
+        if ((int)i >= config->encoder_layers) made->layers[i].cross = attending(C);
+    }
+    return make_sinusoid(model, &made->sinusoid, err);
+}
+
+// ---- parameters --------------------------------------------------------------------------------
+
+typedef struct Visitor {
+    ParameterVisitor visit;
+    void *user;
+    const char *side; // "enc" or "dec"
+    int number;       // of the layer on its side; -1: none
+    int layer;        // among all
+    HoneError *err;
+} Visitor;
+
+// The names of llama.cpp's encoder-decoders: "dec.blk.0.cross_attn_q.weight".
+static hone_status visit_one(const Visitor *to, const char *name, const char *kind, Tensor *tensor,
+                             Weight *weight, const char *target) {
+    char full[96], block[32] = "";
+    if (to->number >= 0) snprintf(block, sizeof block, "blk.%d.", to->number);
+    snprintf(full, sizeof full, "%s.%s%s.%s", to->side, block, name, kind);
+    const ParameterVisit visit = {
+        .name = full, .tensor = tensor, .weight = weight, .target = target, .layer = to->layer};
+    return to->visit(to->user, &visit, to->err);
+}
+
+static hone_status visit_linear(const Visitor *to, const char *name, const char *target,
+                                Weight *weight) {
+    RETURN_IF_ERROR(visit_one(to, name, "weight", &weight->base, weight, target));
+    return visit_one(to, name, "bias", &weight->bias, NULL, NULL);
+}
+
+static hone_status visit_norm(const Visitor *to, const char *name, Norm *norm) {
+    RETURN_IF_ERROR(visit_one(to, name, "weight", &norm->gain, NULL, NULL));
+    return visit_one(to, name, "bias", &norm->bias, NULL, NULL);
+}
+
+static hone_status visit_attending(const Visitor *to, bool cross, Attending *part) {
+    static const char *const names[2][5] = {
+        {"attn_norm", "attn_q", "attn_k", "attn_v", "attn_o"},
+        {"cross_attn_norm", "cross_attn_q", "cross_attn_k", "cross_attn_v", "cross_attn_o"}};
+    RETURN_IF_ERROR(visit_norm(to, names[cross][0], &part->norm));
+    RETURN_IF_ERROR(visit_linear(to, names[cross][1], "q", &part->q));
+    RETURN_IF_ERROR(visit_linear(to, names[cross][2], "k", &part->k));
+    RETURN_IF_ERROR(visit_linear(to, names[cross][3], "v", &part->v));
+    return visit_linear(to, names[cross][4], "o", &part->o);
+}
+
+static hone_status visit_layer(const Visitor *to, Layer *layer) {
+    RETURN_IF_ERROR(visit_attending(to, false, &layer->self));
+    if (layer->cross.q.base.rank) RETURN_IF_ERROR(visit_attending(to, true, &layer->cross));
+    RETURN_IF_ERROR(visit_norm(to, "ffn_norm", &layer->feed_forward_norm));
+    RETURN_IF_ERROR(visit_linear(to, "ffn_up", "up", &layer->up));
+    return visit_linear(to, "ffn_down", "down", &layer->down);
+}
+
+static hone_status visit(Model *model, ParameterVisitor visitor, void *user, HoneError *err) {
+    Transformer *made = model->parameters;
+    const int encoder = model->config.encoder_layers;
+    Visitor to = {visitor, user, "enc", -1, -1, err};
+    RETURN_IF_ERROR(
+        hone_visit_weight(visitor, user, "token_embd.weight", -1, "embed", &made->embedding, err));
+    for (int i = 0; i < model->config.layers; i++) {
+        to.side = i < encoder ? "enc" : "dec";
+        to.number = i < encoder ? i : i - encoder;
+        to.layer = i;
+        RETURN_IF_ERROR(visit_layer(&to, &made->layers[i]));
+    }
+    to.number = to.layer = -1;
+    for (int side = 0; side < 2 && model->config.norm_first; side++) {
+        to.side = side ? "dec" : "enc";
+        RETURN_IF_ERROR(visit_norm(&to, "output_norm", &made->norm[side]));
+    }
+    if (model->config.tied_head) return HONE_OK;
+    return hone_visit_weight(visitor, user, "output.weight", -1, "head", &made->head, err);
+}
+
+static Weight *head(Model *model) {
+    Transformer *made = model->parameters;
+    return model->config.tied_head ? &made->embedding : &made->head;
+}
+
+// ---- forward -----------------------------------------------------------------------------------
+
+// Where a layer is, what it runs over, and what its cross attention reads.
+typedef struct Place {
+    const Model *model;
+    LayerRows rows;
+    const SourceBatch *source;
+    Tensor *memory;      // (sources,C); NULL in the encoder
+    Visibility memories; // of the queries
+    int layer;
+} Place;
+
+enum { SELF, CROSS, FEED_FORWARD, PARTS }; // of a layer: what they drop differs
+
+static Tensor *normalise(Tape *tape, const Model *model, Norm *norm, Tensor *x) {
+    return hone_layer_norm(tape, &norm->gain, &norm->bias, model->config.norm_eps, x);
+}
+
+static Tensor *before(Tape *tape, const Place *at, Norm *norm, Tensor *x) {
+    return at->model->config.norm_first ? normalise(tape, at->model, norm, x) : x;
+}
+
+// x + drop(y), and its norm where norms come behind.
+static Tensor *behind(Tape *tape, const Place *at, int part, Norm *norm, Tensor *x, Tensor *y) {
+    const uint32_t place = (uint32_t)(at->layer * PARTS + part);
+    y = hone_dropout(tape, at->model->dropout, place, at->rows.query_path, y);
+    x = hone_add(tape, x, y);
+    return at->model->config.norm_first ? x : normalise(tape, at->model, norm, x);
+}
+
+static Tensor *attend(Tape *tape, const Place *at, Attending *part, Tensor *q, Tensor *k, Tensor *v,
+                      Visibility visible) {
+    const ModelConfig *config = &at->model->config;
+    const float scale = 1.0f / sqrtf((float)config->head_size);
+    Tensor *o = hone_attention(tape, q, k, v, config->heads, config->heads, scale, 0, visible);
+    return hone_linear(tape, &part->o, o, at->rows.query_path);
+}
+
+static Tensor *self_attention(Tape *tape, const Place *at, Attending *part, Tensor *x) {
+    Tensor *h = before(tape, at, &part->norm, x);
+    Tensor *k = hone_linear(tape, &part->k, h, at->rows.path);
+    Tensor *v = hone_linear(tape, &part->v, h, at->rows.path);
+    Tensor *chosen = hone_layer_rows(tape, &at->rows, h);
+    Tensor *q = hone_linear(tape, &part->q, chosen, at->rows.query_path);
+    Tensor *y = attend(tape, at, part, q, k, v, at->rows.visible);
+    return behind(tape, at, SELF, &part->norm, hone_layer_rows(tape, &at->rows, x), y);
+}
+
+static Tensor *cross_attention(Tape *tape, const Place *at, Attending *part, Tensor *x) {
+    Tensor *h = before(tape, at, &part->norm, x);
+    Tensor *q = hone_linear(tape, &part->q, h, at->rows.query_path);
+    Tensor *k = hone_linear(tape, &part->k, at->memory, at->source->path);
+    Tensor *v = hone_linear(tape, &part->v, at->memory, at->source->path);
+    Tensor *y = attend(tape, at, part, q, k, v, at->memories);
+    return behind(tape, at, CROSS, &part->norm, x, y);
+}
+
+static Tensor *feed_forward(Tape *tape, const Place *at, Layer *layer, Tensor *x) {
+    Tensor *h = before(tape, at, &layer->feed_forward_norm, x);
+    Tensor *up = hone_linear(tape, &layer->up, h, at->rows.query_path);
+    Tensor *y = hone_linear(tape, &layer->down, hone_relu(tape, up), at->rows.query_path);
+    return behind(tape, at, FEED_FORWARD, &layer->feed_forward_norm, x, y);
+}
+
+static Tensor *run_layer(Tape *tape, const void *place, Tensor *x) {
+    const Place *at = place;
+    Layer *layer = &((Transformer *)at->model->parameters)->layers[at->layer];
+    x = self_attention(tape, at, &layer->self, x);
+    if (at->memory) x = cross_attention(tape, at, &layer->cross, x);
+    return feed_forward(tape, at, layer, x);
+}
+
+static Tensor *embed(Tape *tape, const Model *model, int side, const int32_t *token,
+                     const LayerRows *rows) {
+    Transformer *made = model->parameters;
+    const float root = sqrtf((float)model->config.channels);
+    const uint32_t place = (uint32_t)(model->config.layers * PARTS + side);
+    Tensor *x = hone_embedding(tape, &made->embedding, token, rows->rows);
+    Tensor *sinusoid = hone_embedding(tape, &made->sinusoid, rows->position, rows->rows);
+    x = hone_add(tape, hone_scale(tape, root, x), sinusoid);
+    return hone_dropout(tape, model->dropout, place, rows->path, x);
+}
+
+static Tensor *encode(const Model *model, Tape *tape, const SourceBatch *source) {
+    Transformer *made = model->parameters;
+    const LayerRows rows = hone_source_rows(source);
+    hone_tape_enter(tape);
+    Tensor *x = hone_tape_renew(tape, embed(tape, model, 0, source->token, &rows));
+    for (int i = 0; i < model->config.encoder_layers; i++) {
+        const Place at = {.model = model, .rows = rows, .layer = i};
+        x = hone_tape_renew(tape, hone_run_layer(model, tape, i, run_layer, &at, sizeof at, x));
+    }
+    if (model->config.norm_first) x = normalise(tape, model, &made->norm[0], x);
+    return hone_tape_leave(tape, x);
+}
+
+static Tensor *forward(Model *model, Tape *tape, const ModelBatch *batch, KeyValueCache *cache) {
+    Transformer *made = model->parameters;
+    const int layers = model->config.layers;
+    const LayerRows all = hone_all_rows(batch, cache);
+    const LayerRows chosen = hone_chosen_rows(tape, batch, cache);
+    Tensor *memory = encode(model, tape, &batch->source);
+    hone_tape_enter(tape);
+    Tensor *x = hone_tape_renew(tape, embed(tape, model, 1, batch->token, &all));
+    for (int i = model->config.encoder_layers; i < layers; i++) {
+        const LayerRows *rows = i + 1 < layers ? &all : &chosen;
+        const Place at = {.model = model,
+                          .rows = *rows,
+                          .source = &batch->source,
+                          .memory = memory,
+                          .memories = hone_source_visibility(tape, rows, &batch->source),
+                          .layer = i};
+        x = hone_tape_renew(tape, hone_run_layer(model, tape, i, run_layer, &at, sizeof at, x));
+    }
+    if (model->config.norm_first) x = normalise(tape, model, &made->norm[1], x);
+    return hone_tape_leave(tape, x);
+}
+
+const ModelFamily hone_transformer = {
+    .architecture = "transformer", .make = make, .visit = visit, .forward = forward, .head = head};
