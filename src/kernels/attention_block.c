@@ -95,8 +95,8 @@ void hone_attention_begin_block(const Backward *b, KeyBlock *block) {
     for (int64_t key = block->start; b->hides && key < block->start + block->keys; key++) {
         const float *k = attention_key_row(&b->shape, args->k, block->stack, key);
         const float *v = attention_key_row(&b->shape, args->v, block->stack, key);
-        block->infinite = block->infinite || !hone_attention_row_finite(k, b->D) ||
-                          !hone_attention_row_finite(v, b->E);
+        block->infinite =
+            block->infinite || !b->table->finite(b->D, k) || !b->table->finite(b->E, v);
     }
     if (b->bf16)
         pack_keys_bf16(b, block);

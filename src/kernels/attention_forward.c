@@ -133,9 +133,8 @@ static void prepare_run(Forward *f, int64_t stack, int64_t slot, int64_t start, 
         int64_t end = (strip + 1) * STRIP < stop ? (strip + 1) * STRIP : stop;
         bool finite = true;
         for (int64_t key = strip * STRIP; key < end; key++)
-            finite = finite &&
-                     hone_attention_row_finite(attention_key_row(&f->shape, args->v, stack, key),
-                                               args->value_size);
+            finite = finite && f->table->finite(args->value_size,
+                                                attention_key_row(&f->shape, args->v, stack, key));
         f->infinite_values[stack * f->shape.strips + strip] = !finite;
     }
 }
@@ -238,6 +237,7 @@ static Ahead ahead_of(const Forward *f, int64_t stack, int64_t block) {
     if (f->shape.panels < BLOCK_PANELS)
         groups = attention_ceiling(f->shape.panels, f->table->product_panels);
     int64_t steps = attention_ceiling(args->keys, f->step) * groups;
+    if (args->begin) steps = attention_ceiling(steps, 2); // a causal mask leaves half of them
     hone_attention_ahead_in(&ahead, steps * (1 + f->table->product_panels));
     return ahead;
 }
@@ -305,8 +305,11 @@ static void forward_block(void *argument, int64_t task, int worker) {
 // Task t: all of one stack.
 static void forward_stack(void *argument, int64_t task, int worker) {
     Forward *f = argument;
-    int64_t slot = worker % f->threads;
-    prepare_run(f, task, slot, 0, f->shape.args->keys, worker);
+    int64_t slot = worker % f->threads, keys = f->shape.args->keys;
+    for (int64_t start = 0, stop; start < keys; start = stop) {
+        stop = start + PREPARED_KEYS < keys ? start + PREPARED_KEYS : keys;
+        prepare_run(f, task, slot, start, stop, worker);
+    }
     for (int64_t block = 0; block < f->blocks; block++)
         block_of_stack(f, task, slot, block, 0, worker);
 }

@@ -152,17 +152,6 @@ bool hone_attention_next_group(int panels, int64_t *from, const int64_t *to, Pan
     return true;
 }
 
-bool hone_attention_row_finite(const float *x, int64_t size) {
-    const uint32_t exponent = 0x7f800000u;
-    uint32_t infinite = 0;
-    for (int64_t c = 0; c < size; c++) {
-        uint32_t bits;
-        memcpy(&bits, x + c, sizeof bits);
-        infinite |= (bits & exponent) == exponent;
-    }
-    return !infinite;
-}
-
 void hone_attention_sparse_product(int64_t M, int64_t K, PanelOperand A, const float *B,
                                    int64_t ldb, float *C, int64_t ldc, bool accumulate, bool left) {
     for (int64_t m = 0; m < M; m++)

@@ -87,11 +87,10 @@ typedef struct PanelGroup {
 // one of them leaves or another comes. Their from moves on to there. false: all have met theirs.
 bool hone_attention_next_group(int panels, int64_t *from, const int64_t *to, PanelGroup *group);
 
-// Does a row hold NaN or infinity? Zero times that is NaN, so a product over keys and queries of
-// which some do not see each other must not touch it.
-bool hone_attention_row_finite(const float *x, int64_t size);
-// As AttentionTable.product, leaving out the terms whose coefficient (in A if `left`, else in B) is
-// exactly 0. Slow: for tiles that hold NaN or infinity and are not wholly visible.
+// Zero times NaN or infinity is NaN, so a product over keys and queries of which some do not see
+// each other must not touch a row that is not finite. As AttentionTable.product, leaving out the
+// terms whose coefficient (in A if `left`, else in B) is exactly 0. Slow: for tiles that hold NaN
+// or infinity and are not wholly visible.
 void hone_attention_sparse_product(int64_t M, int64_t K, PanelOperand A, const float *B,
                                    int64_t ldb, float *C, int64_t ldc, bool accumulate, bool left);
 

@@ -107,17 +107,6 @@ void hone_attention_normalise_panels(void *argument, int64_t task, int worker) {
 
 // ---- preparation -------------------------------------------------------------------------------
 
-// Σ_c x·y in eight sums: no reassociation is left to the compiler.
-static float dot(int64_t count, const float *x, const float *y) {
-    float sums[8] = {0};
-    int64_t c = 0;
-    for (; c + 8 <= count; c += 8)
-        for (int n = 0; n < 8; n++) sums[n] += x[c + n] * y[c + n];
-    for (; c < count; c++) sums[c % 8] += x[c] * y[c];
-    return ((sums[0] + sums[4]) + (sums[1] + sums[5])) +
-           ((sums[2] + sums[6]) + (sums[3] + sums[7]));
-}
-
 // q or d_o (size) of the panel at `row` of a slot's rows, packed twice. scratch: rows or columns of
 // a panel.
 static void pack_pairs(const Backward *b, int64_t slot, int64_t row, int64_t size, int lanes,
@@ -165,10 +154,9 @@ static void prepare_panel(Backward *b, int64_t stack, int64_t slot, int64_t pane
         float lse = n < range.lanes ? args->lse[line] : 0.0f;
         // A query that sees no key: any finite lse keeps its masked probabilities from being NaN.
         b->lse[rows + row + n] = lse == -INFINITY ? 0.0f : lse;
-        b->product_sum[rows + row + n] = n < range.lanes ? dot(b->E, d_o[n], o[n]) : 0.0f;
+        b->product_sum[rows + row + n] = n < range.lanes ? b->table->dot(b->E, d_o[n], o[n]) : 0.0f;
         if (b->infinite_rows && n < range.lanes)
-            finite = finite && hone_attention_row_finite(q[n], b->D) &&
-                     hone_attention_row_finite(d_o[n], b->E);
+            finite = finite && b->table->finite(b->D, q[n]) && b->table->finite(b->E, d_o[n]);
     }
     if (b->infinite_rows) b->infinite_rows[slot * b->shape.panels + panel] = !finite;
 }

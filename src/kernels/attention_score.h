@@ -100,7 +100,31 @@ static void score_keep(const DropoutCounter *counter, int64_t first, int64_t key
     }
 }
 
+static bool score_finite(int64_t size, const float *x) {
+    const uint32_t exponent = 0x7f800000u;
+    uint32_t infinite = 0;
+    for (int64_t c = 0; c < size; c++) {
+        uint32_t bits;
+        memcpy(&bits, x + c, sizeof bits);
+        infinite |= (bits & exponent) == exponent;
+    }
+    return !infinite;
+}
+
+// No reassociation is left to the compiler.
+static float score_dot(int64_t size, const float *x, const float *y) {
+    float sums[8] = {0};
+    int64_t c = 0;
+    for (; c + 8 <= size; c += 8)
+        for (int n = 0; n < 8; n++) sums[n] += x[c + n] * y[c + n];
+    for (; c < size; c++) sums[c % 8] += x[c] * y[c];
+    return ((sums[0] + sums[4]) + (sums[1] + sums[5])) +
+           ((sums[2] + sums[6]) + (sums[3] + sums[7]));
+}
+
 static inline void hone_score_functions(AttentionTable *table) {
+    table->finite = score_finite;
+    table->dot = score_dot;
     table->softcap = score_softcap;
     table->softcap_gradient = score_softcap_gradient;
     table->distance = score_distance;

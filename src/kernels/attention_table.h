@@ -79,6 +79,10 @@ typedef struct AttentionTable {
     // S ← p = e^min(S − lse, 0); dP ← p · (dP − D); both 0 where unseen. dP (keys, HONE_PANEL), ld.
     void (*gradient)(const PanelScores *scores, float *dP, const float lse[HONE_PANEL],
                      const float D[HONE_PANEL]);
+    // Is no element of x (size) NaN or infinite?
+    bool (*finite)(int64_t size, const float *x);
+    // Σ_c x·y in eight sums, the same on every level but for the rounding of each product.
+    float (*dot)(int64_t size, const float *x, const float *y);
     // X (rows, HONE_PANEL) contiguous: X ← X · factor, lane by lane.
     void (*rescale)(int64_t rows, const float factor[HONE_PANEL], float *X);
     // panel (size, HONE_PANEL), rows ld apart = factor · rowsᵀ: row r is (size) at rows[r], and 0
