@@ -4,6 +4,7 @@
 #define HONE_HONE_H
 
 #include <hone/attention.h>
+#include <hone/attention_map.h>
 #include <hone/base.h>
 #include <hone/bench.h>
 #include <hone/data.h>

@@ -36,7 +36,9 @@ struct Tape {
     Segment *segment; // the innermost that is being recorded
     int64_t made;     // tensors so far
     bool watched;
-    int64_t not_finite; // hone_tape_look's first number; -1: none
+    int64_t not_finite;        // hone_tape_look's first number; -1: none
+    TapeWeights *take_weights; // hone_tape_take_weights
+    void *take_user;
 };
 
 // Zeroed memory that lives as long as the records. NULL: the tape has an error.

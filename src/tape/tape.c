@@ -71,6 +71,11 @@ void hone_tape_look(Tape *tape, int64_t number, Tensor *tensor) {
         if (!isfinite(values[i])) tape->not_finite = number;
 }
 
+void hone_tape_take_weights(Tape *tape, TapeWeights *take, void *user) {
+    tape->take_weights = take;
+    tape->take_user = user;
+}
+
 int64_t hone_tape_not_finite(const Tape *tape) {
     return tape->not_finite;
 }

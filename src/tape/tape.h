@@ -146,6 +146,13 @@ void hone_tape_watch(Tape *tape, bool on); // forgets what was noted
 void hone_tape_look(Tape *tape, int64_t number, Tensor *tensor);
 int64_t hone_tape_not_finite(const Tape *tape);
 
+// Attention's weights on request: every hone_attention that runs from now on also makes p (heads,
+// queries, keys), 0 where a query does not see a key, and shows it to `take` before it returns; the
+// array is the tape's and gone then. take NULL: no longer. Memory for one call's is heads · queries
+// · keys floats.
+typedef void TapeWeights(void *user, int heads, int64_t queries, int64_t keys, const float *p);
+void hone_tape_take_weights(Tape *tape, TapeWeights *take, void *user);
+
 // For operators and for reading results ----------------------------------------------------------
 const KernelContext *hone_tape_kernels(const Tape *tape);
 bool hone_tape_gradients(const Tape *tape);

@@ -31,6 +31,12 @@ hone_status hone_generator_loss(HoneGenerator *generator, const Example *const *
 // Index of the largest logit, the first among equals.
 int32_t hone_argmax(const float *logits, int64_t count);
 
+// The tokens of a prompt: control tokens that it spells out are those tokens, and a model that
+// begins its texts with BOS is given one unless the prompt spells it out. Caller frees *tokens with
+// hone_free.
+hone_status hone_prompt_tokens(HoneModel *model, const char *prompt, size_t length,
+                               int32_t **tokens, int64_t *count, HoneError *err);
+
 // As hone_generate_text, for a prompt that is tokens already. The caller has cleared the error.
 hone_status hone_generate_tokens(HoneGenerator *generator, const int32_t *tokens, int64_t count,
                                  const HoneSampling *sampling, HoneTokenSink sink, void *user,

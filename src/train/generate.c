@@ -250,6 +250,24 @@ static hone_status check_sampling(const HoneSampling *sampling, HoneError *err) 
     return HONE_OK;
 }
 
+hone_status hone_prompt_tokens(HoneModel *model, const char *prompt, size_t length,
+                               int32_t **tokens, int64_t *count, HoneError *err) {
+    TokenList list = {0};
+    RETURN_IF_ERROR(hone_tokenize_append(model->tokenizer, prompt, length, true, &list, err));
+    const int32_t bos = hone_tokenizer_bos(model->tokenizer);
+    const bool add = bos >= 0 && hone_tokenizer_adds_bos(model->tokenizer) &&
+                     !(list.count > 0 && list.tokens[0] == bos);
+    hone_status status = HONE_OK;
+    *count = list.count + add;
+    *tokens = hone_alloc((size_t)(*count + 1) * sizeof **tokens);
+    if (!*tokens) status = hone_fail_memory(err, (size_t)*count * sizeof **tokens, "tokens");
+    if (*tokens && add) (*tokens)[0] = bos;
+    if (*tokens && list.count)
+        memcpy(*tokens + add, list.tokens, (size_t)list.count * sizeof **tokens);
+    hone_token_list_free(&list);
+    return status;
+}
+
 hone_status hone_generate_text(HoneGenerator *generator, const char *prompt, size_t length,
                                const HoneSampling *sampling, HoneTokenSink sink, void *user,
                                HoneGenerated *result) {
@@ -257,26 +275,12 @@ hone_status hone_generate_text(HoneGenerator *generator, const char *prompt, siz
     HoneError *err = hone_begin(model->context);
     *result = (HoneGenerated){0};
     RETURN_IF_ERROR(check_sampling(sampling, err));
-    TokenList list = {0};
-    hone_status status = HONE_OK;
-    // A model that begins its texts with BOS is given one; the prompt may also spell it out.
-    int32_t bos = hone_tokenizer_bos(model->tokenizer);
-    status = hone_tokenize_append(model->tokenizer, prompt, length, true, &list, err);
-    bool add = bos >= 0 && hone_tokenizer_adds_bos(model->tokenizer) &&
-               !(list.count > 0 && list.tokens[0] == bos);
-    int32_t *tokens = NULL;
-    if (status == HONE_OK) {
-        tokens = hone_alloc((size_t)(list.count + 1) * sizeof *tokens);
-        if (!tokens) status = hone_fail_memory(err, (size_t)list.count * 4, "tokens");
-    }
-    if (status == HONE_OK) {
-        if (add) tokens[0] = bos;
-        if (list.count) memcpy(tokens + add, list.tokens, (size_t)list.count * sizeof *tokens);
-        status =
-            hone_generate_tokens(generator, tokens, list.count + add, sampling, sink, user, result);
-    }
+    int32_t *tokens;
+    int64_t count;
+    RETURN_IF_ERROR(hone_prompt_tokens(model, prompt, length, &tokens, &count, err));
+    hone_status status =
+        hone_generate_tokens(generator, tokens, count, sampling, sink, user, result);
     hone_free(tokens);
-    hone_token_list_free(&list);
     return status;
 }
 

@@ -27,6 +27,9 @@
 #ifndef HONE_ZSTD_VERSION
 #define HONE_ZSTD_VERSION NULL
 #endif
+#ifndef HONE_PNG_VERSION
+#define HONE_PNG_VERSION NULL
+#endif
 
 #define SPELLED_AS(text) #text
 #define SPELLED(text) SPELLED_AS(text)
@@ -80,5 +83,7 @@ int hone_libraries(HoneLibrary list[16]) {
     list[count++] = (HoneLibrary){"zlib", HONE_ZLIB_VERSION, "data in .gz files", "zlib1g-dev"};
     list[count++] =
         (HoneLibrary){"libzstd", HONE_ZSTD_VERSION, "data in .zst files", "libzstd-dev"};
+    list[count++] =
+        (HoneLibrary){"libpng", HONE_PNG_VERSION, "pictures of attention", "libpng-dev"};
     return count;
 }

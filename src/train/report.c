@@ -11,7 +11,7 @@
 #include "base/nearest.h"
 #include "base/text.h"
 #include "tensor/context.h"
-#include "train/report_html.h"
+#include "train/page.h"
 
 enum { MOST_STEPS = 6000 }; // drawn; a longer run is thinned out evenly
 
@@ -218,23 +218,10 @@ static hone_status add_run(TextBuffer *json, const char *folder, HoneError *err)
     return status;
 }
 
-// "<" inside the data would end the element that holds it; in JSON it stands in strings only.
-static void put_escaped(TextBuffer *page, const TextBuffer *json) {
-    size_t from = 0;
-    for (size_t i = 0; i < json->length; i++) {
-        if (json->data[i] != '<') continue;
-        hone_text_append(page, json->data + from, i - from);
-        hone_text_puts(page, "\\u003c");
-        from = i + 1;
-    }
-    hone_text_append(page, json->data + from, json->length - from);
-}
-
 hone_status hone_report(HoneContext *context, const char *const *folders, int count,
                         const char *out) {
-    static const char mark[] = "@DATA@";
     HoneError *err = hone_begin(context);
-    TextBuffer json = {0}, page = {0};
+    TextBuffer json = {0};
     hone_status status = HONE_OK;
     hone_text_printf(&json, "{\"version\":\"%s\",\"runs\":[", HONE_VERSION);
     for (int i = 0; i < count && status == HONE_OK; i++) {
@@ -242,17 +229,7 @@ hone_status hone_report(HoneContext *context, const char *const *folders, int co
         status = add_run(&json, folders[i], err);
     }
     hone_text_puts(&json, "]}");
-    if (status == HONE_OK && !json.failed) {
-        const char *template = (const char *)hone_report_html;
-        const char *place = strstr(template, mark);
-        hone_text_append(&page, template, (size_t)(place - template));
-        put_escaped(&page, &json);
-        hone_text_puts(&page, place + sizeof mark - 1);
-    }
-    if (status == HONE_OK)
-        status = json.failed || page.failed ? hone_fail_memory(err, json.length, "the report")
-                                            : hone_file_write(out, page.data, page.length, err);
+    if (status == HONE_OK) status = hone_page_write(out, hone_report_html, &json, err);
     hone_text_free(&json);
-    hone_text_free(&page);
     return status;
 }

@@ -367,6 +367,69 @@ static void check_attention(int trained, bool causal, float softcap, int32_t win
     free_bench(&bench);
 }
 
+typedef struct Seen {
+    float p[4 * 14 * 14];
+    int calls;
+} Seen;
+
+static void see(void *user, int heads, int64_t queries, int64_t keys, const float *p) {
+    Seen *seen = user;
+    CHECK_INT(heads * queries * keys, 4 * 14 * 14);
+    memcpy(seen->p, p, sizeof seen->p);
+    seen->calls++;
+}
+
+// The weights that a call shows are those that its result is made with, and 0 where nothing is
+// seen; the result has the same bits as without. `window` in a line of tokens.
+static void check_shown_weights(float softcap, int32_t window) {
+    Bench bench;
+    Seen seen = {.calls = 0};
+    float plain[14 * 20];
+    make_bench(&bench);
+    AttentionCall call = {.q = input(&bench, 14, 20),
+                          .k = input(&bench, 14, 10),
+                          .v = input(&bench, 14, 10),
+                          .softcap = softcap,
+                          .visible = {.queries = 14, .keys = 14, .window = window}};
+    for (int32_t t = 0; t < 14; t++) {
+        call.begin[t] = t;
+        call.end[t] = window > 0 && t + window < 14 ? t + window : 14;
+    }
+    call.visible.begin = call.begin;
+    call.visible.end = call.end;
+    bench.call = &call;
+    Tensor *o = run_attention(&bench);
+    memcpy(plain, o->data, sizeof plain);
+    hone_tape_reset(bench.tape, false);
+    hone_tape_take_weights(bench.tape, see, &seen);
+    o = run_attention(&bench);
+    CHECK_INT(seen.calls, 1);
+    CHECK_INT(memcmp(plain, o->data, sizeof plain), 0);
+    const float *v = call.v.data;
+    for (int i = 0; i < 14; i++)
+        for (int c = 0; c < 20; c++) {
+            double sum = 0;
+            for (int j = 0; j < 14; j++) {
+                const double p = (double)seen.p[(c / 5 * 14 + i) * 14 + j];
+                if (i < call.begin[j] || i >= call.end[j]) CHECK(p == 0);
+                sum += p * (double)v[j * 10 + c / 10 * 5 + c % 5];
+            }
+            CHECK(fabs(sum - (double)plain[i * 20 + c]) < 1e-5);
+        }
+    hone_tape_take_weights(bench.tape, NULL, NULL);
+    hone_tape_reset(bench.tape, false);
+    run_attention(&bench);
+    CHECK_INT(seen.calls, 1);
+    free_bench(&bench);
+}
+
+static void attention_shows_its_weights_on_request(void) {
+    check_shown_weights(0, 0);
+    check_shown_weights(0.8f, 0);
+    check_shown_weights(0, 4);
+    check_shown_weights(0.8f, 1);
+}
+
 static void attention_has_its_gradients(void) {
     check_attention(7, true, 0, 0);
     check_attention(7, false, 0, 0);
@@ -522,6 +585,7 @@ int main(void) {
     RUN(softcap_has_its_gradient);
     RUN(columns_have_their_gradient);
     RUN(rotary_has_its_gradient);
+    RUN(attention_shows_its_weights_on_request);
     RUN(attention_has_its_gradients);
     RUN(attention_has_its_gradients_with_windows_and_a_softcap);
     RUN(swiglu_has_its_gradients);

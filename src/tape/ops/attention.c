@@ -4,7 +4,7 @@
 //   With D_i = do_i·o_i:  dv_j += Σ_i p_ij·do_i;  ds_ij = p_ij·(do_i·v_j − D_i)·cap'(t_ij);
 //                         dq_i += scale·Σ_j ds_ij·k_j;  dk_j += scale·Σ_i ds_ij·q_i
 // Kept: q, k, v, o and lse (H,Tq); the kernel makes p again tile by tile.
-#include "tape/record.h"
+#include "tape/state.h"
 
 typedef struct AttentionRecord {
     Record base;
@@ -54,6 +54,22 @@ static bool fits(const Tensor *q, const Tensor *k, const Tensor *v, int heads, i
            q->shape[0] == visible.queries && k->shape[0] == visible.keys;
 }
 
+static void forward(Tape *tape, AttentionArgs args) {
+    const KernelContext *kc = hone_tape_kernels(tape);
+    HeapBlock *shown = NULL;
+    if (tape->take_weights)
+        shown = hone_tape_take_floats(tape, args.heads * args.queries, args.keys);
+    args.weights = hone_block_address(shown);
+    HeapBlock *scratch = hone_tape_take(tape, hone_attention_forward_scratch(kc, &args));
+    if (hone_tape_runs(tape)) {
+        hone_attention_forward(kc, &args, hone_block_address(scratch));
+        if (shown)
+            tape->take_weights(tape->take_user, args.heads, args.queries, args.keys, args.weights);
+    }
+    hone_tape_give(tape, scratch);
+    hone_tape_give(tape, shown);
+}
+
 Tensor *hone_attention(Tape *tape, Tensor *q, Tensor *k, Tensor *v, int heads, int kv_heads,
                        float scale, float softcap, Visibility visible) {
     if (!hone_tape_given(tape, q) || !hone_tape_given(tape, k) || !hone_tape_given(tape, v))
@@ -84,11 +100,7 @@ Tensor *hone_attention(Tape *tape, Tensor *q, Tensor *k, Tensor *v, int heads, i
                                  .window = visible.window,
                                  .query_depth = visible.query_depth,
                                  .key_depth = visible.key_depth};
-    const AttentionArgs args = with_data(tape, &shape, q, k, v, o, lse);
-    const KernelContext *kc = hone_tape_kernels(tape);
-    HeapBlock *scratch = hone_tape_take(tape, hone_attention_forward_scratch(kc, &args));
-    if (hone_tape_runs(tape)) hone_attention_forward(kc, &args, hone_block_address(scratch));
-    hone_tape_give(tape, scratch);
+    forward(tape, with_data(tape, &shape, q, k, v, o, lse));
 
     o->requires_grad =
         hone_tape_gradients(tape) && (q->requires_grad || k->requires_grad || v->requires_grad);
