@@ -38,6 +38,7 @@ def arguments():
     parser.add_argument("--alone", action="store_true", help="Hone without its peer")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
+    options.precision = "f32"  # as main_job.peak reads it
     for name in ("HONE_BINARY", "HONE_MODEL"):
         if not os.path.isfile(os.environ.get(name, "")):
             parser.error(f"${name} is not set to a file")
