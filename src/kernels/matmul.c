@@ -14,7 +14,9 @@ enum {
     LEAST_TASK_ROWS = 96,    // below, unpacking would cost more than idle threads
     LEAST_TASK_COLUMNS = 96, // of stored rows along N: shorter pieces wait for memory
     PANELS = 4,              // of one task
-    TASKS = 16,              // enough to keep a few threads evenly busy
+    SLABS = 8,               // packed by one task
+    THREAD_TASKS = 4,        // for each thread, so that all end at about the same time
+    TASKS = 16,              // and no more than this: each unpacks its panels for itself
     LEAST_COLUMNS = 96,      // below, A is not read often enough to pay for packing it;
     PAGE_FLOATS = 1024,      // nor where it lies in rows, unless all of them begin in one cache set
     LEAST_ROWS = 48,         // and likewise an f32 B that lies as the tile wants it
@@ -47,13 +49,14 @@ static bool is_small(const MatmulArgs *args) {
 }
 
 // Few columns read A more often, few rows unpack B more often, which costs more.
-static void cut_tasks(MatmulPlan *plan, int64_t M, int64_t N) {
+static void cut_tasks(MatmulPlan *plan, int threads, int64_t M, int64_t N) {
+    const int64_t tasks = smaller(TASKS, (int64_t)THREAD_TASKS * threads);
     int64_t rows = plan->table->rows, columns = plan->table->columns;
     int64_t least = plan->B.block > LEAST_TASK_COLUMNS ? plan->B.block : LEAST_TASK_COLUMNS;
     int64_t narrowest = plan->args->b_transposed ? columns : round_up(least, columns);
     int64_t width = columns * PANELS > narrowest ? columns * PANELS : narrowest;
     int64_t height = divide_up(M, divide_up(M, TASK_ROWS + rows)); // packed rows are rounded up
-    while (divide_up(M, height) * divide_up(N, width) < TASKS) {
+    while (divide_up(M, height) * divide_up(N, width) < tasks) {
         if (width / 2 >= narrowest)
             width /= 2;
         else if (height / 2 >= LEAST_TASK_ROWS)
@@ -99,7 +102,7 @@ static MatmulPlan make_plan(const KernelContext *kc, const MatmulArgs *args) {
         plan.packed_bytes =
             (size_t)round_up(plan.packed_rows * plan.span, ALIGNMENT) * sizeof(float);
     }
-    cut_tasks(&plan, smaller(args->M, plan.packed_rows), args->N);
+    cut_tasks(&plan, hone_pool_threads(kc->pool), smaller(args->M, plan.packed_rows), args->N);
     int64_t floats = round_up(plan.task_columns, columns) * plan.depth +
                      round_up(hone_pack_rows_size(&plan), ALIGNMENT) +
                      round_up(plan.depth * rows, ALIGNMENT) + rows * columns;
@@ -128,11 +131,12 @@ static void pack_task(void *argument, int64_t task, int worker) {
     (void)worker;
     const BlockedProduct *product = argument;
     const MatmulPlan *plan = &product->plan;
-    int64_t first = product->first_row + task * plan->table->rows;
+    const int64_t height = SLABS * plan->table->rows, end = product->first_row + product->rows;
+    const int64_t first = product->first_row + task * height;
+    const int64_t slabs = divide_up(smaller(height, end - first), plan->table->rows);
     for (int64_t k = product->from; k < product->to; k += plan->depth) {
         int64_t K = smaller(plan->depth, product->to - k);
-        float *slab = packed_slab(product, first, k, K);
-        hone_pack_slab(plan, first, k, K, slab);
+        hone_pack_slabs(plan, first, slabs, k, K, packed_slab(product, first, k, K));
     }
 }
 
@@ -299,8 +303,8 @@ void hone_matmul(const KernelContext *kc, const MatmulArgs *args, void *scratch)
         for (product.from = 0; product.from < plan->K; product.from = product.to) {
             product.to = smaller(product.from + plan->span, plan->K);
             if (plan->packs_a)
-                hone_pool_run(kc->pool, divide_up(product.rows, plan->table->rows), pack_task,
-                              &product);
+                hone_pool_run(kc->pool, divide_up(product.rows, SLABS * plan->table->rows),
+                              pack_task, &product);
             hone_pool_run(kc->pool, row_tasks * product.column_tasks, multiply_task, &product);
         }
     }

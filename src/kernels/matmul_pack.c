@@ -37,16 +37,8 @@ static void pack_first_slab(const MatmulPlan *plan, int64_t first, int64_t valid
     int64_t rows = plan->table->rows, lda = args->lda;
     if (args->a_transposed) {
         const float *a = args->A + k * lda + first;
-        for (int64_t i = 0; i < K; i++, a += lda, slab += rows) {
-            for (int64_t r = 0; r < rows; r += 2) {
-                if (r + 2 <= valid) {
-                    memcpy(slab + r, a + r, PAIR);
-                } else {
-                    slab[r] = r < valid ? a[r] : 0;
-                    slab[r + 1] = 0;
-                }
-            }
-        }
+        for (int64_t i = 0; i < K; i++, a += lda, slab += rows)
+            for (int64_t r = 0; r < rows; r++) slab[r] = r < valid ? a[r] : 0;
         return;
     }
     const float *a = args->A + first * lda + k;
@@ -59,6 +51,36 @@ static void pack_first_slab(const MatmulPlan *plan, int64_t first, int64_t valid
     }
     for (int64_t r = 0; r < rows; r++)
         for (int64_t i = 0; i < K; i++) slab[i * rows + r] = r < valid ? a[r * lda + i] : 0;
+}
+
+// Whole slabs of an A that lies transposed: a piece of each of its rows serves them all.
+static void pack_across(const MatmulPlan *plan, int64_t first, int64_t slabs, int64_t k, int64_t K,
+                        float *slab) {
+    const MatmulTable *table = plan->table;
+    const int64_t rows = table->rows, lda = plan->args->lda, size = rows * K;
+    const size_t piece = (size_t)(slabs * rows) * sizeof(float);
+    const float *a = plan->args->A + k * lda + first;
+    for (int64_t i = 0; i < K; i++, a += lda) {
+        const float *from = a;
+        if (i + AHEAD < K) fetch_piece((const char *)(a + AHEAD * lda), piece);
+        for (float *to = slab + i * rows; to < slab + slabs * size; to += size, from += rows) {
+            int64_t r = 0;
+            for (; r + 4 <= rows; r += 4) memcpy(to + r, from + r, 2 * PAIR);
+            if (r < rows) memcpy(to + r, from + r, PAIR);
+        }
+    }
+    for (int64_t s = 0; s < slabs && plan->bf16; s++) table->pair_rows(slab + s * size, K, rows);
+}
+
+void hone_pack_slabs(const MatmulPlan *plan, int64_t first, int64_t count, int64_t k, int64_t K,
+                     float *slab) {
+    const MatmulArgs *args = plan->args;
+    const int64_t rows = plan->table->rows;
+    int64_t across = args->a_transposed && args->K2 == 0 ? (args->M - first) / rows : 0;
+    across = smaller(across, count);
+    if (across > 0) pack_across(plan, first, across, k, K, slab);
+    for (int64_t s = across; s < count; s++)
+        hone_pack_slab(plan, first + s * rows, k, K, slab + s * rows * K);
 }
 
 void hone_pack_slab(const MatmulPlan *plan, int64_t first, int64_t k, int64_t K, float *slab) {
@@ -128,11 +150,13 @@ static void spread_row(const float *x, int64_t valid, int64_t columns, float *pa
                        int64_t panel) {
     for (int64_t n = 0; n < valid; n += columns) {
         float *out = panels + n / columns * panel;
-        if (n + columns <= valid) {
-            for (int64_t j = 0; j < columns; j += 8) memcpy(out + j, x + n + j, EIGHT);
-            continue;
+        for (int64_t j = 0; j < columns; j += 8) {
+            if (n + j + 8 <= valid) {
+                memcpy(out + j, x + n + j, EIGHT);
+                continue;
+            }
+            for (int64_t i = j; i < j + 8; i++) out[i] = n + i < valid ? x[n + i] : 0;
         }
-        for (int64_t j = 0; j < columns; j++) out[j] = n + j < valid ? x[n + j] : 0;
     }
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How one product is cut: from the shape, the types and the level alone, never from the threads.
+// How one product is cut. What is summed in which order follows from the shape, the types and the
+// level alone, never from the threads: these only decide how many rows and columns a task has.
 #ifndef HONE_KERNELS_MATMUL_PLAN_H
 #define HONE_KERNELS_MATMUL_PLAN_H
 
@@ -45,6 +46,9 @@ typedef struct MatmulScratch {
 int64_t hone_pack_rows_size(const MatmulPlan *plan);
 // Slab (K, rows) ← rows first … of op(A), zeros below the last row. In bf16: ⌈K/2⌉ rows of pairs.
 void hone_pack_slab(const MatmulPlan *plan, int64_t first, int64_t k, int64_t K, float *slab);
+// The same of `count` slabs that lie behind one another, of `table->rows` rows each.
+void hone_pack_slabs(const MatmulPlan *plan, int64_t first, int64_t count, int64_t k, int64_t K,
+                     float *slab);
 // Panels ← op(B)[k … k+K, first … first+columns], zeros right of the last column; as far apart in
 // bf16, where each is ⌈K/2⌉ rows of pairs.
 void hone_pack_panels(const MatmulPlan *plan, int64_t first, int64_t columns, int64_t k, int64_t K,
