@@ -295,6 +295,11 @@ static int sync_folder_of(const char *path) {
     return failed;
 }
 
+static hone_status fail_written(const FileWriter *writer, HoneError *err) {
+    return hone_fail(err, HONE_ERROR_IO, "%s: cannot write: %s (after %lld bytes)", writer->path,
+                     strerror(writer->error_number), (long long)writer->written);
+}
+
 hone_status hone_writer_commit(FileWriter *writer, HoneError *err) {
     flush(writer);
     if (!writer->error_number && fsync(writer->descriptor) != 0 && errno != EINVAL)
@@ -307,9 +312,7 @@ hone_status hone_writer_commit(FileWriter *writer, HoneError *err) {
     hone_status status = HONE_OK;
     if (writer->error_number) {
         unlink(writer->temporary);
-        status =
-            hone_fail(err, HONE_ERROR_IO, "%s: cannot write: %s (after %lld bytes)", writer->path,
-                      strerror(writer->error_number), (long long)writer->written);
+        status = fail_written(writer, err);
     }
     writer_release(writer);
     return status;
@@ -318,9 +321,43 @@ hone_status hone_writer_commit(FileWriter *writer, HoneError *err) {
 void hone_writer_abort(FileWriter *writer) {
     if (writer->descriptor >= 0) {
         close(writer->descriptor);
-        unlink(writer->temporary);
+        if (writer->temporary) unlink(writer->temporary);
     }
     writer_release(writer);
+}
+
+hone_status hone_writer_open_unnamed(FileWriter *writer, const char *path, HoneError *err) {
+    *writer = (FileWriter){
+        .descriptor = -1, .path = hone_strdup(path), .buffer = hone_alloc(BUFFER_BYTES)};
+    hone_status status = HONE_OK;
+    if (!writer->path || !writer->buffer)
+        status = hone_fail_memory(err, BUFFER_BYTES, "a write buffer");
+    if (status == HONE_OK) {
+        writer->descriptor = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        if (writer->descriptor < 0 || unlink(path) != 0)
+            status = fail_path(err, HONE_ERROR_IO, path, "write");
+    }
+    if (status != HONE_OK) hone_writer_abort(writer);
+    return status;
+}
+
+hone_status hone_writer_map(FileWriter *writer, FileMap *map, HoneError *err) {
+    *map = (FileMap){.path = hone_strdup(writer->path)};
+    flush(writer);
+    hone_status status = HONE_OK;
+    if (!map->path) status = hone_fail_memory(err, 0, "a path");
+    if (writer->error_number) status = fail_written(writer, err);
+    if (status == HONE_OK && writer->written > 0) {
+        const size_t bytes = (size_t)writer->written;
+        void *data = mmap(NULL, bytes, PROT_READ, MAP_SHARED, writer->descriptor, 0);
+        if (data == MAP_FAILED)
+            status = fail_path(err, HONE_ERROR_IO, writer->path, "map");
+        else
+            map->data = data, map->bytes = bytes;
+    }
+    hone_writer_abort(writer);
+    if (status != HONE_OK) hone_file_unmap(map);
+    return status;
 }
 
 hone_status hone_file_write(const char *path, const void *bytes, size_t length, HoneError *err) {

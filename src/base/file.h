@@ -47,6 +47,13 @@ int64_t hone_writer_offset(const FileWriter *writer);
 hone_status hone_writer_commit(FileWriter *writer, HoneError *err);
 void hone_writer_abort(FileWriter *writer); // removes the temporary; frees
 
+// A file that only this process sees: its name, which there may not be yet, is gone before the
+// first byte is written, so that nothing of it stays however the process ends. PATH is for
+// messages.
+hone_status hone_writer_open_unnamed(FileWriter *writer, const char *path, HoneError *err);
+// Instead of a commit: what was written as a map, which keeps it until hone_file_unmap. Frees.
+hone_status hone_writer_map(FileWriter *writer, FileMap *map, HoneError *err);
+
 // Write a whole small file in one go.
 hone_status hone_file_write(const char *path, const void *bytes, size_t length, HoneError *err);
 

@@ -209,6 +209,7 @@ static void put_tokens(TextBuffer *text, const char *name, const Run *run, const
         TokenizerText piece = hone_token_bytes(run->model->tokenizer, example->token[t], true);
         hone_text_append(&words, piece.data, piece.length);
     }
+    text->failed |= words.failed; // not shorter, but none
     put_bytes(text, name, words.data ? words.data : "", words.length);
     hone_text_free(&words);
 }

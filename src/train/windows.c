@@ -100,11 +100,11 @@ static hone_status cut_document(void *user, const char *path, int line, const ch
 }
 
 static hone_status write_tokens(Cutting *cutting, const char *path, const char *scratch,
-                                HoneError *err) {
-    RETURN_IF_ERROR(hone_writer_open(&cutting->file, scratch, err));
+                                FileMap *map, HoneError *err) {
+    RETURN_IF_ERROR(hone_writer_open_unnamed(&cutting->file, scratch, err));
     hone_status status = hone_corpus_each(path, cut_document, cutting, err);
     hone_token_list_free(&cutting->tokens);
-    if (status == HONE_OK) return hone_writer_commit(&cutting->file, err);
+    if (status == HONE_OK) return hone_writer_map(&cutting->file, map, err);
     hone_writer_abort(&cutting->file);
     return status;
 }
@@ -143,9 +143,7 @@ hone_status hone_corpus_read(HoneModel *model, const char *path, const HoneDataO
         status = hone_fail_memory(err, sizeof *read, "data");
     } else {
         cutting.set = &read->set;
-        status = write_tokens(&cutting, path, scratch, err);
-        if (status == HONE_OK) status = hone_file_map(scratch, &read->map, err);
-        hone_file_remove(scratch); // the map keeps its content
+        status = write_tokens(&cutting, path, scratch, &read->map, err);
         if (status == HONE_OK) status = point_into(read, longest, err);
     }
     hone_free(scratch);

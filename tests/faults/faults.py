@@ -74,7 +74,7 @@ class Faulty(Case):
 
     def one_line(self, done):
         self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
-        self.assertTrue(done.stderr.startswith("hone finetune: "), done.stderr)
+        self.assertTrue(done.stderr.startswith(f"hone {self.command[0]}: "), done.stderr)
 
     def steps_of(self, done):
         """The numbers of its step events, and the step of the last checkpoint it told of; 0: none."""
@@ -94,7 +94,7 @@ class Faulty(Case):
         """The arguments that resume a run, or begin it again where it has saved nothing."""
         held = list(out.glob("checkpoint/step-*.safetensors")) if out.exists() else []
         if held and (out / "config.yaml").exists():
-            return ["finetune", "--resume", out, "--json"]
+            return [self.command[0], "--resume", out, "--json"]
         return [*self.command, "--out", out]
 
     def go_on(self, out, saved=0):

@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 
-from faults import HONE, TINY, Faulty, contents, main, some
+from faults import HONE, OPTIONS, TINY, Faulty, contents, main, some
 
 WORK, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -14,15 +14,25 @@ WORK, USAGE, INTERRUPTED = 1, 2, 130
 class Stopped(Faulty):
     """The process ends at any change to the disk: killed, or with the power."""
 
+    long = 1000  # of the places, in the long form
+
     def setUp(self):
         super().setUp()
+        self.prepare()
         self.out = self.folder / "run"
         self.counted = self.counts(*self.command, "--out", self.folder / "whole")
         self.whole = contents(self.folder / "whole")
 
+    def prepare(self):
+        """Other kinds of runs set self.command here."""
+
+    def place(self, out):
+        """Where a file lies that cannot be written."""
+        return out
+
     def each(self, kind, most, check):
         """check(fault, out, what the run said) for some of the places where this fault can come."""
-        for at in some(self.counted[kind], most):
+        for at in some(self.counted[kind], most, self.long):
             fault = f"{kind}:{at}"
             out = self.folder / fault.replace(":", "")
             with self.subTest(fault):
@@ -57,7 +67,7 @@ class Stopped(Faulty):
             self.assertEqual(done.returncode, WORK, done.stderr)
             self.one_line(done)
             self.assertIn(says, done.stderr)
-            self.assertIn(str(out), done.stderr)
+            self.assertIn(str(self.place(out)), done.stderr)
             self.assertEqual(list(out.rglob("*.tmp")), [])
             _, saved = self.steps_of(done)
             self.same_files(self.go_on(out, saved), self.whole)
@@ -80,6 +90,36 @@ class Stopped(Faulty):
         self.refused("open", 5, "Too many open files")
 
 
+PAIRS = [{"prompt": f"{word}? ", "chosen": "yes, the " + word, "rejected": "no"}
+         for word in ("one", "in", "the end", "on", "a", "of it", "same", "1 2")]
+
+
+class StoppedPreference(Stopped):
+    """Answers preferred to others, and an adapter with magnitudes of its own."""
+    long = 60
+
+    def prepare(self):
+        self.data = self.write("pairs.jsonl", PAIRS)
+        self.command = ["finetune", "--model", TINY, "--data", self.data, "--loss", "dpo", "--method",
+                        "dora",                        *OPTIONS, "--json"]
+
+
+class StoppedTraining(Stopped):
+    """A model and its vocabulary made from nothing."""
+    long = 60
+
+    def prepare(self):
+        self.data = self.write("corpus.txt", "to be or not to be, that is the question\n" * 40)
+        self.command = ["train", "--data", self.data, "--layers", 2, "--channels", 16, "--heads", 2,
+                        "--context", 16, "--vocabulary", 270, "--batch", 2, "--eval-split", 2, "--steps",
+                        5, "--checkpoint-every", 1, "--eval-every", 2, "--optimizer", "muon",
+                        "--gradient-penalty", "0.1", "--threads", 2, "--json"]
+
+    def place(self, out):
+        """The first weights and the tokens are files without names beside the folder."""
+        return out.parent
+
+
 class Refused(Faulty):
     """What the system does not give."""
 
@@ -98,7 +138,7 @@ class Refused(Faulty):
                 check(out, self.fault(f"{kind}:{at}", *arguments, "--out", out))
             shutil.rmtree(out, True)
 
-    def no_memory(self, arguments):
+    def no_memory(self, arguments, long=200):
         """Of the N-th block, or of that and all after it."""
         def check(out, done):
             if done.returncode == 0:  # it was for something that can be done without
@@ -111,7 +151,7 @@ class Refused(Faulty):
                 self.assertEqual(list(out.rglob("*.tmp")), [])
 
         for kind in ("block", "memory"):
-            self.each(kind, 7, arguments, check, 200)
+            self.each(kind, 7, arguments, check, long)
 
     def test_no_memory(self):
         self.no_memory(self.plain)
@@ -130,6 +170,17 @@ class Refused(Faulty):
 
     def test_no_memory_for_all_weights(self):
         self.no_memory([*self.plain, "--method", "full", "--optimizer", "adamw8bit"])
+
+    def test_no_memory_for_preferences(self):
+        data = self.write("pairs.jsonl", PAIRS)
+        self.no_memory(["finetune", "--model", TINY, "--data", data, *self.plain[5:-1], "--loss", "dpo",
+                        "--method", "dora", "--json"], 60)
+
+    def test_no_memory_to_train_from_nothing(self):
+        data = self.write("corpus.txt", "to be or not to be, that is the question\n" * 40)
+        self.no_memory(["train", "--data", data, "--layers", 1, "--channels", 16, "--heads", 2,
+                        "--context", 16, "--vocabulary", 270, "--batch", 2, "--steps", 2, "--optimizer",
+                        "muon", "--json"], 60)
 
     def test_reading_fails(self):
         run = self.folder / "run"
