@@ -8,7 +8,10 @@
 BUILD   = build/release
 HONE    = $(BUILD)/hone
 JOBS   ?= $(shell nproc)
-CHECKS  = floors budget headers
+CHECKS  = floors budget headers symbols
+PREFIX ?= /usr/local
+VERSION = $(shell sed -n 's/^#define HONE_VERSION "\(.*\)"/\1/p' include/hone/base.h)
+DIST    = hone-$(VERSION)-linux-$(shell uname -m)
 # Tests that need the reference model run when it is in the cache.
 export HONE_MODEL ?= $(shell scripts/get-smollm2 --cached)
 
@@ -90,6 +93,34 @@ SOURCES = $(shell find include src tests bench examples -name '*.[ch]')
 format:
 	@clang-format -i $(SOURCES)
 
+# Below PREFIX (and DESTDIR before it): the command, its pages, the library. docs/install.md.
+install: configure
+	@cmake --build $(BUILD) --parallel $(JOBS) --target hone_cli hone hone_shared hone_pages
+	cmake --install $(BUILD) --prefix $(PREFIX)
+	@mv $(BUILD)/install_manifest.txt $(BUILD)/installed.txt
+
+uninstall:
+	@cmake -DMANIFEST=$(BUILD)/installed.txt -P cmake/HoneUninstall.cmake
+
+# A Debian package.
+deb: configure
+	@cmake --build $(BUILD) --parallel $(JOBS) --target hone_cli hone hone_shared hone_pages
+	cd $(BUILD) && cpack -G DEB -B packages
+	@ls $(BUILD)/packages/*.deb
+
+# A tarball whose command needs nothing that is installed, tried in an empty root.
+dist: setup
+	cmake -S . -B build/dist -G Ninja -DCMAKE_BUILD_TYPE=Release -DHONE_STATIC=ON -DHONE_TESTS=OFF
+	cmake --build build/dist --parallel $(JOBS) --target hone_cli hone_pages
+	rm -rf build/dist/$(DIST)
+	cmake --install build/dist --prefix build/dist/$(DIST) --component command --strip
+	tar -C build/dist --sort=name --owner=0 --group=0 --numeric-owner -czf build/dist/$(DIST).tar.gz $(DIST)
+	tests/install/test_dist build/dist/$(DIST).tar.gz tests/fixtures
+
+# The list of the library's functions, where it is to change.
+symbols: everything
+	tools/check_symbols --write
+
 # What is written from the program's own tables.
 docs: hone
 	@$(HONE) --help=markdown >docs/options.md
@@ -100,4 +131,5 @@ check-format:
 clean:
 	rm -rf build
 
+.PHONY: install uninstall deb dist symbols
 .PHONY: hone everything configure setup test trust demo interop fuzz arm64 asan tsan msan bench format docs check-format clean

@@ -61,8 +61,8 @@ function(hone_library)
   endforeach()
   target_include_directories(hone PUBLIC
     $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:include>)
-  target_link_libraries(hone PUBLIC m Threads::Threads
-    PkgConfig::PCRE2 PkgConfig::JANSSON PkgConfig::UTF8PROC PkgConfig::YAML ${HONE_OPTIONAL})
+  target_link_libraries(hone PUBLIC Threads::Threads
+    PkgConfig::PCRE2 PkgConfig::JANSSON PkgConfig::UTF8PROC PkgConfig::YAML ${HONE_OPTIONAL} m)
   if(HONE_SANITIZE)
     target_link_options(hone PUBLIC -fsanitize=${HONE_SANITIZE})
   endif()

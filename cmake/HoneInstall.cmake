@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # `cmake --install`: the library (static and shared), its headers, the command, a pkg-config file and
-# a CMake package.
+# a CMake package. The component `command` is what a release tarball has of it.
 
 include(CMakePackageConfigHelpers)
 
@@ -36,12 +36,16 @@ endfunction()
 
 function(hone_install)
   set(package ${CMAKE_INSTALL_LIBDIR}/cmake/hone)
-  if(NOT HONE_SANITIZE AND NOT HONE_FUZZ)
+  if(NOT HONE_SANITIZE AND NOT HONE_FUZZ AND NOT HONE_STATIC)
     hone_shared_library()
   endif()
   set_target_properties(hone PROPERTIES EXPORT_NAME hone)
   install(TARGETS hone EXPORT hone ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
-  install(TARGETS hone_cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+  install(TARGETS hone_cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT command)
+  install(FILES ${PROJECT_SOURCE_DIR}/README.md ${PROJECT_SOURCE_DIR}/CHANGELOG.md
+    DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT command)
+  install(FILES ${PROJECT_SOURCE_DIR}/LICENSE RENAME copyright
+    DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT command)
   install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/hone DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
   install(EXPORT hone NAMESPACE hone:: FILE honeTargets.cmake DESTINATION ${package})
   configure_file(${PROJECT_SOURCE_DIR}/cmake/hone.pc.in hone.pc @ONLY)

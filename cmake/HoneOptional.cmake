@@ -19,11 +19,13 @@ function(hone_optional name module)
   set(HONE_OPTIONAL_LINK "${HONE_OPTIONAL_LINK}" PARENT_SCOPE)
 endfunction()
 
-hone_optional(CURL libcurl)
-hone_optional(CRYPTO libcrypto)
+if(NOT HONE_STATIC) # libcurl cannot be linked without libraries that there are only shared
+  hone_optional(CURL libcurl)
+  hone_optional(CRYPTO libcrypto)
+endif()
+hone_optional(PNG libpng) # before zlib, which it needs
 hone_optional(ZLIB zlib)
 hone_optional(ZSTD libzstd)
-hone_optional(PNG libpng)
 if(TARGET PkgConfig::CURL AND TARGET PkgConfig::CRYPTO)
   set(HONE_HAS_HUB ON)
 else()
