@@ -98,6 +98,9 @@ typedef struct HoneFinetuneOptions {
     // ε: each target counts 1 − ε, all tokens together ε (Szegedy et al. 2016). Held-out losses are
     // without it. 0
     double label_smoothing;
+    // Of a mixture of experts: weight of the loss that keeps its experts evenly used (Fedus et al.
+    // 2021), as transformers' router_aux_loss_coef. 0
+    double router_loss;
     // λ of λ·‖g‖ beside the loss, g its gradient: its own gradient λ·H·g/‖g‖ is the difference to
     // the gradient at θ + ε·g/‖g‖, over ε. Doubles the time of a step. 0
     double gradient_penalty;

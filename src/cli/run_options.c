@@ -104,6 +104,8 @@ static int fill_second(RunOptions *given, Option *options) {
         {"z-loss", OPTION_REAL, &run->z_loss, "X", "weight of (log sum exp of the logits)^2 (0)"},
         {"label-smoothing", OPTION_REAL, &run->label_smoothing, "X",
          "share of each target that goes to all tokens (0)"},
+        {"router-loss", OPTION_REAL, &run->router_loss, "X",
+         "of a mixture of experts: weight of the loss for their even use (0)"},
         {"gradient-penalty", OPTION_REAL, &run->gradient_penalty, "X",
          "weight of the gradient's norm, by a second pass (0)"},
         {"memory and speed", OPTION_HEADING, NULL, NULL, NULL},

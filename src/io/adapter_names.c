@@ -5,14 +5,17 @@
 #include <string.h>
 
 #include "io/adapter.h"
+#include "io/gguf.h"
 #include "io/hf.h"
 
 // The linear layers of a block, in the order of the computation.
-enum { Q, K, V, QKV, O, GATE, UP, DOWN, TENSORS, MOST_LAYERS = 100000 };
+enum { Q, K, V, QKV, O, ROUTER, GATE, UP, DOWN, TENSORS };
+enum { MOST_LAYERS = 100000, MOST_EXPERTS = 1 << 20 };
 
 static const char *const tensor_names[TENSORS] = {
-    [Q] = "attn_q",      [K] = "attn_k",      [V] = "attn_v",  [QKV] = "attn_qkv",
-    [O] = "attn_output", [GATE] = "ffn_gate", [UP] = "ffn_up", [DOWN] = "ffn_down",
+    [Q] = "attn_q",      [K] = "attn_k",      [V] = "attn_v",
+    [QKV] = "attn_qkv",  [O] = "attn_output", [ROUTER] = "ffn_gate_inp",
+    [GATE] = "ffn_gate", [UP] = "ffn_up",     [DOWN] = "ffn_down",
 };
 
 // How transformers names them.
@@ -20,6 +23,7 @@ typedef struct ModuleNames {
     const char *layers;          // what comes before a layer's number
     const char *module[TENSORS]; // NULL: not in this architecture
     bool in_out;                 // weights are stored (in,out) there
+    const char *expert; // what an expert's modules have before the number, in place of "mlp."
 } ModuleNames;
 
 static const ModuleNames separate = {"model.layers.",
@@ -30,27 +34,41 @@ static const ModuleNames separate = {"model.layers.",
                                       [GATE] = "mlp.gate_proj",
                                       [UP] = "mlp.up_proj",
                                       [DOWN] = "mlp.down_proj"},
-                                     false};
+                                     false,
+                                     NULL};
+static const ModuleNames mixture = {"model.layers.",
+                                    {[Q] = "self_attn.q_proj",
+                                     [K] = "self_attn.k_proj",
+                                     [V] = "self_attn.v_proj",
+                                     [O] = "self_attn.o_proj",
+                                     [ROUTER] = "mlp.gate",
+                                     [GATE] = "mlp.gate_proj",
+                                     [UP] = "mlp.up_proj",
+                                     [DOWN] = "mlp.down_proj"},
+                                    false,
+                                    "mlp.experts."};
 static const ModuleNames fused = {"model.layers.",
                                   {[QKV] = "self_attn.qkv_proj",
                                    [O] = "self_attn.o_proj",
                                    [UP] = "mlp.gate_up_proj",
                                    [DOWN] = "mlp.down_proj"},
-                                  false};
+                                  false,
+                                  NULL};
 static const ModuleNames gpt2 = {
     "transformer.h.",
     {[QKV] = "attn.c_attn", [O] = "attn.c_proj", [UP] = "mlp.c_fc", [DOWN] = "mlp.c_proj"},
-    true};
+    true,
+    NULL};
 
 static const struct Architecture {
     const char *name;
     const ModuleNames *names;
     bool permuted; // rows of q and k are in another order in GGUF files
 } architectures[] = {
-    {"llama", &separate, true},   {"granite", &separate, true}, {"smollm3", &separate, true},
-    {"qwen2", &separate, false},  {"qwen3", &separate, false},  {"olmo2", &separate, false},
-    {"gemma2", &separate, false}, {"gemma3", &separate, false}, {"phi3", &fused, false},
-    {"gpt2", &gpt2, false},
+    {"llama", &separate, true},   {"granite", &separate, true},  {"smollm3", &separate, true},
+    {"qwen2", &separate, false},  {"qwen3", &separate, false},   {"olmo2", &separate, false},
+    {"gemma2", &separate, false}, {"gemma3", &separate, false},  {"phi3", &fused, false},
+    {"gpt2", &gpt2, false},       {"qwen3moe", &mixture, false}, {"olmoe", &mixture, false},
 };
 
 enum { ARCHITECTURES = sizeof architectures / sizeof *architectures };
@@ -107,6 +125,16 @@ bool hone_adapter_name(const AdapterBase *base, const char *module, size_t lengt
     if (!skip_text(&module, end, names->layers) || !skip_number(&module, end, &layer) ||
         !skip_text(&module, end, "."))
         return false;
+    int expert;
+    if (names->expert && skip_text(&module, end, names->expert)) {
+        if (!skip_number(&module, end, &expert) || !skip_text(&module, end, ".")) return false;
+        for (int i = GATE; i <= DOWN; i++) {
+            if (!is_rest(module, end, names->module[i] + strlen("mlp."))) continue;
+            snprintf(name, ADAPTER_NAME, "blk.%d.%s.%d.weight", layer, tensor_names[i], expert);
+            return true;
+        }
+        return false;
+    }
     for (int i = 0; i < TENSORS; i++) {
         if (!names->module[i] || !is_rest(module, end, names->module[i])) continue;
         snprintf(name, ADAPTER_NAME, "blk.%d.%s.weight", layer, tensor_names[i]);
@@ -115,9 +143,18 @@ bool hone_adapter_name(const AdapterBase *base, const char *module, size_t lengt
     return false;
 }
 
-// "blk.3.attn_q.weight" → 3 and Q.
-static bool split_name(const char *name, int *layer, int *kind) {
+// "blk.3.attn_q.weight" → 3, Q and -1; "blk.3.ffn_up.5.weight" → 3, UP and expert 5.
+static bool split_name(const char *name, int *layer, int *kind, int *expert) {
     const char *end = name + strlen(name);
+    char stacked[GGUF_NAME];
+    *expert = -1;
+    if (strlen(name) < GGUF_NAME && hone_gguf_expert(name, stacked, expert)) {
+        char whole[GGUF_NAME];
+        snprintf(whole, sizeof whole, "%.*s.weight",
+                 (int)(strlen(stacked) - strlen("_exps.weight")), stacked);
+        int none;
+        return split_name(whole, layer, kind, &none);
+    }
     if (!skip_text(&name, end, "blk.") || !skip_number(&name, end, layer) ||
         !skip_text(&name, end, "."))
         return false;
@@ -131,16 +168,20 @@ static bool split_name(const char *name, int *layer, int *kind) {
 
 bool hone_adapter_module(const AdapterBase *base, const char *name, char module[ADAPTER_MODULE]) {
     const ModuleNames *names = names_of(base);
-    int layer, kind;
+    int layer, kind, expert;
     const char *embedding = hone_hf_embedding(base->architecture);
     if (strcmp(name, "output.weight") == 0)
         snprintf(module, ADAPTER_MODULE, "lm_head");
     else if (hone_adapter_is_embedding(name) && embedding)
         snprintf(module, ADAPTER_MODULE, "%s", embedding);
-    else if (split_name(name, &layer, &kind) && names->module[kind])
-        snprintf(module, ADAPTER_MODULE, "%s%d.%s", names->layers, layer, names->module[kind]);
-    else
+    else if (!split_name(name, &layer, &kind, &expert) || !names->module[kind] ||
+             (expert >= 0 && !names->expert))
         return false;
+    else if (expert >= 0)
+        snprintf(module, ADAPTER_MODULE, "%s%d.%s%d.%s", names->layers, layer, names->expert,
+                 expert, names->module[kind] + strlen("mlp."));
+    else
+        snprintf(module, ADAPTER_MODULE, "%s%d.%s", names->layers, layer, names->module[kind]);
     return true;
 }
 
@@ -188,9 +229,10 @@ bool hone_adapter_in_out(const AdapterBase *base) {
 }
 
 static int64_t sort_key(const char *name) {
-    int layer, kind;
+    int layer, kind, expert;
     if (hone_adapter_is_embedding(name)) return -1;
-    if (split_name(name, &layer, &kind)) return (int64_t)layer * TENSORS + kind;
+    if (split_name(name, &layer, &kind, &expert))
+        return ((int64_t)layer * TENSORS + kind) * MOST_EXPERTS + expert + 1;
     return strcmp(name, "output.weight") == 0 ? INT64_MAX - 1 : INT64_MAX;
 }
 
@@ -209,14 +251,14 @@ void hone_adapter_sort(AdapterPair *pairs, int64_t count) {
 
 // Of a matrix, or of its bias: that has the same rows.
 static int heads_of(const AdapterBase *base, const char *name) {
-    int layer, kind;
+    int layer, kind, expert;
     char matrix[ADAPTER_NAME];
     const size_t length = strlen(name);
     if (length > 5 && length < sizeof matrix - 2 && strcmp(name + length - 5, ".bias") == 0) {
         snprintf(matrix, sizeof matrix, "%.*s.weight", (int)(length - 5), name);
         name = matrix;
     }
-    if (!split_name(name, &layer, &kind)) return 0;
+    if (!split_name(name, &layer, &kind, &expert)) return 0;
     return kind == Q ? base->heads : kind == K ? base->kv_heads : 0;
 }
 

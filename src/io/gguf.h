@@ -46,9 +46,10 @@ typedef struct GgufKey {
     size_t raw_bytes;
 } GgufKey;
 
+enum { GGUF_NAME = 72, GGUF_EXPERTS = 1024 };
 typedef struct GgufTensor {
-    char name[72]; // NUL-terminated
-    int dtype;     // ggml's number; hone_dtype_is_weight says whether Hone can read it
+    char name[GGUF_NAME]; // NUL-terminated
+    int dtype;            // ggml's number; hone_dtype_is_weight says whether Hone can read it
     int rank;
     int64_t shape[4]; // outermost first (GGUF's order reversed)
     const void *data; // in the map, inside it, checked
@@ -89,6 +90,15 @@ const GgufKey *hone_gguf_key(const GgufFile *file, const char *name);       // N
 const GgufTensor *hone_gguf_tensor(const GgufFile *file, const char *name); // NULL: absent
 int64_t hone_gguf_tensor_values(const GgufTensor *tensor);                  // how many it holds
 
+// gguf_experts.c: GGUF stacks the matrices of a layer's experts, "blk.3.ffn_gate_exps.weight"
+// (experts, out, in). Part all such tensors of up to GGUF_EXPERTS into views, a matrix each:
+// "blk.3.ffn_gate.7.weight".
+hone_status hone_gguf_part_experts(GgufFile *file, HoneError *err);
+// Is it the name of such a matrix? Then of what stack it is a part, and which.
+bool hone_gguf_expert(const char *name, char stacked[GGUF_NAME], int *expert);
+// The part's name; false: `stacked` is no stack's.
+bool hone_gguf_expert_name(const char *stacked, int expert, char name[GGUF_NAME]);
+
 // Typed reads: absent or of another kind → HONE_ERROR_INPUT naming key and what was found.
 hone_status hone_gguf_int(const GgufFile *file, const char *name, int64_t *value, HoneError *err);
 hone_status hone_gguf_float(const GgufFile *file, const char *name, double *value, HoneError *err);
@@ -121,6 +131,9 @@ void hone_gguf_add_tensor(GgufWriter *writer, const char *name, int dtype, int r
 hone_status hone_gguf_writer_begin(GgufWriter *writer, const char *path, HoneError *err);
 hone_status hone_gguf_write_tensor(GgufWriter *writer, const void *data, size_t bytes,
                                    HoneError *err);
+// The same of a part of a tensor's data; the next one begins when the last byte is there.
+hone_status hone_gguf_write_part(GgufWriter *writer, const void *data, size_t bytes,
+                                 HoneError *err);
 hone_status hone_gguf_writer_commit(GgufWriter *writer, HoneError *err);
 
 #endif

@@ -23,6 +23,7 @@ struct GgufWriter {
     uint64_t key_count;
     PlannedTensor *tensors;
     size_t tensor_count, tensor_capacity, written;
+    size_t part; // bytes of the next tensor that are there
     uint32_t alignment;
     StringMap key_names, tensor_names; // against duplicates; names in the arena
     Arena arena;
@@ -224,22 +225,36 @@ hone_status hone_gguf_writer_begin(GgufWriter *writer, const char *path, HoneErr
     return HONE_OK;
 }
 
-hone_status hone_gguf_write_tensor(GgufWriter *writer, const void *data, size_t bytes,
-                                   HoneError *err) {
+static hone_status write_bytes(GgufWriter *writer, const void *data, size_t bytes, bool whole,
+                               HoneError *err) {
     if (!writer->is_open || writer->written == writer->tensor_count)
         return hone_fail(err, HONE_ERROR_ARGUMENT, "GGUF data for tensor %zu of %zu",
                          writer->written + 1, writer->is_open ? writer->tensor_count : 0);
     const PlannedTensor *tensor = &writer->tensors[writer->written];
-    if (bytes != tensor->bytes)
+    if (whole ? bytes != tensor->bytes : bytes > tensor->bytes - writer->part)
         return hone_fail(err, HONE_ERROR_ARGUMENT, "%s: tensor %s: %zu bytes given, %zu planned",
-                         writer->file.path, tensor->name, bytes, tensor->bytes);
+                         writer->file.path, tensor->name, writer->part + bytes, tensor->bytes);
     hone_writer_put(&writer->file, data, bytes);
-    hone_writer_pad(&writer->file, writer->alignment); // the last one too: some readers want it
-    writer->written++;
+    writer->part += bytes;
+    if (writer->part == tensor->bytes) {
+        hone_writer_pad(&writer->file, writer->alignment); // the last one too: some readers want it
+        writer->written++;
+        writer->part = 0;
+    }
     if (writer->file.error_number == 0) return HONE_OK;
     return hone_fail(err, HONE_ERROR_IO, "%s: cannot write: %s (after %lld bytes)",
                      writer->file.path, strerror(writer->file.error_number),
                      (long long)writer->file.written);
+}
+
+hone_status hone_gguf_write_tensor(GgufWriter *writer, const void *data, size_t bytes,
+                                   HoneError *err) {
+    return write_bytes(writer, data, bytes, true, err);
+}
+
+hone_status hone_gguf_write_part(GgufWriter *writer, const void *data, size_t bytes,
+                                 HoneError *err) {
+    return write_bytes(writer, data, bytes, false, err);
 }
 
 hone_status hone_gguf_writer_commit(GgufWriter *writer, HoneError *err) {

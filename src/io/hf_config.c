@@ -147,6 +147,11 @@ void hone_hf_put_real(const ConfigReading *reading, const char *suffix, double v
     hone_hf_put_f32(reading->keys, key_name(reading, suffix, name), value);
 }
 
+void hone_hf_put_flag(const ConfigReading *reading, const char *suffix, bool value) {
+    char name[96];
+    hone_hf_put_bool(reading->keys, key_name(reading, suffix, name), value);
+}
+
 void hone_hf_put_text(const ConfigReading *reading, const char *suffix, const char *value) {
     char name[96];
     hone_hf_put_string(reading->keys, key_name(reading, suffix, name), value, strlen(value));
@@ -186,6 +191,10 @@ static const HfFamily families[] = {
      .window = 4096, .windowed = HF_WINDOW_ASKED},
     {"qwen3", "qwen3", "Qwen3ForCausalLM", .kv_heads = 32, .head_size = 128, .context = 32768,
      .eps = 1e-6, .window = 4096, .windowed = HF_WINDOW_ASKED},
+    {"qwen3_moe", "qwen3moe", "Qwen3MoeForCausalLM", .kv_heads = 4, .context = 32768, .eps = 1e-6,
+     .window = 4096, .windowed = HF_WINDOW_ASKED, .experts = 128, .expert_size = 768},
+    {"olmoe", "olmoe", "OlmoeForCausalLM", .context = 4096, .eps = 1e-5,
+     .windowed = HF_WINDOW_NEVER, .experts = 64},
     {"phi3", "phi3", "Phi3ForCausalLM", .context = 4096, .eps = 1e-5},
     {"olmo2", "olmo2", "Olmo2ForCausalLM", .context = 2048, .eps = 1e-5,
      .windowed = HF_WINDOW_NEVER},

@@ -30,12 +30,15 @@ void hone_hf_put_count(const ConfigReading *reading, const char *suffix, int64_t
 void hone_hf_put_real(const ConfigReading *reading, const char *suffix, double value);
 void hone_hf_put_flags(const ConfigReading *reading, const char *suffix, const bool *flags,
                        int64_t count);
+void hone_hf_put_flag(const ConfigReading *reading, const char *suffix, bool value);
 void hone_hf_put_text(const ConfigReading *reading, const char *suffix, const char *value);
 
 // hf_positions.c: rope_parameters, rope_scaling, rope_theta; and the keys.
 hone_status hone_hf_read_positions(const ConfigReading *reading, int64_t context, HfConfig *config);
 // hf_layers.c: which layers look through a window, and which have rotary positions; and the keys.
 hone_status hone_hf_read_layers(const ConfigReading *reading, const HfConfig *config);
+// hf_experts.c: which layers have experts, and how many; and the keys.
+hone_status hone_hf_read_experts(const ConfigReading *reading, int64_t layers);
 // hf_families.c
 hone_status hone_hf_read_decoder(const ConfigReading *reading, HfConfig *config);
 hone_status hone_hf_read_gpt2(const ConfigReading *reading, HfConfig *config);

@@ -100,7 +100,8 @@ hone_status hone_hf_read_decoder(const ConfigReading *reading, HfConfig *config)
     hone_hf_put_count(reading, "vocab_size", config->vocabulary);
     if (strcmp(family->architecture, "granite") == 0) RETURN_IF_ERROR(read_granite(reading));
     if (family->gemma) RETURN_IF_ERROR(read_gemma(reading, config));
-    return hone_hf_read_layers(reading, config);
+    RETURN_IF_ERROR(hone_hf_read_layers(reading, config));
+    return family->experts ? hone_hf_read_experts(reading, config->layers) : HONE_OK;
 }
 
 hone_status hone_hf_read_gpt2(const ConfigReading *reading, HfConfig *config) {

@@ -30,7 +30,7 @@ static hone_status make_types(const ConfigReading *reading, const bool *turns, i
                               bool *slides) {
     const HfFamily *family = reading->family;
     int64_t first = 0, period = family->period;
-    if (strncmp(family->architecture, "qwen", 4) == 0)
+    if (strcmp(family->architecture, "qwen2") == 0 || strcmp(family->architecture, "qwen3") == 0)
         RETURN_IF_ERROR(hone_hf_read_count(reading, "max_window_layers", 28, &first));
     if (family->sliding_base > 0)
         RETURN_IF_ERROR(hone_hf_read_count(reading, "sliding_window_pattern", 6, &period));

@@ -23,13 +23,15 @@ static const struct FixedName {
 static const struct InnerName {
     const char *architectures, *module, *name;
 } inner[] = {
-    {"llama granite smollm3 qwen2 qwen3 phi3 gemma2 gemma3", "input_layernorm", "attn_norm"},
-    {"llama granite smollm3 qwen2 qwen3 phi3", "post_attention_layernorm", "ffn_norm"},
+    {"llama granite smollm3 qwen2 qwen3 qwen3moe olmoe phi3 gemma2 gemma3", "input_layernorm",
+     "attn_norm"},
+    {"llama granite smollm3 qwen2 qwen3 qwen3moe olmoe phi3", "post_attention_layernorm",
+     "ffn_norm"},
     {"olmo2 gemma2 gemma3", "post_attention_layernorm", "post_attention_norm"},
     {"gemma2 gemma3", "pre_feedforward_layernorm", "ffn_norm"},
     {"olmo2 gemma2 gemma3", "post_feedforward_layernorm", "post_ffw_norm"},
-    {"qwen3 olmo2 gemma3", "self_attn.q_norm", "attn_q_norm"},
-    {"qwen3 olmo2 gemma3", "self_attn.k_norm", "attn_k_norm"},
+    {"qwen3 qwen3moe olmoe olmo2 gemma3", "self_attn.q_norm", "attn_q_norm"},
+    {"qwen3 qwen3moe olmoe olmo2 gemma3", "self_attn.k_norm", "attn_k_norm"},
     {"gpt2", "ln_1", "attn_norm"},
     {"gpt2", "ln_2", "ffn_norm"},
 };

@@ -44,7 +44,8 @@ typedef struct HfFamily {
     HfWindowed windowed;
     double base, sliding_base; // of rotary positions; 0: 10000, and no other in sliding layers
     int period, turning;       // of the layers that see everything, that have no rotary positions
-    bool gemma;                // norms are stored less 1; GELU; soft-caps
+    int64_t experts, expert_size; // 0: none; of the feed-forward's size
+    bool gemma;                   // norms are stored less 1; GELU; soft-caps
 } HfFamily;
 
 const HfFamily *hone_hf_family_of(const char *architecture); // GGUF's; NULL: unknown

@@ -23,7 +23,10 @@ typedef struct HfModel {
     double sliding_base, rope_factor, rope_magnitude;
     bool yarn;
     double original, beta_fast, beta_slow;
-    int dtype; // of the folder: F32, F16 or BF16
+    int64_t experts, experts_used, expert_size; // a mixture's
+    bool experts_normalised;
+    const bool *sparse; // (layers) NULL: all have experts
+    int dtype;          // of the folder: F32, F16 or BF16
 } HfModel;
 
 // Whether all of it can be said in a folder, before anything is written. HONE_ERROR_UNSUPPORTED

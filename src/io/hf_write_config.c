@@ -137,7 +137,7 @@ static void put_scaling(TextBuffer *json, const GgufFile *file, const HfModel *m
 }
 
 static void put_layers(TextBuffer *json, const HfModel *model) {
-    if (is_one_of(model, "smollm3 qwen2 qwen3"))
+    if (is_one_of(model, "smollm3 qwen2 qwen3 qwen3moe"))
         put_bool(json, "use_sliding_window", model->window > 0);
     if (is_one_of(model, "gemma2 gemma3") || model->window > 0)
         put_int(json, "sliding_window", model->window > 0 ? model->window : model->context);
@@ -154,6 +154,24 @@ static void put_layers(TextBuffer *json, const HfModel *model) {
     hone_text_puts(json, ",\n  \"no_rope_layers\": [");
     for (int64_t i = 0; i < model->layers; i++)
         hone_text_printf(json, "%s%d", i ? ", " : "", !model->turns || model->turns[i]);
+    hone_text_puts(json, "]");
+}
+
+static void put_experts(TextBuffer *json, const HfModel *model) {
+    if (model->experts == 0) return;
+    put_int(json, "num_experts", model->experts);
+    put_int(json, "num_experts_per_tok", model->experts_used);
+    put_bool(json, "norm_topk_prob", model->experts_normalised);
+    if (!is_one_of(model, "qwen3moe")) return;
+    put_int(json, "moe_intermediate_size", model->expert_size);
+    put_int(json, "decoder_sparse_step", 1);
+    hone_text_puts(json, ",\n  \"mlp_only_layers\": [");
+    const char *comma = "";
+    for (int64_t i = 0; i < model->layers && model->sparse; i++)
+        if (!model->sparse[i]) {
+            hone_text_printf(json, "%s%lld", comma, (long long)i);
+            comma = ", ";
+        }
     hone_text_puts(json, "]");
 }
 
@@ -189,7 +207,8 @@ static void put_decoder(TextBuffer *json, const GgufFile *file, const HfModel *m
     hone_text_puts(json, family->gemma ? ",\n  \"hidden_activation\": \"gelu_pytorch_tanh\""
                                        : ",\n  \"hidden_act\": \"silu\"");
     put_int(json, "hidden_size", model->width);
-    put_int(json, "intermediate_size", model->feed_forward);
+    const bool small = is_one_of(model, "olmoe"); // it has no other feed-forward
+    put_int(json, "intermediate_size", small ? model->expert_size : model->feed_forward);
     put_int(json, "num_hidden_layers", model->layers);
     put_int(json, "num_attention_heads", model->heads);
     put_int(json, "num_key_value_heads", model->kv_heads);
@@ -204,6 +223,7 @@ static void put_decoder(TextBuffer *json, const GgufFile *file, const HfModel *m
     hone_hf_write_real(json, "  ", "rms_norm_eps", model->norm_eps);
     put_layers(json, model);
     put_numbers(json, model);
+    put_experts(json, model);
     put_scaling(json, file, model, positions);
 }
 
@@ -217,6 +237,18 @@ static hone_status check_scale(const GgufFile *file, const HfModel *model, HoneE
                      "%s: scores are scaled by %g, which is 1/√n of no whole n: config.json has no "
                      "words for it",
                      file->map.path, scale);
+}
+
+// Qwen's mixtures have a window in every layer, or none.
+static hone_status check_windows(const GgufFile *file, const HfModel *model, HoneError *err) {
+    if (strcmp(model->architecture, "qwen3moe") != 0 || model->window == 0) return HONE_OK;
+    for (int64_t i = 0; i < model->layers; i++)
+        if (!model->slides[i])
+            return hone_fail(err, HONE_ERROR_UNSUPPORTED,
+                             "%s: layer %lld has no window and others have: config.json of a "
+                             "qwen3moe model has no words for it",
+                             file->map.path, (long long)i);
+    return HONE_OK;
 }
 
 // Biases that transformers' families do not have in this mixture would be lost.
@@ -252,6 +284,7 @@ hone_status hone_hf_make_config(const GgufFile *file, const HfModel *model, Text
     RETURN_IF_ERROR(positions_of(file, model, &positions, err));
     RETURN_IF_ERROR(check_biases(file, model, err));
     RETURN_IF_ERROR(check_scale(file, model, err));
+    RETURN_IF_ERROR(check_windows(file, model, err));
     hone_hf_roles(file, &roles);
     if (strcmp(model->architecture, "gpt2") == 0)
         put_gpt2(json, model);

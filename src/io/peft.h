@@ -44,6 +44,7 @@ typedef struct AdapterBase {
     int heads, kv_heads, head_size;
     bool rope_interleaved; // q and k rows are permuted in memory (GGUF's Llama)
     bool tied_head;        // the head is the embedding
+    int experts;           // of a layer; 0: none
 } AdapterBase;
 
 typedef struct AdapterSettings {

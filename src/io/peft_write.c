@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "io/adapter.h"
+#include "io/gguf.h"
 #include "io/safetensors.h"
 
 // ---- adapter_config.json -----------------------------------------------------------------------
@@ -70,12 +71,19 @@ static hone_status put_pattern(TextBuffer *text, const char *key, const AdapterB
 // How many layers have a pair for this leaf, of the `layers` that have any.
 static bool in_all_layers(const AdapterBase *base, const AdapterPair *pairs, int64_t count,
                           const char *leaf, int64_t layers) {
-    int64_t found = 0;
-    char module[ADAPTER_MODULE];
-    for (int64_t i = 0; i < count; i++)
-        found += hone_adapter_module(base, pairs[i].name, module) &&
-                 strcmp(hone_adapter_leaf(base, module), leaf) == 0;
-    return found == layers;
+    int64_t found = 0, experts = 0;
+    char module[ADAPTER_MODULE], stacked[GGUF_NAME];
+    int expert;
+    for (int64_t i = 0; i < count; i++) {
+        if (!hone_adapter_module(base, pairs[i].name, module) ||
+            strcmp(hone_adapter_leaf(base, module), leaf) != 0)
+            continue;
+        if (hone_gguf_expert(pairs[i].name, stacked, &expert))
+            experts++;
+        else
+            found++;
+    }
+    return found + experts / (base->experts ? base->experts : 1) == layers;
 }
 
 static int64_t count_layers(const AdapterPair *pairs, int64_t count) {
@@ -92,13 +100,18 @@ static hone_status put_targets(TextBuffer *text, const AdapterBase *base, const 
     int64_t layers = count_layers(pairs, count);
     char(*names)[ADAPTER_MODULE] = hone_calloc((size_t)count, sizeof *names);
     if (!names) return hone_fail_memory(err, (size_t)count * sizeof *names, "module names");
+    char counted[ADAPTER_MODULE] = ""; // experts of a layer have one leaf: it is looked for once
+    bool everywhere = false;
     for (int64_t i = 0; i < count; i++) {
         char module[ADAPTER_MODULE] = {0};
         hone_adapter_module(base, pairs[i].name, module);
         const char *leaf = hone_adapter_leaf(base, module);
         int layer;
-        bool whole = sscanf(pairs[i].name, "blk.%d.", &layer) != 1 ||
-                     in_all_layers(base, pairs, count, leaf, layers);
+        if (strcmp(counted, leaf) != 0) {
+            snprintf(counted, sizeof counted, "%s", leaf);
+            everywhere = in_all_layers(base, pairs, count, leaf, layers);
+        }
+        const bool whole = sscanf(pairs[i].name, "blk.%d.", &layer) != 1 || everywhere;
         snprintf(names[i], sizeof names[i], "%s", whole ? leaf : module);
     }
     qsort(names, (size_t)count, sizeof *names, compare_names);

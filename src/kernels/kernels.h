@@ -302,6 +302,33 @@ void hone_scale_columns(const KernelContext *kc, int64_t T, int64_t C, const flo
 void hone_sum_products(const KernelContext *kc, int64_t T, int64_t C, const float *a,
                        const float *b, float *s);
 
+// y (T,C) = [y +] w_t · x_t of each row; w (T).
+void hone_weigh_rows(const KernelContext *kc, int64_t T, int64_t C, const float *w, const float *x,
+                     bool accumulate, float *y);
+// w (T) += x_t · y_t of each row of x, y (T,C).
+void hone_dot_rows(const KernelContext *kc, int64_t T, int64_t C, const float *x, const float *y,
+                   float *w);
+
+// Where the rows of a mixture of experts go (Shazeer et al. 2017). Of each row of logits
+// (T,experts), p = softmax(z): chosen (T,used) are the experts with the largest p, from the largest
+// on, the first of equal ones first; weight (T,used) is their p, or p over the sum of the chosen
+// ones' where `normalised`.
+typedef struct RouteArgs {
+    int64_t T;
+    int experts, used; // used ≤ experts
+    bool normalised;
+    const float *logits;
+    int32_t *chosen;
+    float *weight;
+} RouteArgs;
+void hone_route_forward(const KernelContext *kc, const RouteArgs *args);
+// sums (experts) = Σ_t p, in the order of t.
+void hone_route_probabilities(const RouteArgs *args, double *sums);
+// dlogits (T,experts) += what dweight (T,used), and dprobability (experts) of every row's p, give
+// it; dprobability NULL: none. Reads logits, chosen and weight.
+void hone_route_backward(const KernelContext *kc, const RouteArgs *args, const float *dweight,
+                         const double *dprobability, float *dlogits);
+
 // y (T,C) = rows of a stored table (V,C) of any weight type; index in [0,V).
 void hone_gather_rows(const KernelContext *kc, int64_t T, int64_t C, int dtype, const void *table,
                       const int32_t *index, float *y);

@@ -4,13 +4,15 @@
 //     x ← x + r·n2(o(attention(R·nq(q(h)), R·nk(k(h)), v(h)))),  h = n1(x)
 //     x ← x + r·n4(down(act(gate(h)) ⊙ up(h))),                  h = n3(x)
 //     last hidden state = s·n5(x)
-// with norms n, rotary positions R, act = silu and numbers e, r, s. What a family has not is the
-// identity, or 1:
+// with norms n, rotary positions R, act = silu and numbers e, r, s. Layers with experts have those
+// in place of down(…): experts.c. What a family has not is the identity, or 1:
 //     Llama, Mistral   n1, n3
 //     Granite          n1, n3; e, r, s and its own scale of the scores
 //     SmolLM3          n1, n3; R in three layers of four
 //     Qwen2            n1, n3; biases of q, k and v
 //     Qwen3            n1, n3; nq and nk of each head
+//     Qwen3-MoE        n1, n3; nq and nk of each head; experts
+//     OLMoE            n1, n3; nq and nk of all heads together; experts
 //     Phi-3            n1, n3; q, k and v are one matrix, gate and up another
 //     OLMo 2           n2, n4; nq and nk of all heads together
 //     Gemma 2          n1 … n4; e = √C, act = gelu, soft-caps
@@ -26,6 +28,7 @@ typedef struct DecoderLayer {
     Weight q, k, v, qkv;   // (H·D,C), (K·D,C), (K·D,C); qkv instead: all their rows
     Weight o;              // (C,H·D)
     Weight gate, up, down; // (F,C), (F,C), (C,F); without gate: up has its rows and then its own
+    Experts *experts;      // in place of these; NULL: none
 } DecoderLayer;
 
 typedef struct Decoder {
@@ -44,7 +47,7 @@ static Weight matrix(bool there, int64_t out, int64_t in, bool has_bias) {
     return (Weight){.base = hone_model_tensor(out, in), .bias = vector(has_bias, out)};
 }
 
-static DecoderLayer make_layer(const ModelConfig *config, const ModelFamily *is) {
+static DecoderLayer make_layer(const ModelConfig *config, const ModelFamily *is, bool sparse) {
     const int64_t C = config->channels, F = config->feed_forward, D = config->head_size;
     const int64_t HD = config->heads * D, KD = config->kv_heads * D;
     const bool whole = is->norms & NORM_ALL_HEADS, each = is->norms & NORM_EACH_HEAD;
@@ -61,9 +64,9 @@ static DecoderLayer make_layer(const ModelConfig *config, const ModelFamily *is)
                           .v = matrix(!is->fused, KD, C, b),
                           .qkv = matrix(is->fused, HD + 2 * KD, C, b),
                           .o = matrix(true, C, HD, config->output_bias),
-                          .gate = matrix(!is->fused, F, C, f),
-                          .up = matrix(true, is->fused ? 2 * F : F, C, f),
-                          .down = matrix(true, C, F, f)};
+                          .gate = matrix(!is->fused && !sparse, F, C, f),
+                          .up = matrix(!sparse, is->fused ? 2 * F : F, C, f),
+                          .down = matrix(!sparse, C, F, f)};
 }
 
 static hone_status make(Model *model, HoneError *err) {
@@ -79,7 +82,11 @@ static hone_status make(Model *model, HoneError *err) {
     decoder->n5 = vector(true, config->channels);
     decoder->head = matrix(true, config->vocabulary, config->channels, false);
     decoder->embedding.softcap = decoder->head.softcap = config->logit_softcap;
-    for (size_t i = 0; i < layers; i++) decoder->layers[i] = make_layer(config, model->family);
+    for (size_t i = 0; i < layers; i++) {
+        const bool sparse = config->experts > 0 && (!config->sparse || config->sparse[i]);
+        decoder->layers[i] = make_layer(config, model->family, sparse);
+        if (sparse) RETURN_IF_ERROR(hone_experts_make(model, &decoder->layers[i].experts, err));
+    }
     return HONE_OK;
 }
 
@@ -88,7 +95,7 @@ static hone_status make(Model *model, HoneError *err) {
 typedef struct Visitor {
     ParameterVisitor visit;
     void *user;
-    int layer;
+    int layer, experts;
     HoneError *err;
 } Visitor;
 
@@ -123,12 +130,15 @@ static hone_status visit_layer(const Visitor *to, DecoderLayer *layer) {
     RETURN_IF_ERROR(visit_matrix(to, "ffn_gate", "gate", &layer->gate));
     RETURN_IF_ERROR(visit_matrix(to, "ffn_up", "up", &layer->up));
     RETURN_IF_ERROR(visit_matrix(to, "ffn_down", "down", &layer->down));
+    if (layer->experts)
+        RETURN_IF_ERROR(hone_experts_visit(layer->experts, to->experts, to->visit, to->user,
+                                           to->layer, to->err));
     return visit_vector(to, "post_ffw_norm.weight", &layer->n4);
 }
 
 static hone_status visit(Model *model, ParameterVisitor visitor, void *user, HoneError *err) {
     Decoder *decoder = model->parameters;
-    Visitor to = {visitor, user, -1, err};
+    Visitor to = {visitor, user, -1, model->config.experts, err};
     RETURN_IF_ERROR(visit_matrix(&to, "token_embd", "embed", &decoder->embedding));
     for (to.layer = 0; to.layer < model->config.layers; to.layer++)
         RETURN_IF_ERROR(visit_layer(&to, &decoder->layers[to.layer]));
@@ -197,6 +207,9 @@ static Tensor *feed_forward(Tape *tape, const Place *at, DecoderLayer *layer, Te
     const ModelFamily *is = at->model->family;
     const uint64_t *path = at->rows.query_path;
     Tensor *h = normalise(tape, at, &layer->n3, x), *both = NULL;
+    if (layer->experts)
+        return normalise(tape, at, &layer->n4,
+                         hone_experts_run(tape, at->model, at->layer, layer->experts, h, path));
     if (is->fused) both = hone_linear(tape, &layer->up, h, path);
     Tensor *gate = is->fused ? hone_select_columns(tape, both, 0, F)
                              : hone_linear(tape, &layer->gate, h, path);
@@ -219,6 +232,8 @@ static Tensor *decoder_layer(Tape *tape, const void *place, Tensor *x) {
 static Tensor *forward(Model *model, Tape *tape, const ModelBatch *batch, KeyValueCache *cache) {
     Decoder *decoder = model->parameters;
     const ModelConfig *config = &model->config;
+    // Balanced routers are asked of all rows: they are chosen after the last layer.
+    const bool late = model->balance && hone_tape_gradients(tape);
     const int layers = config->layers;
     LayerRows rows[2][2] = {{hone_all_rows(batch, cache)}, {hone_chosen_rows(tape, batch, cache)}};
     for (int last = 0; last < 2 && config->window > 0; last++)
@@ -228,10 +243,10 @@ static Tensor *forward(Model *model, Tape *tape, const ModelBatch *batch, KeyVal
     x = hone_scale(tape, config->embedding_scale ? config->embedding_scale : 1, x);
     for (int i = 0; i < layers; i++) {
         const bool slides = config->window > 0 && config->slides[i];
-        const Place at = {model, rows[i + 1 == layers][slides], cache, i};
+        const Place at = {model, rows[i + 1 == layers && !late][slides], cache, i};
         x = hone_tape_renew(tape, hone_run_layer(model, tape, i, decoder_layer, &at, sizeof at, x));
     }
-    x = hone_rms_norm(tape, &decoder->n5, config->norm_eps, x);
+    x = hone_rms_norm(tape, &decoder->n5, config->norm_eps, hone_layer_rows(tape, &rows[1][0], x));
     return hone_tape_leave(tape,
                            hone_scale(tape, config->logit_scale ? config->logit_scale : 1, x));
 }
@@ -245,6 +260,8 @@ const ModelFamily hone_decoders[HONE_DECODERS] = {
     DECODER("smollm3", .norms = NORM_BEFORE),
     DECODER("qwen2", .norms = NORM_BEFORE),
     DECODER("qwen3", .norms = NORM_BEFORE | NORM_EACH_HEAD),
+    DECODER("qwen3moe", .norms = NORM_BEFORE | NORM_EACH_HEAD),
+    DECODER("olmoe", .norms = NORM_BEFORE | NORM_ALL_HEADS),
     DECODER("phi3", .norms = NORM_BEFORE, .fused = true),
     DECODER("olmo2", .norms = NORM_AFTER | NORM_ALL_HEADS),
     DECODER("gemma2", .norms = NORM_BEFORE | NORM_AFTER, .gelu = true),

@@ -24,7 +24,7 @@ typedef struct ModelFamily {
 // and k, each head by itself or all together.
 enum { NORM_BEFORE = 1, NORM_AFTER = 2, NORM_EACH_HEAD = 4, NORM_ALL_HEADS = 8 };
 
-enum { HONE_DECODERS = 9 };
+enum { HONE_DECODERS = 11 };
 extern const ModelFamily hone_decoders[HONE_DECODERS], hone_gpt2, hone_transformer;
 
 struct Model {
@@ -33,7 +33,8 @@ struct Model {
     Rotation rotation[2]; // of layers that see all, of sliding ones
     bool *checkpoint;     // (layers)
     Dropout dropout;
-    void *parameters; // the family's struct
+    RouterBalance *balance; // NULL: no loss for the even use of experts
+    void *parameters;       // the family's struct
     Weight tied_head; // the embedding's values where it serves as head, with adapters of its own
     bool head_apart;  // its values are its own too
     Arena arena;      // holds all of the above
@@ -60,6 +61,14 @@ Tensor *hone_run_batch(Model *model, Tape *tape, const ModelBatch *batch, KeyVal
 // A layer's output: run(tape, arguments, x), checkpointed where the trainer wants it.
 Tensor *hone_run_layer(const Model *model, Tape *tape, int layer, TapeSegment *run,
                        const void *arguments, size_t bytes, Tensor *x);
+
+// experts.c: the feed-forward of a layer that is a mixture of experts, in the model's arena.
+typedef struct Experts Experts;
+hone_status hone_experts_make(Model *model, Experts **experts, HoneError *err);
+hone_status hone_experts_visit(Experts *experts, int count, ParameterVisitor visitor, void *user,
+                               int layer, HoneError *err);
+Tensor *hone_experts_run(Tape *tape, const Model *model, int layer, Experts *experts, Tensor *h,
+                         const uint64_t *path);
 
 // What one layer runs over: keys of all tokens (after those in the cache), queries of some.
 typedef struct LayerRows {

@@ -84,6 +84,13 @@ static hone_status check_config(const ModelConfig *config, HoneError *err) {
     RETURN_IF_ERROR(in_range("the rotary size", config->rotary, 0, config->head_size, err));
     RETURN_IF_ERROR(in_range("the embedding length", config->channels, 1, 1 << 24, err));
     RETURN_IF_ERROR(in_range("the feed-forward length", config->feed_forward, 1, 1 << 24, err));
+    if (config->experts != 0) {
+        RETURN_IF_ERROR(in_range("the number of experts", config->experts, 1, 1 << 16, err));
+        RETURN_IF_ERROR(in_range("the number of experts that a token uses", config->experts_used, 1,
+                                 config->experts, err));
+        RETURN_IF_ERROR(in_range("the experts' feed-forward length", config->expert_feed_forward, 1,
+                                 1 << 24, err));
+    }
     RETURN_IF_ERROR(in_range("the vocabulary size", config->vocabulary, 1, 1 << 30, err));
     RETURN_IF_ERROR(in_range("the context length", config->context, 1, 1 << 30, err));
     if (config->heads % config->kv_heads)
@@ -136,6 +143,7 @@ hone_status hone_model_make(const ModelConfig *config, Model **model, HoneError 
     made->family = family;
     hone_status status = copy_flags(made, &made->config.slides, err);
     if (status == HONE_OK) status = copy_flags(made, &made->config.turns, err);
+    if (status == HONE_OK) status = copy_flags(made, &made->config.sparse, err);
     if (status == HONE_OK) status = hone_make_rotations(made, err);
     if (status == HONE_OK) status = make_checkpoint_flags(made, err);
     if (status == HONE_OK) status = family->make(made, err);

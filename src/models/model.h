@@ -35,6 +35,12 @@ typedef struct ModelConfig {
     int encoder_layers;    // of `layers`, the first ones; 0: there is no encoder
     int32_t decoder_start; // what a target begins with
     bool norm_first;       // norms before what they belong to, else behind the sum
+    // A mixture of experts. Each token goes to experts_used of them, whose weights add up to 1
+    // where experts_normalised.
+    int experts, experts_used; // 0: none
+    int64_t expert_feed_forward;
+    bool experts_normalised;
+    const bool *sparse; // (layers): those that have experts; NULL: all
 } ModelConfig;
 
 // What an encoder reads: sources in one line, each seen by itself: source token j by those with
@@ -85,6 +91,11 @@ void hone_model_checkpoint(Model *model, int layer, bool on);
 // What is dropped of the activations while gradients are recorded, by families that drop any (the
 // encoder-decoders). Nothing at first.
 void hone_model_drop(Model *model, Dropout dropout);
+// Training with a loss for the even use of experts: coefficient · RouterBalance's, whose gradient
+// backward adds (tape.h). Its value is that of the last forward pass with gradients. All rows go
+// through the last layer then. May be called again for another coefficient.
+hone_status hone_model_balance_experts(Model *model, float coefficient, HoneError *err);
+double hone_model_router_loss(const Model *model); // 0 where there is no such loss
 // For hone_head_cross_entropy. When tied: the embedding's values and gradient as they are at the
 // call, and adapters of its own, for what is looked up and what is predicted may be adapted apart.
 Weight *hone_model_head(Model *model);

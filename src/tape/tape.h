@@ -99,10 +99,49 @@ typedef struct Dropout {
 // (hone_linear's path; NULL: nothing is dropped). x itself where nothing is. Recomputable
 Tensor *hone_dropout(Tape *tape, Dropout dropout, uint32_t place, const uint64_t *path, Tensor *x);
 Tensor *hone_add(Tape *tape, Tensor *a, Tensor *b);
-// Rows of x in the given order (each at most once): (T,C) → (count,C). rows is borrowed.
+// Rows of x in the given order: (T,C) → (count,C). rows is borrowed.
 Tensor *hone_select_rows(Tape *tape, Tensor *x, const int32_t *rows, int64_t count);
 // Columns first … first+count-1 of x: (T,C) → (T,count).
 Tensor *hone_select_columns(Tape *tape, Tensor *x, int64_t first, int64_t count);
+
+// A mixture of experts: each row goes to a few of them. hone_route says which; then rows for
+// experts lie one expert after the other, within one in the order of the tokens: none is dropped.
+// No data is known on a dry tape; the first experts get all rows there, which needs the most
+// memory.
+typedef struct Routing {
+    int experts;
+    int64_t tokens, rows; // rows = tokens · used
+    int64_t *begin;       // (experts+1): the rows of expert e are begin[e] … begin[e+1]-1
+    int32_t *token;       // (rows): whose row it is
+    const uint64_t *path; // (rows): of that token, or NULL
+    Tensor *weight;       // (rows,1): what its result counts
+} Routing;
+// How evenly experts are used, for a loss that keeps them so (Fedus et al. 2021, as transformers
+// has it): coefficient · experts · Σ_e F_e·P_e, F_e = how often e was chosen and P_e = its mean
+// probability, over the rows of all layers. The caller's; a layer writes its own part, the same
+// when it runs again.
+typedef struct RouterBalance {
+    float coefficient;
+    int layers, experts;
+    int64_t *rows;       // (layers)
+    int64_t *chosen;     // (layers, experts)
+    double *probability; // (layers, experts): sums
+} RouterBalance;
+double hone_router_loss(const RouterBalance *balance); // after the layers; 0 for NULL
+typedef struct RouterArgs {
+    int used;               // experts a row goes to
+    bool normalised;        // their weights add up to 1
+    const uint64_t *path;   // of the rows, or NULL
+    RouterBalance *balance; // NULL: no such loss. Its gradient is added in backward.
+    int layer;              // its number there
+} RouterArgs;
+// logits (T,experts). Lists live on the tape. NULL after an error.
+const Routing *hone_route(Tape *tape, Tensor *logits, RouterArgs args);
+// Each expert's rows by its own weight, with adapters as of hone_linear: (rows,in) → (rows,out).
+// weights (experts), all of one shape.
+Tensor *hone_experts_linear(Tape *tape, Weight *weights, const Routing *routing, Tensor *x);
+Tensor *hone_weigh(Tape *tape, Tensor *x, Tensor *weight); // weight_r · x_r; recomputable
+Tensor *hone_collect(Tape *tape, const Routing *routing, Tensor *x); // Σ of each token's rows
 
 // A segment of a model as one operator: its activations are given back once y = run(tape,
 // arguments, x) is there, and made again when backward comes to it, the same bits. Any tensor made

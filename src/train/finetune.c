@@ -71,6 +71,7 @@ static hone_status check_numbers(const HoneFinetuneOptions *options, HoneError *
     RETURN_IF_ERROR(in_range(err, "--momentum", options->momentum, 0, 0.999999));
     RETURN_IF_ERROR(in_range(err, "--z-loss", options->z_loss, 0, 1e3));
     RETURN_IF_ERROR(in_range(err, "--label-smoothing", options->label_smoothing, 0, 0.999));
+    RETURN_IF_ERROR(in_range(err, "--router-loss", options->router_loss, 0, 1e6));
     RETURN_IF_ERROR(in_range(err, "--gradient-penalty", options->gradient_penalty, 0, 1e6));
     RETURN_IF_ERROR(in_range(err, "--log-norms", (double)options->log_norms, 0, 1e9));
     RETURN_IF_ERROR(in_range(err, "--weight-decay", options->weight_decay, 0, 100));
@@ -244,6 +245,12 @@ static hone_status prepare(Run *run) {
                                  : hone_model_load(run->context, options->model, &run->model));
     if (options->template_path)
         RETURN_IF_ERROR(hone_model_set_template(run->model, options->template_path));
+    if (options->router_loss > 0 && run->model->config.experts == 0)
+        return hone_fail(run->err, HONE_ERROR_ARGUMENT,
+                         "--router-loss is for mixtures of experts; %s has none",
+                         run->model->path ? run->model->path : "the new model");
+    if (options->router_loss > 0) // before memory is counted: more rows go through the last layer
+        RETURN_IF_ERROR(hone_model_balance_experts(run->model->model, 0, run->err));
     fix_date(run);
     RETURN_IF_ERROR(hone_run_read_data(run));
     RETURN_IF_ERROR(hone_judge_check(run));

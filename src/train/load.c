@@ -76,6 +76,16 @@ static hone_status load_parameter(void *user, const ParameterVisit *visit, HoneE
     return hone_model_add_slot(model, visit, err);
 }
 
+// A mixture of experts has thousands.
+static hone_status index_slots(HoneModel *model, HoneError *err) {
+    for (int64_t i = 0; i < model->slot_count; i++) {
+        const char *name = model->slots[i].name;
+        if (!hone_map_put(&model->slot_index, name, strlen(name), i))
+            return hone_fail_memory(err, strlen(name), "an index of names");
+    }
+    return HONE_OK;
+}
+
 static bool is_rope_factors(const char *name) {
     return strcmp(name, "rope_freqs.weight") == 0 ||
            strcmp(name, "rope_factors_short.weight") == 0 ||
@@ -152,10 +162,12 @@ static hone_status load(HoneModel *model, const char *path, HoneError *err) {
     if (!model->name || !model->path) return hone_fail_memory(err, strlen(path), "a path");
     RETURN_IF_ERROR(hone_model_file_open(model->path, &model->file, err));
     if (model->context->copies) RETURN_IF_ERROR(hone_file_copy(&model->file.map, err));
+    RETURN_IF_ERROR(hone_gguf_part_experts(&model->file, err));
     RETURN_IF_ERROR(hone_load_config(model, err));
     hone_status status = hone_model_make(&model->config, &model->model, err);
     if (status != HONE_OK) return hone_fail_in(err, "%s", path);
     RETURN_IF_ERROR(hone_model_visit(model->model, load_parameter, model, err));
+    RETURN_IF_ERROR(index_slots(model, err));
     RETURN_IF_ERROR(refuse_unused(model, err));
     make_tied_head(model);
     RETURN_IF_ERROR(rope_factors(model, "rope_freqs.weight", err));
@@ -190,14 +202,20 @@ void hone_model_free(HoneModel *model) {
     hone_tokenizer_free(model->tokenizer);
     hone_model_destroy(model->model);
     hone_gguf_close(&model->file);
+    hone_map_free(&model->slot_index);
     hone_free(model->slots);
     hone_arena_free(&model->memory);
     hone_free(model);
 }
 
 ParameterSlot *hone_model_slot(HoneModel *model, const char *name) {
-    for (int64_t i = 0; i < model->slot_count; i++)
-        if (strcmp(model->slots[i].name, name) == 0) return &model->slots[i];
+    if (model->slot_index.capacity > 0) {
+        const int64_t found = hone_map_get(&model->slot_index, name, strlen(name), -1);
+        if (found >= 0) return &model->slots[found];
+    } else {
+        for (int64_t i = 0; i < model->slot_count; i++)
+            if (strcmp(model->slots[i].name, name) == 0) return &model->slots[i];
+    }
     ParameterSlot *tied = &model->tied_head;
     return tied->weight && strcmp(tied->name, name) == 0 ? tied : NULL;
 }

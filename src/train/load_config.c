@@ -25,12 +25,16 @@ static const struct Convention {
     bool pairs;          // rows of q and k are in pairs
     bool root_embedding; // × √C
     bool bias;           // of q, k and v, always
+    bool experts;        // may have them
+    bool normalised;     // whose weights add up to 1
 } conventions[] = {
     {.architecture = "llama", .pairs = true},
     {.architecture = "granite", .pairs = true},
     {.architecture = "smollm3", .pairs = true, .turning = 4},
     {.architecture = "qwen2", .bias = true},
     {.architecture = "qwen3"},
+    {.architecture = "qwen3moe", .experts = true, .normalised = true},
+    {.architecture = "olmoe", .experts = true},
     {.architecture = "phi3"},
     {.architecture = "olmo2"},
     {.architecture = "gemma2",
@@ -245,6 +249,35 @@ static hone_status read_numbers(const Reading *r, const struct Convention *conve
     return HONE_OK;
 }
 
+// ---- experts -----------------------------------------------------------------------------------
+
+static hone_status read_experts(const Reading *r, const struct Convention *convention) {
+    ModelConfig *config = r->config;
+    const int64_t large = (int64_t)1 << 24;
+    int64_t experts, used;
+    bool *sparse;
+    char name[128];
+    const GgufKey *norm = hone_gguf_key(r->file, key_name(r, "expert_weights_norm", name));
+    RETURN_IF_ERROR(read_size(r, "expert_count", 0, 0, GGUF_EXPERTS, &experts));
+    if (experts == 0 && !convention->experts) return HONE_OK;
+    if (!convention->experts)
+        return hone_fail(r->err, HONE_ERROR_UNSUPPORTED,
+                         "%s: a mixture of %lld experts is not supported in %s, only in qwen3moe "
+                         "and olmoe",
+                         r->file->map.path, (long long)experts, r->architecture);
+    RETURN_IF_ERROR(read_size(r, "expert_count", -1, 1, GGUF_EXPERTS, &experts));
+    RETURN_IF_ERROR(read_size(r, "expert_used_count", -1, 1, experts, &used));
+    RETURN_IF_ERROR(read_size(r, "expert_feed_forward_length", config->feed_forward, 1, large,
+                              &config->expert_feed_forward));
+    RETURN_IF_ERROR(read_flags(r, "expert_layers", &sparse));
+    config->experts = (int)experts;
+    config->experts_used = (int)used;
+    config->experts_normalised =
+        norm && norm->type == GGUF_BOOL ? norm->value.u != 0 : convention->normalised;
+    config->sparse = sparse;
+    return HONE_OK;
+}
+
 // ---- the whole ---------------------------------------------------------------------------------
 
 // Those with layer norms and without rotary positions.
@@ -270,12 +303,7 @@ static hone_status read_sizes(const Reading *r) {
     ModelConfig *config = r->config;
     const bool plain = is_plain(r);
     const int64_t large = (int64_t)1 << 24;
-    int64_t layers, heads, kv_heads, key, value, rotary = 0, experts;
-    RETURN_IF_ERROR(read_size(r, "expert_count", 0, 0, large, &experts));
-    if (experts > 0)
-        return hone_fail(r->err, HONE_ERROR_UNSUPPORTED,
-                         "%s: a mixture of %lld experts is not supported", r->file->map.path,
-                         (long long)experts);
+    int64_t layers, heads, kv_heads, key, value, rotary = 0;
     RETURN_IF_ERROR(read_size(r, "block_count", -1, 1, 4096, &layers));
     RETURN_IF_ERROR(read_size(r, "embedding_length", -1, 1, large, &config->channels));
     RETURN_IF_ERROR(read_size(r, "feed_forward_length", -1, 1, large, &config->feed_forward));
@@ -306,6 +334,7 @@ static hone_status read_all(const Reading *r, const struct Convention *conventio
                             .rope_interleaved = convention->pairs && !r->file->hugging_face,
                             .tied_head = !has_tensor(r, "output.weight")};
     RETURN_IF_ERROR(read_sizes(r));
+    RETURN_IF_ERROR(read_experts(r, convention));
     const GgufTensor *embedding = hone_gguf_tensor(r->file, "token_embd.weight");
     if (!embedding || embedding->rank != 2)
         return hone_fail(r->err, HONE_ERROR_INPUT, "%s: has no matrix token_embd.weight",

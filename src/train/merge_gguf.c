@@ -37,10 +37,29 @@ static bool is_touched(HoneModel *model, const GgufTensor *stored) {
     return moved_heads(model, stored) || hone_is_changed(model, stored);
 }
 
+// An expert's matrix of the same stack; NULL: there is none.
+static const GgufTensor *sibling(const Output *output, const char *stacked, int expert) {
+    char name[GGUF_NAME];
+    return hone_gguf_expert_name(stacked, expert, name)
+               ? hone_gguf_tensor(&output->model->file, name)
+               : NULL;
+}
+
+// Is it, or is another one of its stack, which is all of one type?
+static bool stack_is_touched(const Output *output, const GgufTensor *stored) {
+    char stacked[GGUF_NAME];
+    int expert;
+    const GgufTensor *other;
+    if (!hone_gguf_expert(stored->name, stacked, &expert)) return is_touched(output->model, stored);
+    for (expert = 0; (other = sibling(output, stacked, expert)); expert++)
+        if (is_touched(output->model, other)) return true;
+    return false;
+}
+
 static int type_of(const Output *output, const GgufTensor *stored, bool *falls_back) {
     const Recipe *recipe = output->recipe;
     HoneModel *model = output->model;
-    return output->whole || is_touched(model, stored)
+    return output->whole || stack_is_touched(output, stored)
                ? hone_recipe_type(recipe, model, stored, falls_back)
                : hone_recipe_type_untouched(recipe, model, stored, falls_back);
 }
@@ -71,7 +90,7 @@ static hone_status write_changed(HoneModel *model, GgufWriter *writer, const Ggu
     if (status == HONE_OK && packed != values)
         status = hone_values_pack(&model->context->kernels, type, values, packed, count,
                                   stored->name, err);
-    if (status == HONE_OK) status = hone_gguf_write_tensor(writer, packed, bytes, err);
+    if (status == HONE_OK) status = hone_gguf_write_part(writer, packed, bytes, err);
     if (packed != values) hone_free(packed);
     hone_free(values);
     return status;
@@ -90,7 +109,7 @@ static hone_status write_tensor(const Output *output, GgufWriter *writer, const 
     const int type = type_of(output, stored, &falls_back);
     const bool copied = type == stored->dtype && !is_touched(model, stored);
     if (copied)
-        RETURN_IF_ERROR(hone_gguf_write_tensor(writer, stored->data, stored->bytes, err));
+        RETURN_IF_ERROR(hone_gguf_write_part(writer, stored->data, stored->bytes, err));
     else
         RETURN_IF_ERROR(write_changed(model, writer, stored, type, &changed, err));
     merged->tensors++;
@@ -126,6 +145,31 @@ static void name_types(const Output *output, HoneMerged *merged) {
     }
 }
 
+// The tensors of a GGUF file: those here but for experts', which are stacked where the first is.
+static void plan_tensor(const Output *output, GgufWriter *writer, const GgufTensor *stored,
+                        int type) {
+    char stacked[GGUF_NAME];
+    int expert, experts = 0;
+    if (!hone_gguf_expert(stored->name, stacked, &expert)) {
+        hone_gguf_add_tensor(writer, stored->name, type, stored->rank, stored->shape);
+        return;
+    }
+    while (sibling(output, stacked, experts)) experts++;
+    const int64_t shape[3] = {experts, stored->shape[0], stored->shape[1]};
+    if (expert == 0) hone_gguf_add_tensor(writer, stacked, type, 3, shape);
+}
+
+static hone_status write_planned(const Output *output, GgufWriter *writer, const GgufTensor *stored,
+                                 HoneMerged *merged, HoneError *err) {
+    char stacked[GGUF_NAME];
+    int expert;
+    if (!hone_gguf_expert(stored->name, stacked, &expert))
+        return write_tensor(output, writer, stored, merged, err);
+    for (int e = 0; expert == 0 && (stored = sibling(output, stacked, e)); e++)
+        RETURN_IF_ERROR(write_tensor(output, writer, stored, merged, err));
+    return HONE_OK;
+}
+
 static hone_status write_all(const Output *output, GgufWriter *writer, const char *path,
                              HoneMergeSink sink, void *user, HoneMerged *merged, HoneError *err) {
     const GgufFile *file = &output->model->file;
@@ -143,13 +187,13 @@ static hone_status write_all(const Output *output, GgufWriter *writer, const cha
         const GgufTensor *stored = tensor_of(output, i);
         const int type = type_of(output, stored, &falls_back);
         quantised = quantised || hone_dtype_info(type)->is_quantised;
-        hone_gguf_add_tensor(writer, stored->name, type, stored->rank, stored->shape);
+        plan_tensor(output, writer, stored, type);
     }
     if (quantised) hone_gguf_put_u32(writer, "general.quantization_version", 2);
     name_types(output, merged);
     RETURN_IF_ERROR(hone_gguf_writer_begin(writer, path, err));
     for (int64_t i = 0; i < output->tensors; i++) {
-        RETURN_IF_ERROR(write_tensor(output, writer, tensor_of(output, i), merged, err));
+        RETURN_IF_ERROR(write_planned(output, writer, tensor_of(output, i), merged, err));
         if (sink && !sink(user, i + 1, output->tensors))
             return hone_fail(err, HONE_INTERRUPTED, "stopped; %s was not written", path);
     }

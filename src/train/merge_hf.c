@@ -324,6 +324,11 @@ static HfModel describe(const HoneModel *model, int dtype) {
                      .original = original_context(model),
                      .beta_fast = (double)config->rope_scaling.beta_fast,
                      .beta_slow = (double)config->rope_scaling.beta_slow,
+                     .experts = config->experts,
+                     .experts_used = config->experts_used,
+                     .expert_size = config->expert_feed_forward,
+                     .experts_normalised = config->experts_normalised,
+                     .sparse = config->sparse,
                      .dtype = dtype};
 }
 

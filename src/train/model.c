@@ -106,6 +106,7 @@ hone_status hone_model_detokenize(HoneModel *model, const int32_t *tokens, int64
 AdapterBase hone_model_adapter_base(const HoneModel *model) {
     return (AdapterBase){.architecture = model->config.architecture,
                          .path = model->name,
+                         .experts = model->config.experts,
                          .heads = model->config.heads,
                          .kv_heads = model->config.kv_heads,
                          .head_size = model->config.head_size,

@@ -5,6 +5,16 @@
 
 #include "train/run.h"
 
+// Of the rows, those that meet the matrix: all, or an expert's share.
+static double share_of(const Run *run, const char *name) {
+    char stacked[GGUF_NAME];
+    int expert;
+    const ModelConfig *config = &run->model->config;
+    return hone_gguf_expert(name, stacked, &expert)
+               ? (double)config->experts_used / (double)config->experts
+               : 1;
+}
+
 // 6 a trained value of an adapter and row that meets it. In looking an embedding's rows up only A
 // is multiplied.
 static double adapter_operations(const Run *run, const StepRange *step) {
@@ -15,11 +25,12 @@ static double adapter_operations(const Run *run, const StepRange *step) {
         if (item->part == PART_WHOLE && run->options.method != HONE_METHOD_FULL && target &&
             strcmp(target, "embed") != 0) // 2 more than a frozen one's
             total += 2 * (double)item->count *
-                     (double)(strcmp(target, "head") == 0 ? step->rows : step->computed);
+                     (double)(strcmp(target, "head") == 0 ? step->rows : step->computed) *
+                     share_of(run, item->slot->name);
         const bool matrix = item->part == PART_A || item->part == PART_B;
         if (!matrix || (strcmp(target, "embed") == 0 && item->part == PART_B)) continue;
         const int64_t rows = strcmp(target, "head") == 0 ? step->rows : step->computed;
-        total += 6 * (double)item->count * (double)rows;
+        total += 6 * (double)item->count * (double)rows * share_of(run, item->slot->name);
     }
     return total;
 }
@@ -39,7 +50,7 @@ double hone_step_operations(const Run *run, const StepRange *step) {
         const ParameterSlot *slot = &run->model->slots[i];
         if (slot->target && slot->layer >= 0)
             *(meets_source(slot) ? &of_sources : &linear) +=
-                (double)hone_tensor_count(slot->tensor);
+                (double)hone_tensor_count(slot->tensor) * share_of(run, slot->name);
     }
     double head = (double)config->vocabulary * (double)config->channels;
     const double queries = (double)config->heads * config->head_size;

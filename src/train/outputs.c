@@ -233,6 +233,7 @@ static void put_schedule(TextBuffer *text, const HoneFinetuneOptions *options) {
     if (options->optimizer == HONE_MUON) put_real(text, "momentum", options->momentum);
     if (options->z_loss > 0) put_real(text, "z-loss", options->z_loss);
     if (options->label_smoothing > 0) put_real(text, "label-smoothing", options->label_smoothing);
+    if (options->router_loss > 0) put_real(text, "router-loss", options->router_loss);
     if (options->gradient_penalty > 0)
         put_real(text, "gradient-penalty", options->gradient_penalty);
     if (options->log_norms > 0) put_integer(text, "log-norms", options->log_norms);

@@ -62,7 +62,8 @@ static hone_status slot_is_target(Run *run, const ParameterSlot *slot, bool *cho
         memcpy(entry, list, length);
         entry[length] = '\0';
         list += length + (list[length] == ',');
-        const bool all = strcmp(entry, "all-linear") == 0 && slot->layer >= 0;
+        const bool all = strcmp(entry, "all-linear") == 0 && slot->layer >= 0 && slot->target &&
+                         strcmp(slot->target, "router") != 0;
         if (all || entry_names(entry, slot)) *chosen = true;
     }
     return HONE_OK;
@@ -72,7 +73,8 @@ static hone_status unknown_target(Run *run, const char *entry) {
     TextBuffer words = {0};
     for (int64_t i = 0; i < run->model->slot_count; i++) { // those of the first layer
         const ParameterSlot *slot = &run->model->slots[i];
-        if (slot->target && slot->layer == 0) // embed and head every model has
+        const char *last = i > 0 ? run->model->slots[i - 1].target : NULL; // of many experts, one
+        if (slot->target && slot->layer == 0 && !(last && strcmp(last, slot->target) == 0))
             hone_text_printf(&words, "%s%s", words.length ? "," : "", slot->target);
     }
     hone_status status =

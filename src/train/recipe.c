@@ -92,10 +92,14 @@ int hone_recipe_file_type(const Recipe *recipe, const HoneModel *model) {
 
 // ---- llama.cpp's mixtures ----------------------------------------------------------------------
 
-// "blk.7.ffn_down.weight", "ffn_down" → 7; −1: another tensor.
+// "blk.7.ffn_down.weight" or "blk.7.ffn_down.3.weight", "ffn_down" → 7; −1: another tensor.
 static int layer_of(const char *tensor, const char *part) {
-    char rest[64];
-    int layer, end = 0;
+    char rest[64], stacked[GGUF_NAME];
+    int layer, expert, end = 0;
+    if (hone_gguf_expert(tensor, stacked, &expert)) {
+        snprintf(rest, sizeof rest, "%s_exps", part);
+        return layer_of(stacked, rest);
+    }
     snprintf(rest, sizeof rest, ".%s.weight", part);
     if (sscanf(tensor, "blk.%9d%n", &layer, &end) != 1 || end == 0) return -1;
     return strcmp(tensor + end, rest) == 0 ? layer : -1;
@@ -138,6 +142,7 @@ int hone_recipe_type(const Recipe *recipe, const HoneModel *model, const GgufTen
         *falls_back = !hone_can_quantise(tensor->dtype);
         return *falls_back ? HONE_Q8_0 : tensor->dtype;
     }
+    if (layer_of(tensor->name, "ffn_gate_inp") >= 0) return HONE_F32; // a router
     if (!hone_recipe_is_quantised(recipe)) return recipe->base;
     if (strcmp(tensor->name, "position_embd.weight") == 0) return HONE_F32;
     const int64_t columns = tensor->shape[tensor->rank - 1];

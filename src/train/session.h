@@ -5,6 +5,7 @@
 
 #include <hone/hone.h>
 
+#include "base/text.h"
 #include "data/data.h"
 #include "io/gguf.h"
 #include "io/peft.h"
@@ -33,6 +34,7 @@ struct HoneModel {
     Model *model;
     ParameterSlot *slots;
     int64_t slot_count, slot_capacity;
+    StringMap slot_index;    // names of the slots once all are there; empty: not yet
     ParameterSlot tied_head; // for adapters of a head that is the embedding; weight NULL: it is not
     Tokenizer *tokenizer;
     ChatTemplate *chat_template; // NULL: none

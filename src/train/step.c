@@ -49,6 +49,10 @@ static hone_status micro_batch(Run *run, const StepRange *step, const Example *c
     call.smoothing = (float)run->options.label_smoothing;
     hone_tape_reset(run->tape, true);
     hone_arena_reset(&run->batch_memory);
+    if (run->options.router_loss > 0) // each micro-batch's is a part of their mean
+        RETURN_IF_ERROR(hone_model_balance_experts(
+            run->model->model,
+            (float)(run->options.router_loss / (double)hone_micro_batches(run, step)), run->err));
     double start = hone_seconds();
     BatchLoss result = {0};
     if (run->options.loss == HONE_LOSS_TOKENS) {
@@ -65,7 +69,7 @@ static hone_status micro_batch(Run *run, const StepRange *step, const Example *c
     run->spent.forward += middle - start - result.head_seconds;
     run->spent.head += result.head_seconds;
     run->spent.backward += hone_seconds() - middle;
-    *loss = result.loss;
+    *loss = result.loss + hone_model_router_loss(run->model->model);
     return hone_tape_status(run->tape, run->err);
 }
 

@@ -7,11 +7,14 @@ shapes have every option that a family's config knows and Hone computes.
 """
 import dataclasses
 import importlib
+import json
 import math
 import pathlib
 import subprocess
 import sys
 
+import numpy as np
+import safetensors.torch
 import tiny
 import torch
 
@@ -20,7 +23,7 @@ MODULES = {
     "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
     "self_attn.qkv_proj": "attn_qkv", "self_attn.o_proj": "attn_output",
     "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.gate_up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down", "self_attn.q_norm": "attn_q_norm",
+    "mlp.down_proj": "ffn_down", "mlp.gate": "ffn_gate_inp", "self_attn.q_norm": "attn_q_norm",
     "self_attn.k_norm": "attn_k_norm", "input_layernorm": "attn_norm",
 }
 BETWEEN = {"post_attention_layernorm": "ffn_norm"}
@@ -39,6 +42,7 @@ class Kind:
     norms: dict
     pairs: bool = False  # rows of q and k in another order
     fused: bool = False
+    experts: bool = False
 
     @property
     def adapted(self):
@@ -56,6 +60,18 @@ class Kind:
                 return f"blk.{layer}.{short}{rest.removeprefix(module)}"
         raise KeyError(name)
 
+    def parted(self, name, values):
+        """Hone's names and values of a parameter: of stacked experts, a matrix each."""
+        stem, _, kind = name.rpartition(".experts.")
+        if not stem:
+            return {self.gguf_name(name): values}
+        layer = stem.removeprefix("model.layers.").split(".")[0]
+        if kind == "down_proj":
+            return {f"blk.{layer}.ffn_down.{e}.weight": part for e, part in enumerate(values)}
+        half = values.shape[1] // 2
+        return {f"blk.{layer}.ffn_{which}.{e}.weight": part[begin:begin + half]
+                for e, part in enumerate(values) for which, begin in (("gate", 0), ("up", half))}
+
     def gguf_values(self, name, values, heads, kv_heads):
         """In the order that the file has its rows in."""
         permuted = heads if ".attn_q." in name else kv_heads if ".attn_k." in name else 0
@@ -72,6 +88,8 @@ KINDS = {kind.name: kind for kind in [
     Kind("smollm3", "smollm3", "SmolLM3", BETWEEN, pairs=True),
     Kind("qwen2", "qwen2", "Qwen2", BETWEEN),
     Kind("qwen3", "qwen3", "Qwen3", BETWEEN),
+    Kind("qwen3_moe", "qwen3_moe", "Qwen3Moe", BETWEEN, experts=True),
+    Kind("olmoe", "olmoe", "Olmoe", BETWEEN, experts=True),
     Kind("phi3", "phi3", "Phi3", BETWEEN, fused=True),
     Kind("olmo2", "olmo2", "Olmo2", AROUND),
     Kind("gemma2", "gemma2", "Gemma2", AROUND),
@@ -100,6 +118,8 @@ class Decoder:
         make_config = getattr(module, f"{kind.prefix}{text}Config")
         options = {"tie_word_embeddings": False, "rms_norm_eps": 1e-5,
                    "max_position_embeddings": self.context, **self.options}
+        if kind.experts:
+            options["experts_implementation"] = "eager"
         config = make_config(
             vocab_size=len(tiny.tokens(self.merges)), hidden_size=self.width,
             intermediate_size=self.feed, num_hidden_layers=self.layers,
@@ -121,7 +141,7 @@ class Decoder:
                              0.4 * min(1, 40 / self.width))
                     parameter.copy_(values * small)
                 else:
-                    parameter.copy_(values / math.sqrt(parameter.shape[1]))
+                    parameter.copy_(values / math.sqrt(parameter.shape[-1]))
         model.config.use_cache = False
         return model.eval()
 
@@ -132,6 +152,74 @@ class Decoder:
         self.transformers_model().save_pretrained(folder, **options)
         save_tokenizer(folder, self.merges, "gpt-2")
         return folder
+
+
+def sparse_layers(model):
+    return [i for i, layer in enumerate(model.model.layers) if hasattr(layer.mlp, "experts")]
+
+
+def write_expert_adapter(model, folder, rank=4, alpha=8, b_scale=0.1):
+    """A PEFT folder that adapts attention and every expert, as PEFT wrote it when each expert was a
+    module; today's reads that and stacks the experts'."""
+    generator = torch.Generator().manual_seed(0)
+    config, tensors = model.config, {}
+    inner = getattr(config, "moe_intermediate_size", config.intermediate_size)
+    wide = config.hidden_size
+
+    def add(module, out, into):
+        a = torch.randn(rank, into, generator=generator) / math.sqrt(into)
+        b = torch.randn(out, rank, generator=generator) * b_scale
+        tensors[f"base_model.model.{module}.lora_A.weight"] = a
+        tensors[f"base_model.model.{module}.lora_B.weight"] = b
+
+    for i, layer in enumerate(model.model.layers):
+        for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
+            shape = getattr(layer.self_attn, name).weight.shape
+            add(f"model.layers.{i}.self_attn.{name}", *shape)
+        for e in range(config.num_experts if i in sparse_layers(model) else 0):
+            place = f"model.layers.{i}.mlp.experts.{e}"
+            add(f"{place}.gate_proj", inner, wide)
+            add(f"{place}.up_proj", inner, wide)
+            add(f"{place}.down_proj", wide, inner)
+    folder.mkdir()
+    safetensors.torch.save_file(tensors, folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text(json.dumps({
+        "peft_type": "LORA", "task_type": "CAUSAL_LM", "r": rank, "lora_alpha": alpha,
+        "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj",
+                           "down_proj"]}))
+    return folder
+
+
+def expert_halves(name, values, config):
+    """Hone's names and values of what PEFT stacks: A (experts·ranks, in), B (out, ranks·experts),
+    the ranks of gate and up one after the other."""
+    layer = name.split("layers.")[1].split(".")[0]
+    count, is_a = config.num_experts, ".lora_A" in name
+    parts = (values.reshape(count, -1, values.shape[1]) if is_a else
+             np.moveaxis(values.reshape(len(values), -1, count), 2, 0))
+    found = {}
+    for e, part in enumerate(parts):
+        if ".base_layer." not in name:
+            halves = {"down": part}
+        else:
+            rank, out = (len(part) if is_a else part.shape[1]) // 2, len(part) // 2
+            halves = ({"gate": part[:rank], "up": part[rank:]} if is_a else
+                      {"gate": part[:out, :rank], "up": part[out:, rank:]})
+        for which, half in halves.items():
+            found[f"blk.{layer}.ffn_{which}.{e}.weight.lora_{'a' if is_a else 'b'}"] = half
+    return found
+
+
+def part_experts(adapted, config):
+    """Gate and up are apart in Hone: what stands across their stacked B is not trained."""
+    for name, parameter in adapted.named_parameters():
+        if ".experts.base_layer.lora_B" in name:
+            out, ranks = parameter.shape[0] // 2, parameter.shape[1] // config.num_experts // 2
+            mask = torch.zeros(2, out, 2, ranks, config.num_experts, dtype=parameter.dtype)
+            mask[0, :, 0] = mask[1, :, 1] = 1
+            parameter.register_hook(
+                lambda gradient, mask=mask.reshape(parameter.shape): gradient * mask)
+    return adapted
 
 
 def convert(pairs):
@@ -167,6 +255,20 @@ SHAPES = {
     "qwen3-tied-biases": Decoder("qwen3", 2, 35, 3, 3, 45, 20, {
         "head_dim": 16, "attention_bias": True, "tie_word_embeddings": True,
         **rope("linear", 1e6, factor=2.5)}, False),
+    # experts
+    "qwen3-moe": Decoder("qwen3_moe", 2, 40, 4, 2, 56, 13, {
+        "head_dim": 14, "num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 21,
+        "norm_topk_prob": True}),
+    "qwen3-moe-mixed": Decoder("qwen3_moe", 4, 35, 3, 3, 45, 20, {
+        "head_dim": 16, "attention_bias": True, "tie_word_embeddings": True, "num_experts": 5,
+        "num_experts_per_tok": 3, "moe_intermediate_size": 19, "norm_topk_prob": False,
+        "decoder_sparse_step": 2, "mlp_only_layers": [3], "use_sliding_window": True,
+        "sliding_window": 9, **rope("linear", 1e6, factor=2.5)}, False),
+    "olmoe": Decoder("olmoe", 2, 36, 6, 6, 23, 13, {
+        "num_experts": 7, "num_experts_per_tok": 3, "norm_topk_prob": False}),
+    "olmoe-normed": Decoder("olmoe", 2, 32, 4, 2, 20, 2, {
+        "num_experts": 4, "num_experts_per_tok": 4, "norm_topk_prob": True,
+        "attention_bias": True, "tie_word_embeddings": True, **YARN}, False),
     "llama3": Decoder("llama", 2, 28, 4, 2, 45, 40, {"head_dim": 14, **LLAMA3}),
     "llama-biases-linear": Decoder("llama", 2, 36, 6, 3, 50, 3, {
         "attention_bias": True, "mlp_bias": True, **rope("linear", factor=4.0)}),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The first step's gradient, by the path that training takes, for tests/interop:
 //   gradient_tool MODEL DATA OUT [ADAPTER|full] [MICRO-BATCHES] [dpo|orpo BETA]
-//       or [MICRO-BATCHES] smooth SHARE
+//       or [MICRO-BATCHES] smooth SHARE, or [MICRO-BATCHES] router WEIGHT
 // All of DATA is one step. Prints {"loss","grad_norm"} and writes every trained tensor's gradient
 // to OUT (safetensors), named as the trained tensor.
 #include <stdio.h>
@@ -60,7 +60,7 @@ int main(int argc, char **argv) {
     if (argc < 4 || argc > 8) {
         fprintf(stderr,
                 "usage: gradient_tool MODEL DATA OUT [ADAPTER|full] [MICRO-BATCHES] [dpo|orpo BETA]"
-                "\n       or [MICRO-BATCHES] smooth SHARE\n");
+                "\n       or [MICRO-BATCHES] smooth SHARE, or [MICRO-BATCHES] router WEIGHT\n");
         return 2;
     }
     HoneDataSource source = {argv[2], 1};
@@ -80,6 +80,8 @@ int main(int argc, char **argv) {
     if (argc > 5) run.options.accumulate = atoi(argv[5]);
     if (argc > 7 && strcmp(argv[6], "smooth") == 0) {
         run.options.label_smoothing = atof(argv[7]);
+    } else if (argc > 7 && strcmp(argv[6], "router") == 0) {
+        run.options.router_loss = atof(argv[7]);
     } else if (argc > 7) {
         run.options.loss = strcmp(argv[6], "dpo") == 0 ? HONE_LOSS_DPO : HONE_LOSS_ORPO;
         run.options.beta = atof(argv[7]);

@@ -253,6 +253,9 @@ def gguf_gradients(model, config):
         if not parameter.requires_grad:
             continue
         values = parameter.grad.double().numpy()
+        if ".experts." in name and ".lora_" in name:
+            found.update(decoders.expert_halves(name, values, config))
+            continue
         if ".lora_" in name:
             name = name.removeprefix("base_model.model.").replace(".weight", "")
             module, half = name.removesuffix(".default").split(".lora_")
@@ -262,6 +265,9 @@ def gguf_gradients(model, config):
             name = f"{family.gguf_name(module + '.weight')}.lora_{half}"
         else:
             name = name.removeprefix("base_model.model.").replace(".modules_to_save.default", "")
+            if ".experts." in name:
+                found.update(family.parted(name, values))
+                continue
             name = family.gguf_name(name)
         if name.endswith(".lora_magnitude"):
             matrix = name.replace("magnitude", "b") # rows like B's

@@ -6,6 +6,7 @@ and transformers.
 Shapes that llama.cpp computes in another way (it has no windows in most of these families, and no
 biases in some) are compared with transformers alone.
 """
+import importlib
 import json
 import shutil
 import subprocess
@@ -63,6 +64,17 @@ def llama_limit(name):
     return 5e-3 if name.startswith("gemma") else 1e-3
 
 
+def make_adapter(shape, model, folder):
+    experts = decoders.KINDS[shape.kind].experts
+    return (decoders.write_expert_adapter if experts else peers.make_adapter)(model, folder)
+
+
+def with_adapter(shape, model, adapter):
+    adapted = peers.with_adapter(model, adapter, trainable=True)
+    experts = decoders.KINDS[shape.kind].experts
+    return decoders.part_experts(adapted, model.config) if experts else adapted
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_logprobs(hone, files, tmp_path, name):
     """The same from the folder, from the converter's file and from Hone's."""
@@ -102,13 +114,55 @@ def test_gradients(hone, files, gradients, tmp_path, name, texts):
     compare_gradients(ours, theirs)
 
     plain = shape.transformers_model()
-    adapter = peers.make_adapter(plain, tmp_path / "adapter")
+    adapter = make_adapter(shape, plain, tmp_path / "adapter")
     result, ours = gradients(own, lines, tmp_path / "gradients", adapter)
-    adapted = peers.with_adapter(plain.double(), adapter, trainable=True)
+    adapted = with_adapter(shape, plain.double(), adapter)
     loss, theirs = peer_gradients(adapted, examples, plain.config)
-    assert len(theirs) == 2 * len(decoders.KINDS[shape.kind].adapted) * shape.layers
+    adapted = len(decoders.KINDS[shape.kind].adapted) * shape.layers
+    if decoders.KINDS[shape.kind].experts:
+        sparse = decoders.sparse_layers(shape.transformers_model())
+        adapted = 4 * shape.layers + 3 * plain.config.num_experts * len(sparse)
+    assert len(theirs) == 2 * adapted
     assert abs(result["loss"] - loss) < 1e-5 * loss
     compare_gradients(ours, theirs)
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if "moe" in n])
+@pytest.mark.parametrize("parts", [1, 3])
+def test_router_loss(hone, files, gradients, tmp_path, name, parts):
+    """The loss for an even use of experts and its gradient. Hone does not compute what follows from
+    an example's last token."""
+    shape, folder, _ = files[name]
+    lines = data(tmp_path, [line for i, line in enumerate(LINES)
+                            if line[:1] not in {other[:1] for other in LINES[:i]}][:9])
+    examples = peers.examples_of(hone, folder, lines)
+    model = shape.transformers_model().double()
+    model.zero_grad()
+    targets = sum(len(t) for _, t in examples)
+    loss, size = 0, -(-len(examples) // parts)
+    module = importlib.import_module(type(model).__module__)
+    with peers.exact(model):
+        for part in (examples[i:i + size] for i in range(0, len(examples), size)):
+            longest = max(len(tokens) for tokens, _ in part) - 1
+            ids = torch.zeros(len(part), longest, dtype=torch.long)
+            mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
+            for row, (tokens, learnt) in enumerate(part):
+                ids[row, :len(tokens) - 1] = torch.tensor(tokens[:-1])
+                mask[row, :len(tokens) - 1] = 1
+                labels[row, torch.tensor(learnt) - 1] = torch.tensor(tokens)[learnt]
+            out = model(input_ids=ids, attention_mask=mask, output_router_logits=True)
+            part_loss = torch.nn.functional.cross_entropy(
+                out.logits.flatten(0, 1), labels.flatten(), reduction="sum") / targets
+            config = model.config
+            even = module.load_balancing_loss_func(
+                out.router_logits, config.num_experts, config.num_experts_per_tok, mask)
+            part_loss = part_loss + 0.7 / parts * even
+            part_loss.backward()
+            loss += part_loss.item()
+    result, ours = gradients(folder, lines, tmp_path / "gradients", "full", parts, "router", 0.7)
+    assert abs(result["loss"] - loss) < 1e-5 * loss
+    assert 0.7 * even.item() > 0.5
+    compare_gradients(ours, peers.gguf_gradients(model, model.config))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -120,9 +174,9 @@ def test_steps(hone, files, tmp_path, name, method):
     plain = shape.transformers_model()
     rate, begin, model = 3e-3, ["--method", "full"], plain
     if method == "lora":
-        adapter = peers.make_adapter(plain, tmp_path / "adapter")
+        adapter = make_adapter(shape, plain, tmp_path / "adapter")
         rate, begin = 1e-2, ["--adapter", adapter]
-        model = peers.with_adapter(plain.double(), adapter, trainable=True)
+        model = with_adapter(shape, plain.double(), adapter)
     ours = peers.finetune(hone, folder, lines, tmp_path / "run", *begin, "--batch", 4, "--steps",
                           STEPS, "--lr", rate, "--schedule", "linear", "--warmup", 2,
                           "--weight-decay", 0.05)
@@ -140,8 +194,10 @@ def test_what_is_written(hone, files, tmp_path, name):
     shape, folder, converted = files[name]
     model = converted if shape.in_llama_cpp else folder
     run, probes = tmp_path / "run", data(tmp_path, PROBES)
+    # PEFT stacks experts, and drops what else is called as they are.
+    targets = ["--targets", "q,k,v,o,blk.*.ffn_*.?.weight"] if "mixed" in name else []
     peers.finetune(hone, model, data(tmp_path, LINES), run, "--rank", 4, "--alpha", 8, "--steps", 8,
-                   "--lr", 2e-2, "--batch", 8)
+                   "--lr", 2e-2, "--batch", 8, *targets)
     examples = peers.examples_of(hone, model, probes)
     base = peers.hone_logprobs(hone, model, probes)
     ours = peers.hone_logprobs(hone, model, probes, "--adapter", run)
@@ -159,6 +215,8 @@ def test_what_is_written(hone, files, tmp_path, name):
     for path in (merged, written):
         assert peers.largest_difference(ours, peers.hone_logprobs(hone, path, probes)) <= 1e-4
     kind = {"attn_implementation": "eager"} if shape.kind == "gemma2" else {}
+    if decoders.KINDS[shape.kind].experts:
+        kind = {"experts_implementation": "eager"}
     loaded, report = AutoModelForCausalLM.from_pretrained(
         written, dtype=torch.float64, output_loading_info=True, **kind)
     assert not any(report.values()), report
@@ -205,6 +263,16 @@ YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 
     ("qwen3", lambda c: c.update(num_hidden_layers=1), ["blk.1.", "is not part of"]),
     ("qwen3", lambda c: c.update(model_type="qwen2"), ["self_attn.k_norm", "is not part of"]),
     ("qwen2", lambda c: c.update(model_type="qwen3"), ["q_proj.bias", "there"]),
+    ("qwen3-moe", lambda c: c.update(num_experts_per_tok=7), ['"num_experts_per_tok" is 7']),
+    ("qwen3-moe", lambda c: c.update(num_experts=2000), ["is 2000", "at most 1024"]),
+    ("qwen3-moe", lambda c: c.update(num_experts=7), ["ffn_gate_inp", "(6, 40)", "(7, 40)"]),
+    ("qwen3-moe", lambda c: c.update(moe_intermediate_size=20),
+     ["ffn_gate.0.weight", "(21, 40)", "(20, 40)"]),
+    ("qwen3-moe", lambda c: c.update(mlp_only_layers=[0, 1]), ["no layer is left"]),
+    ("qwen3-moe", lambda c: c.update(mlp_only_layers=[1]), ["blk.1.ffn_gate.weight", "missing"]),
+    ("qwen3-moe", lambda c: c.update(mlp_only_layers="x"), ["mlp_only_layers", "array"]),
+    ("qwen3-moe", lambda c: c.update(hidden_act="gelu"), ['"hidden_act" is "gelu"']),
+    ("olmoe", lambda c: c.update(clip_qkv=8.0), ['"clip_qkv" is 8.0']),
     ("gemma3", lambda c: c.update(layer_types=["full_attention"]), ["layer_types", "7 texts"]),
     ("gemma3", lambda c: c["layer_types"].__setitem__(3, "chunked_attention"),
      ["layer_types[3]", "chunked_attention"]),
@@ -238,6 +306,12 @@ def test_a_config_is_refused(hone, files, tmp_path, name, change, says):
      ["blk.1.attn_q_norm.weight", "missing"]),
     ("olmo2", lambda t: t.pop("model.layers.0.post_feedforward_layernorm.weight"),
      ["blk.0.post_ffw_norm.weight", "missing"]),
+    ("qwen3-moe", lambda t: t.pop("model.layers.1.mlp.experts.3.up_proj.weight"),
+     ["blk.1.ffn_up.3.weight", "missing"]),
+    ("olmoe", lambda t: t.pop("model.layers.0.mlp.gate.weight"),
+     ["blk.0.ffn_gate_inp.weight", "missing"]),
+    ("olmoe", lambda t: t.update({"model.layers.0.mlp.experts.7.up_proj.weight":
+                                  np.zeros((23, 36), "f")}), ["blk.0.ffn_up.7", "is not part"]),
     ("qwen2", lambda t: t.pop("model.layers.1.self_attn.v_proj.bias"),
      ["blk.1.attn_v.bias", "missing"]),
     ("phi3", lambda t: t.update({"model.layers.0.self_attn.q_proj.weight": np.zeros((4, 4), "f")}),
@@ -262,6 +336,10 @@ def test_tensors_are_refused(hone, files, tmp_path, name, change, says):
     ("gemma2", "gemma2.final_logit_softcapping", float("nan"), ["final_logit_softcapping"]),
     ("gemma2", "gemma2.attention.sliding_window_pattern", [True], ["1 entries for 3 layers"]),
     ("llama-yarn", "llama.rope.scaling.yarn_ext_factor", 0.5, ["yarn_ext_factor", "0.5"]),
+    ("qwen3-moe", "qwen3moe.expert_used_count", 9, ["expert_used_count is 9", "1…6"]),
+    ("qwen3-moe", "qwen3moe.expert_count", 0, ["expert_count is 0", "1…1024"]),
+    ("olmoe", "olmoe.expert_count", 8, ["ffn_gate_inp", "(7, 36)", "(8, 36)"]),
+    ("qwen3", "qwen3.expert_count", 4, ["4 experts", "not supported in qwen3"]),
     ("qwen3", "general.architecture", "qwen4", ['"qwen4"', "supported: llama, granite"]),
 ])
 def test_gguf_keys_are_refused(hone, files, tmp_path, name, key, value, says):
@@ -297,10 +375,14 @@ def rewrite(source, out, key, value):
 # ---- K types -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["qwen3", "gemma3_text", "phi3", "olmo2", "granite"])
+@pytest.mark.parametrize("name", ["qwen3", "qwen3_moe", "olmoe", "gemma3_text", "phi3", "olmo2",
+                                  "granite"])
 def test_k_types(hone, tmp_path, name):
     """Rows of 256: merged files of K types, in llama.cpp."""
-    sizes = {"qwen3": {"head_dim": 64}, "phi3": {}, "olmo2": {}, "granite": {},
+    experts = {"num_experts": 3, "num_experts_per_tok": 2}
+    sizes = {"qwen3": {"head_dim": 64}, "olmoe": experts,
+             "qwen3_moe": {"head_dim": 64, "moe_intermediate_size": 256, "norm_topk_prob": True,
+                           **experts}, "phi3": {}, "olmo2": {}, "granite": {},
              "gemma3_text": {**decoders.GEMMA, "head_dim": 64, "query_pre_attn_scalar": 64}}
     shape = decoders.Decoder(name, 1, 256, 4, 4, 512, 9, sizes[name])
     folder = shape.save(tmp_path / "hf")
@@ -311,7 +393,8 @@ def test_k_types(hone, tmp_path, name):
         merged = tmp_path / f"{kind}.gguf"
         peers.run_hone(hone, "merge", "--model", folder, "--adapter", run, "--out", merged, "--type",
                        kind)
-        kinds = {t.tensor_type.name for t in gguf.GGUFReader(merged).tensors if len(t.shape) == 2}
+        kinds = {t.tensor_type.name for t in gguf.GGUFReader(merged).tensors
+                 if len(t.shape) > 1 and "ffn_gate_inp" not in t.name}
         assert kinds <= {"Q4_K", "Q5_K", "Q6_K"}, kinds
         ours, theirs = peers.hone_logprobs(hone, merged, probes), peers.llama_logprobs(
             merged, examples)

@@ -107,7 +107,7 @@ static void wrong_sizes_are_refused_with_their_values(void) {
     config.architecture = "mamba";
     check_refused(&config, HONE_ERROR_UNSUPPORTED,
                   "\"mamba\" is not supported; supported: llama, granite, smollm3, qwen2, qwen3, "
-                  "phi3, olmo2, gemma2, gemma3, gpt2");
+                  "qwen3moe, olmoe, phi3, olmo2, gemma2, gemma3, gpt2");
     config = tiny_config;
     config.kv_heads = 3;
     check_refused(&config, HONE_ERROR_INPUT, "4 heads cannot share 3");
@@ -140,7 +140,10 @@ static void wrong_numbers_are_refused_with_their_values(void) {
 static void a_decoder_has_its_parameters(int which) {
     Tiny tiny;
     tiny_of(&tiny, true, true);
-    CHECK_INT(tiny.count, 1 + 3 * tiny_decoders[which].parameters + 1);
+    if (tiny_config.sparse) // 24 a layer with experts, 11 without
+        CHECK_INT(tiny.count, 1 + 2 * 24 + 11 + 1);
+    else
+        CHECK_INT(tiny.count, 1 + 3 * tiny_decoders[which].parameters + 1);
     tiny_free(&tiny);
 }
 
@@ -344,7 +347,10 @@ static void a_dry_tape_knows_the_peak(void) {
         sample_batch(&batch);
         Outcome real = run(&tiny, &batch, true, NULL, training);
         Outcome dry = run(&tiny, &batch, true, NULL, (TapeOptions){.gradients = true, .dry = true});
-        CHECK_INT(dry.peak, real.peak);
+        if (tiny_config.experts > 0) // no data, no routing: all tokens at the same experts
+            CHECK(dry.peak >= real.peak);
+        else
+            CHECK_INT(dry.peak, real.peak);
         CHECK(dry.loss == 0);
         for (int64_t i = 0; i < dry.count; i++) CHECK(dry.gradients[i] == 0);
         hone_free(real.gradients);

@@ -8,7 +8,7 @@
 #include "check.h"
 #include "models/model.h"
 
-enum { TINY_PARAMETERS = 64, TINY_TRAINED = 160, TINY_TOKENS = 64 };
+enum { TINY_PARAMETERS = 128, TINY_TRAINED = 320, TINY_TOKENS = 64 };
 
 typedef struct TinyParameter {
     char name[48];
@@ -51,6 +51,7 @@ typedef struct TinyDecoder {
 
 static const bool tiny_slides[8] = {true, false, true, true, false};
 static const bool tiny_turns[8] = {true, true, false, true, true};
+static const bool tiny_sparse[8] = {true, false, true};
 #define TINY_SIZES(turning)                                                                        \
     .layers = 3, .heads = 4, .kv_heads = 2, .head_size = 6, .rotary = turning, .channels = 19,     \
     .feed_forward = 27, .vocabulary = 41, .context = 64, .norm_eps = 1e-5f, .rope_base = 100.0f,   \
@@ -71,6 +72,22 @@ static const TinyDecoder tiny_decoders[] = {
       TINY_SIZES(6),
       .rope_magnitude = 1.1f,
       .rope_scaling = {.factor = 4, .yarn = true, .original = 16, .beta_fast = 4, .beta_slow = 1}}},
+    {"Qwen 3 with experts, not in all layers",
+     0,
+     {.architecture = "qwen3moe",
+      TINY_SIZES(6),
+      .experts = 5,
+      .experts_used = 2,
+      .experts_normalised = true,
+      .expert_feed_forward = 11,
+      .sparse = tiny_sparse}},
+    {"OLMoE",
+     24,
+     {.architecture = "olmoe",
+      TINY_SIZES(6),
+      .experts = 5,
+      .experts_used = 3,
+      .expert_feed_forward = 13}},
     {"SmolLM3", 9, {.architecture = "smollm3", TINY_SIZES(6), .turns = tiny_turns}},
     {"Granite",
      9,
