@@ -146,7 +146,13 @@ static void panel_scores(const Backward *b, const KeyBlock *block, int64_t panel
                               .query = query,
                               .begin = test ? args->begin + key : NULL,
                               .end = test ? args->end + key : NULL};
-        b->table->gradient(&scores, dS + offset, b->lse + rows, b->product_sum + rows);
+        const float *lse = b->lse + rows, *D = b->product_sum + rows;
+        if (block->rounded)
+            b->table->gradient_bf16(&scores, dS + offset, lse, D,
+                                    block->narrow.P + (scores.S - block->P),
+                                    block->narrow.dS + (scores.S - block->P));
+        else
+            b->table->gradient(&scores, dS + offset, lse, D);
     }
     if (b->modifies) finish_scores(b, block, &tile, P, dS);
     if (args->dropout > 0)
@@ -171,8 +177,14 @@ static void zero_unseen(const KeyBlock *block, const PanelPart *parts, int from,
         if (parts[p].start <= key && stop <= parts[p].stop) continue;
         for (int64_t j = key; j < stop; j++) {
             if (parts[p].start <= j && j < parts[p].stop) continue;
-            memset(block->P + j * SCORES_LD + p * HONE_PANEL, 0, HONE_PANEL * sizeof(float));
-            memset(block->dS + j * SCORES_LD + p * HONE_PANEL, 0, HONE_PANEL * sizeof(float));
+            const int64_t place = j * SCORES_LD + p * HONE_PANEL;
+            if (block->rounded) {
+                memset(block->narrow.P + place, 0, HONE_PANEL * sizeof *block->narrow.P);
+                memset(block->narrow.dS + place, 0, HONE_PANEL * sizeof *block->narrow.dS);
+            } else {
+                memset(block->P + place, 0, HONE_PANEL * sizeof *block->P);
+                memset(block->dS + place, 0, HONE_PANEL * sizeof *block->dS);
+            }
         }
     }
 }
@@ -258,6 +270,8 @@ static void block_pair(const Backward *b, KeyBlock *block, int64_t panel, int pa
         if (b->hides && b->infinite_rows[block->slot * b->shape.panels + panel + p])
             pair.sparse = true;
     }
+    block->rounded = b->bf16 && b->table->gradient_bf16 && !pair.sparse && !b->modifies &&
+                     !(b->shape.args->dropout > 0);
     each_part(&pair, score_products);
     for (int p = 0; p < panels; p++) {
         hone_attention_fetch(&block->ahead);

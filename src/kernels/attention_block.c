@@ -177,8 +177,8 @@ static void add_product(const Backward *b, bool sparse, int64_t M, int64_t K, Pa
                                           .accumulate = true});
 }
 
-// The same in bf16: A is X (M,K) rounded, which goes to `rounded`; rows of both are SCORES_LD
-// apart.
+// The same in bf16: A is X (M,K) rounded, which goes to `rounded` unless it is there (X NULL); rows
+// of both are SCORES_LD apart.
 static void add_product_bf16(const Backward *b, bool sparse, int64_t M, int64_t K, const float *X,
                              uint16_t *rounded, const uint16_t *B, int64_t columns, float *C) {
     int64_t ldc = columns * HONE_PANEL, apart = b->padded * HONE_PANEL;
@@ -187,7 +187,7 @@ static void add_product_bf16(const Backward *b, bool sparse, int64_t M, int64_t 
         hone_attention_sparse_pairs(M, K, (PanelOperand){X, SCORES_LD, 1}, B + c * apart,
                                     C + c * HONE_PANEL, ldc);
     if (sparse) return;
-    b->table->narrow(M, K, X, SCORES_LD, rounded, SCORES_LD);
+    if (X) b->table->narrow(M, K, X, SCORES_LD, rounded, SCORES_LD);
     for (int64_t c = 0; c < columns; c += most)
         b->table->product_bf16(&(PairProduct){.M = M,
                                               .pairs = attention_even(K) / 2,
@@ -208,7 +208,8 @@ void hone_attention_add_to_keys(const Backward *b, const KeyBlock *block, const 
     int64_t D_ld = b->D_columns * HONE_PANEL, E_ld = b->E_columns * HONE_PANEL;
     int64_t keys = run->stop - run->start, rows = (run->to - run->from) * HONE_PANEL;
     int64_t scores = run->start * SCORES_LD + run->from * HONE_PANEL;
-    const float *P = block->P + scores, *dS = block->dS + scores;
+    const float *P = block->rounded ? NULL : block->P + scores;
+    const float *dS = block->rounded ? NULL : block->dS + scores;
     float *dK = block->dK + run->start * D_ld, *dV = block->dV + run->start * E_ld;
     // Where the run's rows begin in the first panel of columns.
     int64_t slot = block->slot * b->padded;

@@ -35,6 +35,7 @@ typedef struct KeyBlock {
     float *extra;                     // of hone_attention_modify
     uint16_t *visible, *kept, *draws; // (keys) each: a bit a lane
     bool infinite;                    // NaN or infinity in k or v
+    bool rounded;                     // P and dS of this pair are in narrow, P nowhere else
     Ahead ahead;                      // what is fetched meanwhile
 } KeyBlock;
 

@@ -56,17 +56,22 @@ static void scores_product(const Forward *f, const KeySource *source, const Pane
     }
 }
 
-// O += Vᵀ · P, the weights P of the keys [start, start + keys) in S. In bf16 with an odd number of
-// keys, the value after them is met by a 0.
+// Where a panel's weights lie as pairs, for the product in bf16.
+static uint16_t *weight_pairs(const Panels *panels, int n) {
+    return (uint16_t *)(panels->scratch + PANELS * SCORES_APART) + n * SCORES_APART;
+}
+
+// O += Vᵀ · P, the weights P of the keys [start, start + keys) in S, or in bf16 as pairs already.
+// There, with an odd number of keys, the value after them is met by a 0.
 static void values_product(const Forward *f, const KeySource *source, const Panels *panels,
-                           int64_t start, int64_t keys) {
+                           bool paired, int64_t start, int64_t keys) {
     int64_t E = f->shape.args->value_size;
     float *O = attention_state_at(panels->states).O;
     if (f->bf16) {
-        uint16_t *P = (uint16_t *)(panels->scratch + PANELS * SCORES_APART);
-        for (int n = 0; n < panels->count; n++)
+        uint16_t *P = weight_pairs(panels, 0);
+        for (int n = 0; n < panels->count && !paired; n++)
             f->table->pack_pairs(keys, panels->S + n * SCORES_APART, HONE_PANEL,
-                                 P + n * SCORES_APART);
+                                 weight_pairs(panels, n));
         f->table->product_bf16(&(PairProduct){.M = E,
                                               .pairs = attention_even(keys) / 2,
                                               .A = source->Vt_bf16.data + start - source->origin,
@@ -182,9 +187,10 @@ static bool values_finite(const Forward *f, int64_t stack, int64_t start, int64_
 }
 
 // One panel's part of a step between the products: its scores become weights of the keys [start,
-// stop). plain: maximum is that of the scores already. Returns whether some score was tested.
+// stop), in S or as pairs. plain: maximum is that of the scores already. Returns whether some score
+// was tested.
 static bool step_softmax(const Forward *f, const Panels *panels, int n, int64_t start, int64_t stop,
-                         bool plain, float maximum[HONE_PANEL]) {
+                         bool plain, bool paired, float maximum[HONE_PANEL]) {
     const AttentionArgs *args = f->shape.args;
     int64_t keys = stop - start, panel = panels->panel + n;
     PanelRange range = panels->range[n];
@@ -209,7 +215,10 @@ static bool step_softmax(const Forward *f, const Panels *panels, int n, int64_t 
     shift_of(maximum, shift);
     PanelScores scores = {.S = S, .ld = HONE_PANEL, .keys = keys};
     float sum[HONE_PANEL] = {0}; // of one step: what is small would be lost in the sum of all
-    f->table->exponent(&scores, shift, sum);
+    if (paired)
+        f->table->exponent_bf16(&scores, shift, sum, weight_pairs(panels, n));
+    else
+        f->table->exponent(&scores, shift, sum);
     for (int l = 0; l < HONE_PANEL; l++) state.sum[l] += sum[l];
     if (args->dropout > 0) {
         uint16_t *bits = (uint16_t *)bits_and_extra;
@@ -234,14 +243,16 @@ static void panels_step(const Forward *f, const KeySource *source, const Panels 
     scores_product(f, source, panels, start, keys, plain ? maximum[0] : NULL);
     // The value that an odd number of pairs reaches beyond the step.
     int64_t beyond = f->bf16 && f->hides && stop < f->shape.args->keys ? keys % 2 : 0;
+    bool finite = !f->hides || values_finite(f, panels->stack, start, stop + beyond);
+    bool paired = f->bf16 && f->table->exponent_bf16 && finite && !(f->shape.args->dropout > 0);
     for (int n = 0; n < panels->count; n++) {
         hone_attention_fetch(panels->ahead);
-        bool tested = step_softmax(f, panels, n, start, stop, plain, maximum[n]);
-        sparse[n] = (tested || beyond) && !values_finite(f, panels->stack, start, stop + beyond);
+        bool tested = step_softmax(f, panels, n, start, stop, plain, paired, maximum[n]);
+        sparse[n] = (tested || beyond) && !finite;
         some = some || sparse[n];
     }
     if (!some) {
-        values_product(f, source, panels, start, keys);
+        values_product(f, source, panels, paired, start, keys);
         return;
     }
     for (int n = 0; n < panels->count; n++) {
@@ -249,7 +260,7 @@ static void panels_step(const Forward *f, const KeySource *source, const Panels 
         if (sparse[n])
             sparse_values_product(f, &one, start, keys);
         else
-            values_product(f, source, &one, start, keys);
+            values_product(f, source, &one, false, start, keys);
     }
 }
 

@@ -118,6 +118,14 @@ typedef struct AttentionTable {
     // Y (rows, columns) ← X rounded; rows of X are ld, those of Y to_ld elements apart.
     void (*narrow)(int64_t rows, int64_t columns, const float *X, int64_t ld, uint16_t *Y,
                    int64_t to_ld);
+    // Both or NULL: what the products read is rounded where it is made.
+    // pairs ← as pack_pairs packs what exponent makes of S; S is left undefined.
+    void (*exponent_bf16)(const PanelScores *scores, const float shift[HONE_PANEL],
+                          float sum[HONE_PANEL], uint16_t *pairs);
+    // dP as gradient; P and dS (keys, HONE_PANEL), rows ld apart, ← what gradient makes of S and
+    // dP, rounded; S is left undefined.
+    void (*gradient_bf16)(const PanelScores *scores, float *dP, const float lse[HONE_PANEL],
+                          const float D[HONE_PANEL], uint16_t *P, uint16_t *dS);
 } AttentionTable;
 
 #endif

@@ -129,6 +129,51 @@ static void check_product(const KernelTable *table) {
     check_panels(table, A, B, C);
 }
 
+// What is rounded where it is made is to the bit what is rounded behind.
+static void check_rounded_where_made(const KernelTable *table) {
+    enum { KEYS = 9, LD = HONE_PANEL + 4, SIZE = KEYS * LD };
+    const AttentionTable *t = &table->attention;
+    if (!t->exponent_bf16) return;
+    RandomStream random = hone_random_stream(3, RANDOM_TEST, 23);
+    int32_t query[HONE_PANEL], begin[KEYS], end[KEYS];
+    float S[SIZE], dP[SIZE], S2[SIZE], dP2[SIZE], lse[HONE_PANEL], D[HONE_PANEL];
+    for (int n = 0; n < HONE_PANEL; n++) {
+        query[n] = n;
+        lse[n] = 2 + hone_random_normal(&random);
+        D[n] = hone_random_normal(&random);
+    }
+    for (int k = 0; k < KEYS; k++) begin[k] = k, end[k] = 12 + k % 3;
+    for (int keys = 1; keys <= KEYS; keys++)
+        for (int test = 0; test < 2; test++) {
+            for (int i = 0; i < SIZE; i++) {
+                S[i] = S2[i] = i % 11 ? hone_random_normal(&random) : -INFINITY;
+                dP[i] = dP2[i] = hone_random_normal(&random);
+            }
+            float sum[2][HONE_PANEL] = {{0}};
+            uint16_t pairs[2][(KEYS + 1) * HONE_PANEL] = {{0}}, P[2][SIZE] = {{0}};
+            uint16_t dS[2][SIZE] = {{0}};
+            PanelScores scores = {.S = S, .ld = LD, .keys = keys};
+            t->exponent_bf16(&scores, lse, sum[0], pairs[0]);
+            scores.S = S2;
+            t->exponent(&scores, lse, sum[1]);
+            t->pack_pairs(keys, S2, LD, pairs[1]);
+            CHECK(memcmp(sum[0], sum[1], sizeof sum[0]) == 0);
+            CHECK(memcmp(pairs[0], pairs[1], sizeof pairs[0]) == 0);
+            for (int i = 0; i < SIZE; i++) S[i] = S2[i] = dP[SIZE - 1 - i];
+            scores.query = query;
+            scores.begin = test ? begin : NULL;
+            scores.end = test ? end : NULL;
+            t->gradient(&scores, dP2, lse, D);
+            t->narrow(keys, HONE_PANEL, S2, LD, P[1], LD);
+            t->narrow(keys, HONE_PANEL, dP2, LD, dS[1], LD);
+            scores.S = S;
+            t->gradient_bf16(&scores, dP, lse, D, P[0], dS[0]);
+            CHECK(memcmp(dP, dP2, sizeof dP) == 0);
+            CHECK(memcmp(P[0], P[1], sizeof P[0]) == 0);
+            CHECK(memcmp(dS[0], dS[1], sizeof dS[0]) == 0);
+        }
+}
+
 static void the_micro_kernels_are_exact(void) {
     Bf16Tables found;
     find_bf16_tables(&found);
@@ -136,6 +181,7 @@ static void the_micro_kernels_are_exact(void) {
         printf("%s\n", found.tables[i]->name);
         check_rounding(found.tables[i]);
         check_product(found.tables[i]);
+        check_rounded_where_made(found.tables[i]);
     }
 }
 

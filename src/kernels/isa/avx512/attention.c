@@ -7,6 +7,7 @@
 
 #include "kernels/attention_math.h"
 #include "kernels/attention_score.h"
+#include "kernels/isa/avx512/softmax.h"
 
 enum { MOST_SUMS = 24, PRODUCT_ROWS = 6, PRODUCT_PANELS = 4 };
 
@@ -101,28 +102,6 @@ static void product(const PanelProduct *p) {
     }
 }
 
-// exp_flushed of sixteen. The operand order of maximum and minimum lets NaN through.
-static inline __m512 exponential(__m512 x) {
-    const __m512 round = _mm512_set1_ps(EXP_ROUND), log2_e = _mm512_set1_ps(EXP_LOG2_E);
-    x = _mm512_max_ps(_mm512_set1_ps(EXP_LOWEST), x);
-    __m512 rounded = _mm512_fmadd_ps(x, log2_e, round);
-    __m512 f = _mm512_fmsub_ps(x, log2_e, _mm512_sub_ps(rounded, round));
-    __m512 power = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(rounded), 23));
-    __m512 y = _mm512_set1_ps(EXP_C5);
-    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(EXP_C4));
-    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(EXP_C3));
-    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(EXP_C2));
-    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(EXP_C1));
-    y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(1.0f));
-    return _mm512_mul_ps(y, power);
-}
-
-// The lanes whose query sees the key.
-static inline __mmask16 seen(__m512i query, int32_t begin, int32_t end) {
-    __mmask16 begun = _mm512_cmpge_epi32_mask(query, _mm512_set1_epi32(begin));
-    return _mm512_mask_cmplt_epi32_mask(begun, query, _mm512_set1_epi32(end));
-}
-
 static void maximum(const PanelScores *scores, float highest[HONE_PANEL]) {
     __m512 most = _mm512_loadu_ps(highest);
     float *S = scores->S;
@@ -130,7 +109,7 @@ static void maximum(const PanelScores *scores, float highest[HONE_PANEL]) {
         const __m512i query = _mm512_loadu_si512(scores->query);
         const __m512 lowest = _mm512_set1_ps(-INFINITY);
         for (int64_t k = 0; k < scores->keys; k++, S += scores->ld) {
-            __mmask16 mask = seen(query, scores->begin[k], scores->end[k]);
+            __mmask16 mask = hone_avx512_seen(query, scores->begin[k], scores->end[k]);
             __m512 x = _mm512_mask_blend_ps(mask, lowest, _mm512_loadu_ps(S));
             _mm512_storeu_ps(S, x);
             most = _mm512_max_ps(x, most);
@@ -148,7 +127,7 @@ static void exponent(const PanelScores *scores, const float shift[HONE_PANEL],
     __m512 total = _mm512_loadu_ps(sum);
     float *S = scores->S;
     for (int64_t k = 0; k < scores->keys; k++, S += scores->ld) {
-        __m512 p = exponential(_mm512_sub_ps(_mm512_loadu_ps(S), from));
+        __m512 p = hone_avx512_exponential(_mm512_sub_ps(_mm512_loadu_ps(S), from));
         _mm512_storeu_ps(S, p);
         total = _mm512_add_ps(total, p);
     }
@@ -162,9 +141,9 @@ static void gradient(const PanelScores *scores, float *dP, const float lse[HONE_
     const __m512i query = test ? _mm512_loadu_si512(scores->query) : _mm512_setzero_si512();
     float *S = scores->S;
     for (int64_t k = 0; k < scores->keys; k++, S += scores->ld, dP += scores->ld) {
-        __mmask16 mask = test ? seen(query, scores->begin[k], scores->end[k]) : 0xffff;
+        __mmask16 mask = test ? hone_avx512_seen(query, scores->begin[k], scores->end[k]) : 0xffff;
         __m512 x = _mm512_sub_ps(_mm512_loadu_ps(S), shift);
-        __m512 p = exponential(_mm512_min_ps(_mm512_setzero_ps(), x));
+        __m512 p = hone_avx512_exponential(_mm512_min_ps(_mm512_setzero_ps(), x));
         p = _mm512_maskz_mov_ps(mask, p);
         _mm512_storeu_ps(S, p);
         _mm512_storeu_ps(dP, _mm512_maskz_mul_ps(mask, p, _mm512_sub_ps(_mm512_loadu_ps(dP), sum)));
