@@ -80,6 +80,15 @@ static void note(Run *run, const char *text) {
     if (run->sink && !run->sink(run->user, &event)) run->stop = true;
 }
 
+// The examples' own losses, for the report, are those of the weights that are written.
+static hone_status measure_kept(Run *run) {
+    HoneHeldOut kept;
+    hone_status status = hone_run_held_out(run, run->progress.best_step, &kept);
+    if (status != HONE_INTERRUPTED) return status;
+    for (int64_t i = 0; i < run->held_out_count; i++) run->record.after[i] = (double)NAN;
+    return HONE_OK;
+}
+
 hone_status hone_judge_finish(Run *run) {
     const Progress *progress = &run->progress;
     char text[256];
@@ -100,6 +109,7 @@ hone_status hone_judge_finish(Run *run) {
     if (!run->options.keep_best || progress->best_step == progress->steps) return HONE_OK;
     RETURN_IF_ERROR(hone_checkpoint_take_best(run));
     run->loss_last = progress->best_loss;
+    RETURN_IF_ERROR(measure_kept(run));
     snprintf(text, sizeof text,
              "the weights are those after step %lld, whose held-out loss was "
              "lowest (--keep best)",

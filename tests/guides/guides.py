@@ -29,28 +29,30 @@ def files_of(text):
     return re.findall(r"[\w./-]+\.(?:gguf|jsonl|safetensors)|\bModelfile\b", text)
 
 
+def command_of(language, beside, text, environment, python):
+    """What runs a block; None: nothing does."""
+    if language == "sh" and (beside == "" or
+                             beside == "installed" and "PKG_CONFIG_PATH" in environment):
+        return ["bash", "-euo", "pipefail", "-c", text]
+    return [python, "-c", text] if language == "python" and python else None
+
+
 def run(path, folder, environment, python=None):
     """Run a guide in a folder; what went wrong, or None."""
     for language, beside, text, line in blocks(path):
         where = f"{path.relative_to(ROOT)}:{line}"
         if language == "c" and beside:
             (folder / beside).write_text(text)
-        elif language == "sh" and beside == "outside":
-            for name in files_of(text):
-                if not (folder / name).exists():
-                    return f"{where}: {name} is not there"
-        elif language == "sh":
-            if beside == "installed" and not environment.get("PKG_CONFIG_PATH"):
-                continue
-            command = ["bash", "-euo", "pipefail", "-c", text]
-        elif language == "python" and python:
-            command = [python, "-c", text]
-        if (language, beside) not in (("sh", ""), ("sh", "installed")) and not (
-                language == "python" and python):
+        if (language, beside) == ("sh", "outside"):
+            missing = [name for name in files_of(text) if not (folder / name).exists()]
+            if missing:
+                return f"{where}: {missing[0]} is not there"
+        command = command_of(language, beside, text, environment, python)
+        if not command:
             continue
         done = subprocess.run(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                              timeout=300)
+                              errors="replace", timeout=300)
         if done.returncode != 0:
             return f"{where}: ended with {done.returncode}:\n{done.stdout[-2000:]}"
     return None

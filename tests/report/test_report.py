@@ -8,7 +8,7 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "cli"))
 import browser  # noqa: E402
-from support import CHAT, TINY, Case, main  # noqa: E402
+from support import CHAT, TEXTS, TINY, Case, main  # noqa: E402
 
 USAGE = 2
 HOSTILE = "</script><script>document.title='broken'</script><img src=x onerror=alert(1)><!--"
@@ -26,6 +26,12 @@ class Runs(Case):
         self.events("finetune", "--model", TINY, "--data", self.write(name + ".jsonl", data),
                     "--lr", "0.01", "--out", out, *options)
         return out
+
+    def kept_run(self):
+        """One that keeps weights which are not the last ones, on any level of kernels."""
+        held_out = self.write("held.jsonl", [{"text": "no no no no yes yes (((((("}])
+        return self.run_to("kept", "--eval-data", held_out, "--eval-every", 2, "--steps", 18, "--lr",
+                           "0.03", "--schedule", "constant", "--keep", "best", data=TEXTS)
 
 
 class Report(Runs):
@@ -70,6 +76,19 @@ class Report(Runs):
         for sample in record["samples"]:
             self.assertEqual(sample["after"].strip(), sample["answer"])
             self.assertNotEqual(sample["before"].strip(), sample["answer"])
+
+    def test_the_losses_of_the_examples_are_those_of_the_weights_that_were_kept(self):
+        out = self.kept_run()
+        record = json.loads((out / "run.json").read_text())
+        lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        evals = {line["step"]: line["loss"] for line in lines if line["event"] == "eval"}
+        kept = record["done"]["kept_step"]
+        self.assertEqual(kept, min((step for step in evals if step), key=evals.get))
+        self.assertLess(kept, 18)
+        total = sum(e["after"] * e["targets"] for e in record["held_out"])
+        mean = total / sum(e["targets"] for e in record["held_out"])
+        self.assertAlmostEqual(mean, evals[kept], places=6)
+        self.assertGreater(abs(mean - evals[18]), 0.001)
 
     def test_every_method_has_a_page(self):
         for name, options in (("full", ("--method", "full")), ("text", ())):
@@ -181,6 +200,20 @@ class InTheBrowser(Runs):
             "[...document.querySelectorAll('#held-out details')].map(d => +d.dataset.loss)")
         self.assertEqual(losses, sorted(losses, reverse=True))
         self.assertEqual(len(losses), 2)
+
+    def test_what_was_kept_is_told(self):
+        out = self.kept_run()
+        self.browser.open(out / "report.html")
+        self.quiet(out / "report.html")
+        record = json.loads((out / "run.json").read_text())
+        kept = record["done"]["kept_step"]
+        [evaluated] = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()
+                       if f'"event":"eval","step":{kept},' in line]
+        words = self.browser.run("document.body.innerText")
+        self.assertIn(f"The weights of step {kept}, ", words)
+        self.assertIn(f"→ {evaluated['loss']:.4f}", words)
+        [(x, y)] = self.browser.run(DRAWN)["loss"]["series"]["kept"]
+        self.assertAlmostEqual(x, kept, delta=0.2)
 
     def test_on_a_phone_and_in_the_dark(self):
         out = self.run_to("run", "--steps", 5, "--eval-split", "2")
