@@ -53,9 +53,9 @@ static int fill_table(RunOptions *given, HoneTrainOptions *train, const char **n
         options[count] = shared[i];
         Option *option = &options[count++];
         if (strcmp(option->name, "data") == 0)
-            option->help =
-                "a corpus: .jsonl with a \"text\" a line, text files, folders of both; of a "
-                "transformer: records (.jsonl, .tsv, …) with source and target";
+            option->help = "a corpus: records with a \"text\" (.jsonl, .json, .csv, .tsv), text "
+                           "files, folders of them; of a transformer: records with source and "
+                           "target; each file also .gz or .zst";
         if (strcmp(option->name, "max-length") == 0)
             option->help = "tokens of an example; longer texts are several (the context)";
         if (strcmp(option->name, "dropout") == 0)

@@ -7,8 +7,7 @@
 #include "data/table.h"
 #include "data/unpack.h"
 
-// The file's name ends so, perhaps before ".gz" or ".zst".
-static bool is_named(const char *path, const char *end) {
+bool hone_content_is_named(const char *path, const char *end) {
     size_t length = strlen(path), tail = strlen(end);
     if (length > 3 && strcasecmp(path + length - 3, ".gz") == 0)
         length -= 3;
@@ -24,7 +23,7 @@ static bool begins(const char *text, size_t length, const char *with, size_t byt
 static hone_status refuse(const Content *content, const char *path, HoneError *err) {
     const char *text = content->text;
     const size_t length = content->length;
-    if (begins(text, length, "PAR1", 4) || is_named(path, ".parquet"))
+    if (begins(text, length, "PAR1", 4) || hone_content_is_named(path, ".parquet"))
         return hone_fail(
             err, HONE_ERROR_UNSUPPORTED,
             "%s: is Parquet, which is not read; this writes it as JSON lines: "
@@ -35,6 +34,17 @@ static hone_status refuse(const Content *content, const char *path, HoneError *e
         return hone_fail(err, HONE_ERROR_UNSUPPORTED,
                          "%s: is a zip archive or a spreadsheet: unpack it, or save it as .csv",
                          path);
+    const char *packing = begins(text, length,
+                                 "\xfd"
+                                 "7zXZ",
+                                 5)
+                              ? "xz"
+                          : begins(text, length, "BZh", 3) ? "bzip2"
+                                                           : NULL;
+    if (packing)
+        return hone_fail(err, HONE_ERROR_UNSUPPORTED,
+                         "%s: is packed with %s, which is not unpacked; gzip and zstd are", path,
+                         packing);
     if (begins(text, length, "\xff\xfe", 2) || begins(text, length, "\xfe\xff", 2))
         return hone_fail(err, HONE_ERROR_INPUT,
                          "%s: is UTF-16; UTF-8 is wanted (iconv -f UTF-16 -t UTF-8)", path);
@@ -47,12 +57,13 @@ static void tell_kind(Content *content, const char *path) {
     while (at < content->length && strchr(" \t\r\n", text[at]) && text[at]) at++;
     const char first = at < content->length ? text[at] : '\0';
     content->kind = first == '[' ? CONTENT_LIST : CONTENT_LINES;
-    if (is_named(path, ".txt")) {
+    if (hone_content_is_named(path, ".txt")) {
         content->kind = CONTENT_TEXT;
-    } else if (is_named(path, ".csv") || is_named(path, ".tsv")) {
+    } else if (hone_content_is_named(path, ".csv") || hone_content_is_named(path, ".tsv")) {
         content->kind = CONTENT_TABLE;
-        content->delimiter =
-            is_named(path, ".tsv") ? '\t' : hone_table_delimiter(text, content->length);
+        content->delimiter = hone_content_is_named(path, ".tsv")
+                                 ? '\t'
+                                 : hone_table_delimiter(text, content->length);
     } else if (first != '[' && first != '{') {
         char delimiter = hone_table_known(text, content->length);
         if (delimiter) content->kind = CONTENT_TABLE;

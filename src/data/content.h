@@ -26,8 +26,11 @@ typedef struct Content {
 // thousandfold beyond 64 MiB. ".txt" is text and ".csv", ".tsv" are tables by their names (before
 // ".gz" or ".zst"); the rest the first character says, or a header of known columns.
 // HONE_ERROR_INPUT: cut off, damaged, too large, UTF-16; HONE_ERROR_UNSUPPORTED: Parquet, with the
-// line that converts it; a packing that Hone was built without. Close in any case.
+// line that converts it; xz, bzip2, zip; a packing that Hone was built without. Close in any case.
 hone_status hone_content_open(const char *path, Content *content, HoneError *err);
 void hone_content_close(Content *content);
+
+// The file's name ends so, perhaps before ".gz" or ".zst".
+bool hone_content_is_named(const char *path, const char *end);
 
 #endif

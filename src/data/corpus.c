@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "data/corpus.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/file.h"
 #include "base/memory.h"
+#include "data/records.h"
 
-enum { LARGEST_DOCUMENT = 16 << 20, RELEASE_BYTES = 32 << 20, DEEPEST_FOLDER = 16 };
+enum { LARGEST_DOCUMENT = 16 << 20, DEEPEST_FOLDER = 16 };
 
 typedef struct Corpus {
     DocumentVisitor *visit;
@@ -16,11 +15,6 @@ typedef struct Corpus {
     int64_t documents;
     HoneError *err;
 } Corpus;
-
-static bool has_ending(const char *name, const char *ending) {
-    const size_t length = strlen(name), tail = strlen(ending);
-    return length >= tail && strcmp(name + length - tail, ending) == 0;
-}
 
 static hone_status visit_document(Corpus *corpus, const char *path, int line, const char *text,
                                   size_t length) {
@@ -32,43 +26,29 @@ static hone_status visit_document(Corpus *corpus, const char *path, int line, co
 
 // ---- files -------------------------------------------------------------------------------------
 
-static hone_status read_record(Corpus *corpus, const char *path, int line, const char *text,
-                               size_t length) {
-    json_error_t problem = {0};
-    json_t *record = json_loadb(text, length, JSON_REJECT_DUPLICATES, &problem);
-    if (!record)
-        return hone_fail(corpus->err, HONE_ERROR_INPUT, "%s:%d: not JSON: %s (column %d)", path,
-                         line, problem.text, problem.column);
-    const json_t *found = json_object_get(record, "text");
-    hone_status status =
-        json_is_string(found)
-            ? visit_document(corpus, path, line, json_string_value(found),
-                             json_string_length(found))
-            : hone_fail(corpus->err, HONE_ERROR_INPUT,
-                        "%s:%d: is no object with a text by the name of \"text\"", path, line);
-    json_decref(record);
-    return status;
+typedef struct RecordFile {
+    Corpus *corpus;
+    const char *path;
+} RecordFile;
+
+static hone_status read_record(void *user, const json_t *value, int line, HoneError *err) {
+    const RecordFile *file = user;
+    const json_t *found = json_object_get(value, "text");
+    if (json_is_string(found))
+        return visit_document(file->corpus, file->path, line, json_string_value(found),
+                              json_string_length(found));
+    return hone_fail(err, HONE_ERROR_INPUT, "%s:%d: has no \"text\" that is a string", file->path,
+                     line);
 }
 
-static hone_status read_lines(Corpus *corpus, const FileMap *map, const char *text, size_t bytes) {
-    int line = 1;
-    size_t released = 0;
-    for (size_t begin = 0; begin < bytes; line++) {
-        const char *end = memchr(text + begin, '\n', bytes - begin);
-        const size_t stop = end ? (size_t)(end - text) : bytes;
-        size_t first = begin;
-        while (first < stop && strchr(" \t\r", text[first])) first++;
-        if (first < stop)
-            RETURN_IF_ERROR(read_record(corpus, map->path, line, text + begin, stop - begin));
-        begin = stop + 1;
-        if (begin - released < RELEASE_BYTES) continue;
-        hone_file_drop(map, text + released, begin - released - 1);
-        released = begin;
-    }
-    return HONE_OK;
+static hone_status read_bad(void *user, const HoneError *problem, HoneError *err) {
+    (void)user;
+    return hone_fail(err, problem->status, "%s", problem->message);
 }
 
-static hone_status read_text(Corpus *corpus, const FileMap *map, const char *text, size_t bytes) {
+static hone_status read_text(Corpus *corpus, const char *path, const Content *content) {
+    const char *text = content->text;
+    const size_t bytes = content->length;
     int line = 1;
     for (size_t begin = 0; begin < bytes;) {
         size_t length = bytes - begin;
@@ -77,26 +57,29 @@ static hone_status read_text(Corpus *corpus, const FileMap *map, const char *tex
             while (length > 0 && text[begin + length - 1] != '\n') length--;
             if (length == 0) length = LARGEST_DOCUMENT;
         }
-        RETURN_IF_ERROR(visit_document(corpus, map->path, line, text + begin, length));
+        RETURN_IF_ERROR(visit_document(corpus, path, line, text + begin, length));
         for (size_t i = 0; i < length; i++) line += text[begin + i] == '\n';
-        hone_file_drop(map, text + begin, length);
+        hone_file_drop(&content->map, text + begin, length);
         begin += length;
     }
     return HONE_OK;
 }
 
+// Does the name say that records are in it?
+static bool has_records(const char *path) {
+    return hone_content_is_named(path, ".jsonl") || hone_content_is_named(path, ".json") ||
+           hone_content_is_named(path, ".csv") || hone_content_is_named(path, ".tsv");
+}
+
 static hone_status read_file(Corpus *corpus, const char *path) {
-    FileMap map;
-    RETURN_IF_ERROR(hone_file_map(path, &map, corpus->err));
-    const char *text = (const char *)map.data;
-    size_t bytes = map.bytes;
-    if (bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) { // a byte order mark
-        text += 3;
-        bytes -= 3;
-    }
-    hone_status status = has_ending(path, ".jsonl") ? read_lines(corpus, &map, text, bytes)
-                                                    : read_text(corpus, &map, text, bytes);
-    hone_file_unmap(&map);
+    RecordFile file = {corpus, path};
+    const RecordSink sink = {&file, read_record, read_bad};
+    Content content;
+    hone_status status = hone_content_open(path, &content, corpus->err);
+    if (status == HONE_OK)
+        status = has_records(path) ? hone_records_each(path, &content, &sink, corpus->err)
+                                   : read_text(corpus, path, &content);
+    hone_content_close(&content);
     return status;
 }
 
@@ -144,7 +127,8 @@ static hone_status read_folder(Corpus *corpus, const char *path, int depth) {
             status = hone_fail_memory(corpus->err, strlen(path), "a path");
         else if (hone_is_directory(entry) && depth < DEEPEST_FOLDER)
             status = read_folder(corpus, entry, depth + 1);
-        else if (has_ending(entry, ".jsonl") || has_ending(entry, ".txt"))
+        else if (hone_content_is_named(entry, ".txt") ||
+                 (has_records(entry) && !hone_content_is_named(entry, ".json")))
             status = read_file(corpus, entry);
         hone_free(entry);
     }
@@ -154,18 +138,10 @@ static hone_status read_folder(Corpus *corpus, const char *path, int depth) {
 }
 
 hone_status hone_corpus_each(const char *path, DocumentVisitor *visit, void *user, HoneError *err) {
-    static const char *const others[] = {".json", ".csv", ".tsv", ".gz", ".zst", ".xz", ".parquet"};
-    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-        if (has_ending(path, others[i]))
-            return hone_fail(
-                err, HONE_ERROR_UNSUPPORTED,
-                "%s: %s files are no corpus: give .jsonl files with a \"text\" a line, "
-                "files of plain text, or a folder of both",
-                path, others[i]);
     Corpus corpus = {.visit = visit, .user = user, .err = err};
     RETURN_IF_ERROR(hone_is_directory(path) ? read_folder(&corpus, path, 0)
                                             : read_file(&corpus, path));
     if (corpus.documents > 0) return HONE_OK;
     return hone_fail(err, HONE_ERROR_INPUT, "%s: holds no document%s", path,
-                     hone_is_directory(path) ? " in files named .jsonl or .txt" : "");
+                     hone_is_directory(path) ? " in files named .jsonl, .csv, .tsv or .txt" : "");
 }

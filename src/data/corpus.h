@@ -9,10 +9,12 @@
 typedef hone_status DocumentVisitor(void *user, const char *path, int line, const char *text,
                                     size_t length, HoneError *err);
 
-// A .jsonl file: each line's "text" is a document. Any other file of text: all of it is one, but
-// above 16 MiB it is cut at ends of lines. A folder: its .jsonl and .txt files and those of the
-// folders in it, by name. Files are mapped and what was read is given back. HONE_ERROR_INPUT: no
-// document at all, a line that is not such an object, an empty text, by file and line.
+// A file named .jsonl, .json, .csv or .tsv: each record's "text" is a document. Any other file of
+// text: all of it is one, but above 16 MiB it is cut at ends of lines. Each may be packed
+// (data/content.h). A folder: its .jsonl, .csv, .tsv and .txt files and those of the folders in it,
+// by name. Files are mapped and what was read is given back; a packed one is unpacked into memory.
+// HONE_ERROR_INPUT: no document at all, a record without a text, an empty text, by file and line;
+// what data/content.h says.
 hone_status hone_corpus_each(const char *path, DocumentVisitor *visit, void *user, HoneError *err);
 
 #endif

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """hone train: resumed and on any number of threads the same bytes; what it refuses."""
+import gzip
 import json
 import subprocess
 
@@ -70,6 +71,33 @@ class Train(support.Case):
             self.assertEqual(done.returncode, 0, done.stderr)
             try_it(done.stderr)
 
+    def test_every_form_of_a_corpus(self):
+        """The same documents as lines, a list, a table, packed or not, in a folder or not: one plan."""
+        texts = [record["text"] for record in support.TEXTS]
+        lines = self.write("d.jsonl", support.TEXTS)
+        table = "id,text\n" + "".join(f'{i},"{text}"\n' for i, text in enumerate(texts))
+        def plan(path):
+            events, _ = self.events("train", "--data", path, *SMALL, "--dry-run")
+            return [events[0][key] for key in ("examples", "tokens", "targets", "trainable")]
+        wanted = plan(lines)
+        (self.folder / "more").mkdir()
+        for name, content in (("d.json", json.dumps(support.TEXTS, indent=1)), ("d.csv", table),
+                              ("d.tsv", table.replace(",", "\t", 1).replace(',"', '\t"')),
+                              ("more/d.csv", table)):
+            self.assertEqual(plan(self.write(name, content)), wanted, name)
+            path = self.write(name + ".gz", gzip.compress(content.encode()))
+            done = self.hone("train", "--data", path, *SMALL, "--dry-run", "--json")
+            if "was built without" not in done.stderr:
+                self.assertEqual(plan(path), wanted, path)
+                path.unlink()
+        self.assertEqual(plan(self.folder / "more"), wanted)
+        text = self.write("d.txt", "\n".join(texts))
+        wanted = plan(text)
+        packed = self.write("e.txt.gz", gzip.compress(text.read_bytes()))
+        done = self.hone("train", "--data", packed, *SMALL, "--dry-run", "--json")
+        if "was built without" not in done.stderr:
+            self.assertEqual(plan(packed), wanted)
+
     def test_windows_leave_out_no_token(self):
         events, _ = self.train("out", "--dry-run", "--eval-split", 0)
         plan = events[0]
@@ -108,8 +136,13 @@ class Train(support.Case):
         refused(2, ["empty", "no document"], "--data", self.folder / "empty")
         refused(2, ["bad.jsonl:2", "\"text\""], "--data",
                 self.write("bad.jsonl", '{"text": "a b"}\n{"txt": "c"}\n'))
-        refused(2, ["bad.jsonl:1", "not JSON"], "--data", self.write("bad.jsonl", "text\n"))
+        refused(2, ["bad.jsonl:1", "not JSON"], "--data", self.write("bad.jsonl", "no text\n"))
         refused(2, ["bad.jsonl:1", "empty"], "--data", self.write("bad.jsonl", '{"text": ""}\n'))
+        refused(2, ["bad.csv:2", "\"text\""], "--data", self.write("bad.csv", "id,words\n1,a\n"))
+        refused(2, ["bad.csv:3", "cells"], "--data", self.write("bad.csv", "text,id\nab,1\ncd\n"))
+        refused(2, ["bad.json:2", "not JSON"], "--data", self.write("bad.json", '[{"text": "ab"},\nx]'))
+        refused(2, ["xz"], "--data", self.write("x.txt.xz", b"\xfd7zXZ\0"))
+        refused(2, ["bzip2"], "--data", self.write("x.txt.bz2", b"BZh91AY"))
         refused(2, [".parquet"], "--data", self.write("x.parquet", "a"))
         vocabulary = self.write("tokenizer.json", '{"model": {"type": "BPE", "vocab": {}}}')
         refused(2, ["tokenizer.json", "no tokens"], "--data", data, "--tokenizer", vocabulary)
