@@ -20,22 +20,24 @@ TEXTS = ["The library was closed on Monday.", "for (int i = 0; i < n; i++) sum +
 SHAPES = ["plain", "grouped", "odd", "wide"]
 
 
-def make_adapter(folder, hf, layers, scale, keys=None):
+def make_adapter(folder, hf, layers, scale, keys=None, kind="lora"):
     """A folder as mlx_lm.lora writes it, with random A and B."""
     model, _ = load_model(hf)
     model.freeze()
     parameters = {"rank": 3, "scale": scale, "dropout": 0.0}
     if keys:
         parameters["keys"] = keys
-    linear_to_lora_layers(model, layers, parameters)
+    linear_to_lora_layers(model, layers, parameters, use_dora=kind == "dora")
     mx.random.seed(1)
-    model.update(mlx.utils.tree_map(lambda p: 0.3 * mx.random.normal(p.shape),
-                                    model.trainable_parameters()))
+    # Magnitudes (vectors) move away from the norms that they begin as.
+    model.update(mlx.utils.tree_map(
+        lambda p: 0.3 * mx.random.normal(p.shape) if p.ndim == 2 else p * mx.random.uniform(0.7, 1.4, p.shape),
+        model.trainable_parameters()))
     folder.mkdir()
     mx.save_safetensors(str(folder / "adapters.safetensors"),
                         dict(mlx.utils.tree_flatten(model.trainable_parameters())))
     (folder / "adapter_config.json").write_text(json.dumps(
-        {"fine_tune_type": "lora", "num_layers": layers, "lora_parameters": parameters,
+        {"fine_tune_type": kind, "num_layers": layers, "lora_parameters": parameters,
          "model": str(hf), "iters": 10}))
     return folder
 
@@ -84,6 +86,27 @@ def test_adapters_give_mlx_lms_numbers(hone, tmp_path, tiny, name):
         assert peers.largest_difference(ours, base) > 0.05  # the adapter does something
 
 
+@pytest.mark.parametrize("name", ["grouped", "odd"])
+def test_doras_give_mlx_lms_numbers(hone, tmp_path, tiny, name):
+    """As they are, merged, and as PEFT's."""
+    shape, hf, path, data, examples = tiny(name)
+    base = peers.hone_logprobs(hone, path, data)
+    adapter = make_adapter(tmp_path / "adapter", hf, shape.layers, 1.0, kind="dora")
+    ours = peers.hone_logprobs(hone, path, data, "--adapter", adapter)
+    worst = peers.largest_difference(ours, logprobs(hf, adapter, examples))
+    print(f"{name}: worst {worst:.2e}")
+    assert worst <= 1e-4
+    assert peers.largest_difference(ours, base) > 0.05
+    peers.run_hone(hone, "merge", "--model", path, "--adapter", adapter, "--out",
+                   tmp_path / "merged.gguf", "--type", "f32")
+    merged = peers.hone_logprobs(hone, tmp_path / "merged.gguf", data)
+    assert peers.largest_difference(ours, merged) <= 1e-4
+    peers.run_hone(hone, "convert", adapter, "--model", path, "--to", "peft", "--out",
+                   tmp_path / "peft")
+    again = peers.hone_logprobs(hone, path, data, "--adapter", tmp_path / "peft")
+    assert peers.largest_difference(ours, again) <= 1e-6
+
+
 def test_a_merged_mlx_adapter_and_training_from_it(hone, tmp_path, tiny):
     _, hf, path, data, _ = tiny("grouped")
     # Twice as strong, one text's rounding errors grow to 1e-4 on their way through the layers.
@@ -99,3 +122,15 @@ def test_a_merged_mlx_adapter_and_training_from_it(hone, tmp_path, tiny):
     again = peers.hone_logprobs(hone, path, data, "--adapter", tmp_path / "run")
     assert peers.largest_difference(ours, again) <= 1e-6
     assert abs(losses[0] + np.concatenate(ours).mean()) <= 1e-5
+
+
+@pytest.mark.parametrize("name", ["plain", "odd"])
+def test_embeddings_give_mlx_lms_numbers(hone, tmp_path, tiny, name):
+    """Where the head is the embedding, MLX-LM's adapter of the one is that of both."""
+    shape, hf, path, data, examples = tiny(name)
+    adapter = make_adapter(tmp_path / "adapter", hf, shape.layers, 1.0,
+                           ["model.embed_tokens", "self_attn.q_proj"])
+    ours = peers.hone_logprobs(hone, path, data, "--adapter", adapter)
+    worst = peers.largest_difference(ours, logprobs(hf, adapter, examples))
+    print(f"{name}: worst {worst:.2e}")
+    assert worst <= 1e-4

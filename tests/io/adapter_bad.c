@@ -288,6 +288,30 @@ static void mlx_refused(const char *config, const SafeTensorEntry *entries, int6
     read_refused("mlx", status, words);
 }
 
+// With the magnitude of each row, which all pairs have or none.
+static void mlx_doras(const SafeTensorEntry *pair) {
+    static const char *const configs[] = {
+        "{\"fine_tune_type\":\"dora\",\"lora_parameters\":{\"scale\":1}}",
+        "{\"lora_parameters\":{\"scale\":1},\"use_dora\":true}"}; // older versions'
+    SafeTensorEntry dora[] = {
+        pair[0], pair[1], {"model.layers.0.self_attn.v_proj.m", HONE_F32, 1, {4}, values}};
+    AdapterFile file;
+    HoneError err = {0};
+    for (int i = 0; i < 2; i++) {
+        write_mlx(configs[i], dora, 3);
+        check_ok(hone_adapter_read(in_folder("mlx"), &base, &file, &err), &err);
+        CHECK(file.count == 1 && file.pairs[0].magnitude[3] == values[3]);
+        hone_adapter_close(&file);
+        mlx_refused(configs[i], pair, 2, HONE_ERROR_INPUT, "says dora, and blk.0.attn_v.weight");
+    }
+    mlx_refused(good_mlx, dora, 3, HONE_ERROR_INPUT, "says lora, and blk.0.attn_v.weight");
+    mlx_refused(configs[0], dora + 2, 1, HONE_ERROR_INPUT, "has a magnitude and no pair");
+    dora[2].shape[0] = 3;
+    mlx_refused(configs[0], dora, 3, HONE_ERROR_INPUT, "a magnitude for each of the 4 rows");
+    dora[2] = (SafeTensorEntry){"model.embed_tokens.m", HONE_F32, 1, {4}, values};
+    mlx_refused(configs[0], dora, 3, HONE_ERROR_UNSUPPORTED, "a DoRA of the embedding");
+}
+
 // A (in, rank) and B (rank, out).
 static void mlx_folders(void) {
     const SafeTensorEntry pair[] = {entry(MLX_V "a", 3, 2), entry(MLX_V "b", 2, 4)};
@@ -304,10 +328,9 @@ static void mlx_folders(void) {
     mlx_refused("[]", pair, 2, input, "a JSON object is wanted");
     mlx_refused("{\"lora_parameters\":{}}", pair, 2, input, "no number \"scale\"");
     mlx_refused("{\"lora_parameters\":{\"scale\":1e300}}", pair, 2, input, "\"scale\" is 1e+300");
-    mlx_refused("{\"fine_tune_type\":\"dora\",\"lora_parameters\":{\"scale\":1}}", pair, 2,
-                unsupported, "\"fine_tune_type\" is \"dora\"");
-    mlx_refused("{\"lora_parameters\":{\"scale\":1},\"use_dora\":true}", pair, 2, unsupported,
-                "\"use_dora\" is set");
+    mlx_refused("{\"fine_tune_type\":\"full\",\"lora_parameters\":{\"scale\":1}}", pair, 2,
+                unsupported, "\"fine_tune_type\" is \"full\"");
+    mlx_doras(pair);
     mlx_refused(good_mlx, pair, 1, input, "has no partner B");
     const SafeTensorEntry ranks[] = {entry(MLX_V "a", 3, 2), entry(MLX_V "b", 3, 4)};
     mlx_refused(good_mlx, ranks, 2, input, "is 2, that of its partner");
