@@ -75,7 +75,7 @@ msan: setup
 
 # Every parser under libFuzzer for SECONDS of processor time each, from its corpus on; what it finds
 # stays in build/fuzz/new.
-FUZZERS = adapter config csv data gguf hf safetensors template tokenizer
+FUZZERS = adapter config csv data gguf hf hub safetensors template tokenizer
 SECONDS ?= 20
 fuzz: setup
 	cmake --preset $@
