@@ -12,6 +12,12 @@ static bool is_turned(const AdapterBase *base, const char *name, int rank) {
     return rank == 2 && strncmp(name, "blk.", 4) == 0 && hone_adapter_in_out(base);
 }
 
+// Gemma's norms are stored less 1, in memory they are whole.
+static float stored_less(const AdapterBase *base, int rank) {
+    const HfFamily *family = hone_hf_family_of(base->architecture);
+    return family && family->gemma && rank == 1 ? 1.0f : 0.0f;
+}
+
 // Heads whose rows are in another order than the folder's; of a bias as of its matrix.
 static int moved_heads(const AdapterBase *base, const char *name) {
     char matrix[ADAPTER_NAME + 8];
@@ -55,6 +61,8 @@ hone_status hone_whole_add(const char *path, const SafeTensor *tensor, const cha
     const AdapterHalf half = {tensor->name, tensor->dtype, 2, whole->shape, tensor->data, turned};
     float *values;
     RETURN_IF_ERROR(hone_half_values(path, &half, &file->memory, &values, err));
+    const float less = stored_less(base, tensor->rank);
+    for (int64_t i = 0; i < whole->shape[0] && less != 0; i++) values[i] += less;
     const int heads = moved_heads(base, whole->name);
     if (heads) {
         const size_t bytes = (size_t)(whole->shape[0] * whole->shape[1]) * sizeof *values;
@@ -93,12 +101,14 @@ hone_status hone_whole_entry(const AdapterWhole *whole, const AdapterBase *base,
                                .shape = {turned ? columns : rows, turned ? rows : columns},
                                .data = whole->values};
     if (!entry->name) return hone_fail_memory(err, (size_t)length, whole->name);
-    if (!turned && !heads) return HONE_OK;
+    const float less = stored_less(base, whole->rank);
+    if (!turned && !heads && less == 0) return HONE_OK;
     const size_t bytes = (size_t)(rows * columns) * sizeof(float);
     float *other = hone_arena_alloc(memory, bytes);
     if (!other) return hone_fail_memory(err, bytes, whole->name);
     if (heads)
         hone_adapter_rows_to_peft(other, whole->values, heads, base->head_size, (int)columns);
+    for (int64_t r = 0; r < rows && less != 0; r++) other[r] = whole->values[r] - less;
     for (int64_t r = 0; r < rows && turned; r++)
         for (int64_t c = 0; c < columns; c++) other[c * rows + r] = whole->values[r * columns + c];
     entry->data = other;
