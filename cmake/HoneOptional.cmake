@@ -26,6 +26,12 @@ endif()
 hone_optional(PNG libpng) # before zlib, which it needs
 hone_optional(ZLIB zlib)
 hone_optional(ZSTD libzstd)
+if(NOT HONE_STATIC) # as libcurl
+  pkg_check_modules(MICROHTTPD QUIET IMPORTED_TARGET libmicrohttpd>=0.9.71) # the command's alone
+endif()
+if(NOT TARGET PkgConfig::MICROHTTPD)
+  message(STATUS "without libmicrohttpd (libmicrohttpd-dev): hone serve serves nothing")
+endif()
 if(TARGET PkgConfig::CURL AND TARGET PkgConfig::CRYPTO)
   set(HONE_HAS_HUB ON)
 else()

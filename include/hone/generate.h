@@ -19,6 +19,7 @@ typedef struct HoneSampling {
     float top_p;        // 0 or 1: off
     int top_k;          // 0: off
     uint64_t seed;
+    int64_t context; // tokens of prompt and answer together, at most; 0: the model's context
 } HoneSampling;
 
 // How the model's own file would have the next token drawn: generation_config.json's with

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "output.h"
+#include "loaded.h"
 
 typedef struct GenerateOptions {
     Common common;
@@ -50,14 +50,10 @@ static HoneSampling sampling_of(const GenerateOptions *given, const HoneModel *m
     return sampling;
 }
 
-static hone_status load(HoneContext *context, GenerateOptions *given, HoneModel **model,
-                        HoneGenerator **generator) {
-    hone_status result = hone_model_load(context, given->model, model);
-    if (result == HONE_OK) result = add_adapters(*model, &given->adapters);
-    if (result == HONE_OK && given->template_path)
-        result = hone_model_set_template(*model, given->template_path);
-    if (result == HONE_OK) result = hone_generator_create(*model, generator);
-    if (result == HONE_OK) given->sampling = sampling_of(given, *model);
+static hone_status load(HoneContext *context, GenerateOptions *given, LoadedModel *loaded) {
+    hone_status result =
+        load_model(context, given->model, given->template_path, &given->adapters, loaded);
+    if (result == HONE_OK) given->sampling = sampling_of(given, loaded->model);
     return result;
 }
 
@@ -82,12 +78,12 @@ static bool silent_piece(void *user, int32_t token, const char *bytes, size_t le
 // ---- generate ----------------------------------------------------------------------------------
 
 static int generate(HoneContext *context, GenerateOptions *given) {
-    HoneModel *model = NULL;
-    HoneGenerator *generator = NULL;
+    LoadedModel loaded;
     HoneGenerated result = {0};
     const HoneSampling *sampling = &given->sampling;
     HoneTokenSink sink = given->common.json ? silent_piece : print_piece;
-    hone_status done = load(context, given, &model, &generator);
+    hone_status done = load(context, given, &loaded);
+    HoneGenerator *generator = loaded.generator;
     if (done == HONE_OK && given->raw) {
         done = hone_generate_text(generator, given->prompt, strlen(given->prompt), sampling, sink,
                                   NULL, &result);
@@ -114,8 +110,7 @@ static int generate(HoneContext *context, GenerateOptions *given) {
     if (status == EXIT_DONE && was_interrupted()) status = EXIT_INTERRUPTED;
     hone_free(result.text);
     hone_free(result.tokens);
-    hone_generator_free(generator);
-    hone_model_free(model);
+    unload_model(&loaded);
     return status;
 }
 
@@ -204,8 +199,7 @@ static int turn(HoneContext *context, const GenerateOptions *given, HoneGenerato
     return kept ? EXIT_DONE : EXIT_WORK;
 }
 
-static int converse(HoneContext *context, const GenerateOptions *given, HoneModel *model,
-                    HoneGenerator *generator) {
+static int converse(HoneContext *context, const GenerateOptions *given, LoadedModel *loaded) {
     bool ask = stderr_is_terminal();
     Conversation conversation = {0};
     if (given->system && !say(&conversation, "system", given->system)) return EXIT_WORK;
@@ -229,20 +223,19 @@ static int converse(HoneContext *context, const GenerateOptions *given, HoneMode
             forget(&conversation, opening);
             if (base || adapted) {
                 // What the cache holds was computed with the other weights.
-                hone_model_enable_adapters(model, adapted);
-                hone_generator_free(generator);
-                generator = NULL;
-                if (hone_generator_create(model, &generator) != HONE_OK) break;
+                hone_model_enable_adapters(loaded->model, adapted);
+                hone_generator_free(loaded->generator);
+                loaded->generator = NULL;
+                if (hone_generator_create(loaded->model, &loaded->generator) != HONE_OK) break;
             }
             continue;
         }
-        int turn_status = turn(context, given, generator, &conversation, line);
+        int turn_status = turn(context, given, loaded->generator, &conversation, line);
         if (turn_status != EXIT_DONE && !ask) status = turn_status;
     }
     free(line);
     forget(&conversation, 0);
     free(conversation.messages);
-    hone_generator_free(generator);
     return was_interrupted() ? EXIT_INTERRUPTED : status;
 }
 
@@ -263,16 +256,11 @@ int command_chat(int argc, char **argv) {
     given.own_sampling = !is_sampling_given(argc, argv);
     HoneContext *context = open_context("chat", &given.common, &status);
     if (!context) return status;
-    HoneModel *model = NULL;
-    HoneGenerator *generator = NULL;
-    hone_status result = load(context, &given, &model, &generator);
-    if (result == HONE_OK) {
-        status = converse(context, &given, model, generator);
-    } else {
-        status = report_failure("chat", context, result);
-        hone_generator_free(generator);
-    }
-    hone_model_free(model);
+    LoadedModel loaded;
+    hone_status result = load(context, &given, &loaded);
+    status = result == HONE_OK ? converse(context, &given, &loaded)
+                               : report_failure("chat", context, result);
+    unload_model(&loaded);
     hone_context_free(context);
     return status;
 }

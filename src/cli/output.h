@@ -58,6 +58,7 @@ int command_eval(int argc, char **argv);
 int command_generate(int argc, char **argv);
 int command_chat(int argc, char **argv);
 int command_attention(int argc, char **argv);
+int command_serve(int argc, char **argv);
 int command_tokenize(int argc, char **argv);
 int command_template(int argc, char **argv);
 int command_inspect(int argc, char **argv);

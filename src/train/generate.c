@@ -205,17 +205,21 @@ hone_status hone_generate_tokens(HoneGenerator *generator, const int32_t *tokens
                                  HoneGenerated *result) {
     HoneError *err = &generator->model->context->error;
     int64_t context = generator->model->config.context;
+    const bool shorter = sampling->context > 0 && sampling->context < context;
+    if (shorter) context = sampling->context;
     *result = (HoneGenerated){.prompt_tokens = count};
     if (count == 0)
         return hone_fail(err, HONE_ERROR_ARGUMENT,
                          "the prompt is empty: there is nothing to go on "
                          "from");
     if (count >= context)
-        return hone_fail(err, HONE_ERROR_ARGUMENT,
-                         "the prompt has %lld tokens, the model's context is %lld",
-                         (long long)count, (long long)context);
+        return hone_fail(err, HONE_ERROR_ARGUMENT, "the prompt has %lld tokens, %s is %lld",
+                         (long long)count, shorter ? "the limit" : "the model's context",
+                         (long long)context);
     int64_t want = sampling->max_tokens > 0 ? sampling->max_tokens : 256, room = context - count;
     RETURN_IF_ERROR(hone_generator_reserve(generator, count + (want < room ? want : room), err));
+    HoneSampling bounded = *sampling;
+    if (want > room) bounded.max_tokens = shorter ? room : room + 1; // the last is never computed
     TextBuffer text = {0};
     hone_text_append(&text, "", 0);
     double start = hone_seconds();
@@ -223,7 +227,7 @@ hone_status hone_generate_tokens(HoneGenerator *generator, const int32_t *tokens
     result->prompt_seconds = hone_seconds() - start;
     start = hone_seconds();
     if (status == HONE_OK)
-        status = decode_loop(generator, sampling, sink, user, &text, result, err);
+        status = decode_loop(generator, &bounded, sink, user, &text, result, err);
     result->seconds = hone_seconds() - start;
     if (status == HONE_OK && text.failed) status = hone_fail_memory(err, text.length, "text");
     if (status != HONE_OK) {

@@ -24,6 +24,9 @@
 #ifndef HONE_ZLIB_VERSION
 #define HONE_ZLIB_VERSION NULL
 #endif
+#ifndef HONE_MICROHTTPD_VERSION
+#define HONE_MICROHTTPD_VERSION NULL
+#endif
 #ifndef HONE_ZSTD_VERSION
 #define HONE_ZSTD_VERSION NULL
 #endif
@@ -85,5 +88,7 @@ int hone_libraries(HoneLibrary list[16]) {
         (HoneLibrary){"libzstd", HONE_ZSTD_VERSION, "data in .zst files", "libzstd-dev"};
     list[count++] =
         (HoneLibrary){"libpng", HONE_PNG_VERSION, "pictures of attention", "libpng-dev"};
+    list[count++] =
+        (HoneLibrary){"libmicrohttpd", HONE_MICROHTTPD_VERSION, "hone serve", "libmicrohttpd-dev"};
     return count;
 }
