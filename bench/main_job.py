@@ -5,13 +5,14 @@ bench/torch_train.py by turns (A B A B), the same model, tokens, order, rank, op
 
     HONE_BINARY=build/release/hone HONE_MODEL=SmolLM2.gguf bench/run main_job \\
         [--steps 8] [--rounds 2] [--batch 4] [--length 256] [--rank 16] [--method lora|full]
-        [--precision f32|bf16] [--data EXAMPLES.jsonl] [--alone]
+        [--precision f32|bf16] [--data EXAMPLES.jsonl] [--alone] [--also "OPTIONS"]
 
 The text is this project's own sources, all of it learnt; or --data's first examples, whatever they
 teach, of at most --length tokens: then PyTorch pads every batch to its longest, as trainers do, and
 examples/s are what counts. --method full trains every weight, beside transformers with
 torch.optim.AdamW. --precision bf16 is Hone's alone, where the processor has it: its peak is then that
-of bf16 operands. --alone leaves the peer out, where it would not fit or takes too long.
+of bf16 operands. --alone leaves the peer out, where it would not fit or takes too long. --also gives
+hone finetune more options, such as "--checkpoint-layers all", whose memory or time is to be seen.
 
 Tokens/s, of tokens read, are of all steps but the first, each at its median over the runs. The share
 of the peak is useful work beside multiply-adds on registers, the most of these that was measured
@@ -40,6 +41,7 @@ def arguments():
     parser.add_argument("--precision", choices=("f32", "bf16"), default="f32")
     parser.add_argument("--data", help="examples of any kind that hone finetune reads")
     parser.add_argument("--alone", action="store_true", help="Hone without its peer")
+    parser.add_argument("--also", default="", help="more options of hone finetune")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
     for name in ("HONE_BINARY", "HONE_MODEL"):
@@ -126,7 +128,7 @@ def run_hone(options, folder, data):
     plain = [] if options.data else ["--no-eos", "--loss-on", "all"]
     return finetune(options, os.environ["HONE_MODEL"], folder, data,
                     [*method(options), "--max-length", options.length, "--precision",
-                     options.precision, *plain])
+                     options.precision, *plain, *options.also.split()])
 
 
 def run_torch(options, hf, tokens):

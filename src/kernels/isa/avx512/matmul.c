@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// AVX-512: a register tile of 12 rows by 32 columns; what is not in matmul_stored.c
-// is AVX2's.
+// AVX-512: a register tile of 12 rows by 32 columns; what is neither here nor in
+// matmul_stored.c and matmul_plain.c is AVX2's.
 #include <immintrin.h>
 
 #include "kernels/isa/avx512/matmul_stored.h"
@@ -90,4 +90,5 @@ void hone_avx512_matmul(MatmulTable *table) {
     table->pack_rows = pack_12_rows;
     table->pack_columns = pack_32_columns;
     hone_avx512_matmul_stored(table);
+    hone_avx512_matmul_plain(table);
 }

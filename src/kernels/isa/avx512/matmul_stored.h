@@ -5,5 +5,6 @@
 #include "kernels/matmul_table.h"
 
 void hone_avx512_matmul_stored(MatmulTable *table); // unpackers and dot products
+void hone_avx512_matmul_plain(MatmulTable *table);  // dot products of F16 and BF16
 
 #endif
