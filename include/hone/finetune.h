@@ -33,8 +33,14 @@ typedef enum HoneOptimizer {
 } HoneOptimizer;
 
 // Of each token that is learnt; or of pairs of answers, one preferred: DPO (Rafailov et al. 2023;
-// the reference is the model without its adapter, so the method is LoRA), ORPO (Hong et al. 2024).
-typedef enum HoneLoss { HONE_LOSS_TOKENS, HONE_LOSS_DPO, HONE_LOSS_ORPO } HoneLoss;
+// the reference is the model without its adapter, so the method is LoRA), ORPO (Hong et al. 2024);
+// or of tokens and a teacher's distributions over them (Hinton et al. 2015).
+typedef enum HoneLoss {
+    HONE_LOSS_TOKENS,
+    HONE_LOSS_DPO,
+    HONE_LOSS_ORPO,
+    HONE_LOSS_DISTILL
+} HoneLoss;
 
 typedef enum HoneSchedule {
     HONE_SCHEDULE_COSINE,
@@ -90,7 +96,11 @@ typedef struct HoneFinetuneOptions {
     HoneOptimizer optimizer; // HONE_ADAMW
     HoneSchedule schedule;
     HoneLoss loss;
-    double beta;     // of DPO and ORPO; 0.1
+    double beta; // of DPO and ORPO; 0.1
+    // Of distillation: a model with the same vocabulary; τ of (1 − share)·(−log p of the token) +
+    // share·τ²·KL(teacher's softmax(z/τ) ‖ the model's); 2; and the share; 0.5
+    const char *teacher;
+    double temperature, teacher_share;
     double decay;    // of WSD: < 1: share of the steps, ≥ 1: steps; 0.2
     double momentum; // of Muon; 0.95
     // λ of λ·(logsumexp z)² a target, beside its loss (Chowdhery et al. 2022): logits stay small. 0

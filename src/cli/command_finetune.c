@@ -14,7 +14,11 @@ static void note_what_is_ignored(const Command *command, int argc, char **argv,
                             "with --method full");
     else
         note_without_effect(command, argc, argv, "type", "without --method full");
-    if (run->loss == HONE_LOSS_TOKENS)
+    const bool pairs = run->loss == HONE_LOSS_DPO || run->loss == HONE_LOSS_ORPO;
+    if (run->loss != HONE_LOSS_DISTILL)
+        note_without_effect(command, argc, argv, "teacher temperature teacher-share",
+                            "without --loss distill");
+    if (!pairs)
         note_without_effect(command, argc, argv, "beta", "without --loss dpo or orpo");
     else
         note_without_effect(command, argc, argv, "loss-on z-loss", "with --loss dpo or orpo");

@@ -57,9 +57,15 @@ static int fill_first(RunOptions *given, Option *options) {
          "cut longer examples (the model's context, at most 2048)"},
         {"stride", OPTION_COUNT, &run->examples.stride, "N",
          "tokens from window to window of a .txt file (no overlap)"},
-        {"loss", OPTION_TEXT, &given->loss, "tokens|dpo|orpo",
-         "of each token (tokens), or of pairs: records of prompt, chosen, rejected"},
+        {"loss", OPTION_TEXT, &given->loss, "tokens|dpo|orpo|distill",
+         "of each token (tokens); of pairs: records of prompt, chosen, rejected; of a teacher"},
         {"beta", OPTION_RATE, &run->beta, "X", "of dpo and orpo (0.1)"},
+        {"teacher", OPTION_TEXT, &run->teacher, "MODEL",
+         "of distill: its distributions are learnt beside the tokens; same vocabulary"},
+        {"temperature", OPTION_RATE, &run->temperature, "X",
+         "of distill: logits of both are divided by it (2)"},
+        {"teacher-share", OPTION_REAL, &run->teacher_share, "X",
+         "of distill: what the teacher counts, the tokens count the rest (0.5)"},
         {"loss-on", OPTION_TEXT, &given->loss_on, "auto|assistant|completion|all",
          "which tokens are learnt (auto: the assistant's or the completion's where the data has "
          "them)"},
@@ -159,11 +165,11 @@ static bool parse_layers(const char *command, const char *text, int *layers) {
 
 bool resolve_run_options(const char *command, RunOptions *given, HoneDataSource *sources) {
     static const char *const methods[] = {"lora", "full", "dora"};
-    static const char *const losses[] = {"tokens", "dpo", "orpo"};
+    static const char *const losses[] = {"tokens", "dpo", "orpo", "distill"};
     static const char *const schedules[] = {"cosine", "linear", "constant", "wsd", "inverse-sqrt"};
     HoneFinetuneOptions *run = &given->run;
     int method = choose(command, "method", given->method, methods, 3);
-    int loss = method < 0 ? -1 : choose(command, "loss", given->loss, losses, 3);
+    int loss = method < 0 ? -1 : choose(command, "loss", given->loss, losses, 4);
     int schedule = loss < 0 ? -1 : choose(command, "schedule", given->schedule, schedules, 5);
     static const char *const kept[] = {"last", "best"};
     const int keep = schedule < 0 ? -1 : choose(command, "keep", given->keep, kept, 2);

@@ -349,6 +349,21 @@ void hone_cross_entropy(const KernelContext *kc, int64_t rows, int64_t V, float 
                         double z_loss, double smoothing, bool gradient, double *loss,
                         float *logprob);
 
+// Distillation from a teacher (Hinton, Vinyals, Dean 2015). Of each row, with p =
+// softmax(teacher/τ) and q = softmax(logits/τ), τ the temperature:
+//   loss[r] = weight[r]·τ²·Σ p·(log p − log q)
+//   with gradient: teacher ← what the logits' is, weight[r]·τ·(q − p); else its content is lost.
+// scratch (rows,V); logits stay. A row of weight 0 has loss and gradient 0 whatever its logits are.
+typedef struct DistillArgs {
+    int64_t rows, V;
+    const float *logits, *weight;
+    float *teacher, *scratch;
+    float temperature; // τ > 0
+    bool gradient;
+    double *loss;
+} DistillArgs;
+void hone_distill(const KernelContext *kc, const DistillArgs *args);
+
 // correct[e] = 1 when no logit of e's row is larger than that of target[e]. Entries as above.
 void hone_target_is_largest(const KernelContext *kc, int64_t rows, int64_t V, const float *logits,
                             const int32_t *first, const int32_t *target, uint8_t *correct);

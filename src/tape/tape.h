@@ -164,6 +164,15 @@ Tensor *hone_append_rows(Tape *tape, Tensor *store, int64_t at, Tensor *x);
 // With gradients, dX of the chunk is made while its logits exist and scaled by `upstream` = 1.
 // logprob (entries), natural log, may be NULL. row must not decrease. A row that several entries
 // name has its logits computed once.
+//
+// With a teacher, whose last hidden states of the same rows are x (T,C'), that loss counts 1 −
+// share, and share the divergence from the teacher's distribution: for each row Σ weight of its
+// entries times hone_distill's (kernels.h).
+typedef struct HeadTeacher {
+    Weight *head; // (V,C')
+    Tensor *x;
+    float temperature, share;
+} HeadTeacher;
 typedef struct HeadLoss {
     int64_t entries;
     const int32_t *row, *target;
@@ -172,10 +181,11 @@ typedef struct HeadLoss {
     float *logprob;
     float smoothing; // ε of labels, each 1 − ε at its target and ε/V at all (kernels.h); 0: none
     float z_loss;    // beside each entry's loss, weight[e]·z_loss·(log Σ exp of the row)²
-    bool measures;   // no gradient, whatever the tape is: logprob and correct are wanted
-    uint8_t *correct; // (entries): 1 where the target has the largest logit; may be NULL
-    double loss;      // out
-    double seconds;   // out: what the operator took
+    const HeadTeacher *teacher; // NULL: none
+    bool measures;              // no gradient, whatever the tape is: logprob and correct are wanted
+    uint8_t *correct;           // (entries): 1 where the target has the largest logit; may be NULL
+    double loss;                // out
+    double seconds;             // out: what the operator took
 } HeadLoss;
 void hone_head_cross_entropy(Tape *tape, Weight *head, Tensor *x, HeadLoss *io);
 

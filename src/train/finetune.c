@@ -20,6 +20,8 @@ void hone_finetune_defaults(HoneFinetuneOptions *options) {
                                      .accumulate = 1,
                                      .warmup = 0.03,
                                      .beta = 0.1,
+                                     .temperature = 2,
+                                     .teacher_share = 0.5,
                                      .decay = 0.2,
                                      .momentum = 0.95,
                                      .clip = 1,
@@ -67,6 +69,8 @@ static hone_status check_numbers(const HoneFinetuneOptions *options, HoneError *
     RETURN_IF_ERROR(in_range(err, "--lr", options->lr, 0, 100));
     RETURN_IF_ERROR(in_range(err, "--warmup", options->warmup, 0, 1e9));
     RETURN_IF_ERROR(in_range(err, "--beta", options->beta, 1e-9, 1e6));
+    RETURN_IF_ERROR(in_range(err, "--temperature", options->temperature, 1e-3, 1e3));
+    RETURN_IF_ERROR(in_range(err, "--teacher-share", options->teacher_share, 0, 1));
     RETURN_IF_ERROR(in_range(err, "--decay", options->decay, 0, 1e9));
     RETURN_IF_ERROR(in_range(err, "--momentum", options->momentum, 0, 0.999999));
     RETURN_IF_ERROR(in_range(err, "--z-loss", options->z_loss, 0, 1e3));
@@ -129,7 +133,9 @@ static hone_status check_options(const HoneFinetuneOptions *options, bool has_mo
     if (options->batch > 0 && options->batch_tokens > 0)
         return hone_fail(err, HONE_ERROR_ARGUMENT, "give --batch or --batch-tokens, not both");
     RETURN_IF_ERROR(check_penalty(options, err));
-    if (options->label_smoothing > 0 && options->loss != HONE_LOSS_TOKENS)
+    if (options->loss == HONE_LOSS_DISTILL && (!options->teacher || !*options->teacher))
+        return hone_fail(err, HONE_ERROR_ARGUMENT, "--loss distill needs a --teacher");
+    if (options->label_smoothing > 0 && hone_loss_has_pairs(options->loss))
         return hone_fail(err, HONE_ERROR_ARGUMENT,
                          "--label-smoothing is of the loss of tokens, not of pairs");
     if (options->loss == HONE_LOSS_DPO && options->method == HONE_METHOD_FULL)
@@ -251,6 +257,7 @@ static hone_status prepare(Run *run) {
                          run->model->path ? run->model->path : "the new model");
     if (options->router_loss > 0) // before memory is counted: more rows go through the last layer
         RETURN_IF_ERROR(hone_model_balance_experts(run->model->model, 0, run->err));
+    RETURN_IF_ERROR(hone_run_load_teacher(run));
     fix_date(run);
     RETURN_IF_ERROR(hone_run_read_data(run));
     RETURN_IF_ERROR(hone_judge_check(run));
@@ -465,6 +472,7 @@ void hone_run_free(Run *run) {
     hone_arena_free(&run->batch_memory);
     for (int64_t i = 0; i < run->file_count; i++) hone_free(run->files[i]);
     hone_model_free(run->model);
+    hone_model_free(run->teacher);
     hone_gguf_close(&run->vocabulary);
     hone_free(run);
 }
@@ -479,7 +487,7 @@ hone_status hone_run_start(HoneContext *context, const HoneFinetuneOptions *opti
     run->context = context;
     run->err = err;
     run->options = *options;
-    run->options.examples.pairs = options->loss != HONE_LOSS_TOKENS;
+    run->options.examples.pairs = hone_loss_has_pairs(options->loss);
     run->develop = develop;
     run->sink = sink;
     run->user = user;

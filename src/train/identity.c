@@ -9,20 +9,10 @@
 #include <string.h>
 
 // Options whose value changes no bit of what is computed; files are known by what is in them.
-static const char *const without_effect[] = {"model",
-                                             "tokenizer",
-                                             "data",
-                                             "eval-data",
-                                             "adapter",
-                                             "template",
-                                             "memory",
-                                             "type",
-                                             "checkpoint-layers",
-                                             "date",
-                                             "checkpoint-every",
-                                             "on-bad-example",
-                                             "log-norms",
-                                             "sample"};
+static const char *const without_effect[] = {
+    "model",   "tokenizer",        "data",           "eval-data", "adapter",
+    "teacher", "template",         "memory",         "type",      "checkpoint-layers",
+    "date",    "checkpoint-every", "on-bad-example", "log-norms", "sample"};
 
 static void put_hash(TextBuffer *text, const char *what, uint64_t hash) {
     hone_text_printf(text, "%s: #%016llx\n", what, (unsigned long long)hash);
@@ -33,9 +23,9 @@ static uint64_t with(uint64_t hash, const void *bytes, size_t length) {
 }
 
 // The file's first bytes and length, and pieces of every tensor, evenly spread.
-static uint64_t hash_model(const Run *run) {
+static uint64_t hash_model(const Run *run, const HoneModel *model) {
     enum { HEAD = 1 << 16, PIECE = 4096, PIECES = 16 };
-    const GgufFile *file = &run->model->file;
+    const GgufFile *file = &model->file;
     const size_t head = file->map.bytes < HEAD ? file->map.bytes : HEAD;
     uint64_t hash = with(file->map.bytes, file->map.data, head);
     for (int64_t i = 0; i < file->tensor_count; i++) {
@@ -84,7 +74,8 @@ hone_status hone_identity_make(Run *run) {
     uint64_t data = (uint64_t)options->data_count;
     for (int64_t s = 0; s < options->data_count; s++)
         data = with(data, &options->data[s].weight, sizeof(double));
-    put_hash(text, "the model", hash_model(run));
+    put_hash(text, "the model", hash_model(run, run->model));
+    if (run->teacher) put_hash(text, "the teacher", hash_model(run, run->teacher));
     put_hash(text, "the training data", hash_examples(data, run->train, run->train_count));
     put_hash(text, "the held-out data", hash_examples(0, run->held_out, run->held_out_count));
     put_hash(text, "what is trained", hash_trained(run));

@@ -89,6 +89,15 @@ hone_status hone_batch_loss(const LossCall *call, const Example *const *examples
         if (!head.logprob || !head.correct)
             return hone_fail_memory(call->err, entries * 5, "the results of a batch");
     }
+    // On the same tape: nothing of it requires a gradient, so that nothing but its result stays.
+    HeadTeacher teacher = {0};
+    if (call->teacher) {
+        teacher.head = hone_model_head(call->teacher->model);
+        teacher.x = hone_model_forward(call->teacher->model, call->tape, &prepared.model);
+        teacher.temperature = call->teacher->temperature;
+        teacher.share = call->teacher->share;
+        head.teacher = &teacher;
+    }
     Tensor *hidden = call->cache
                          ? hone_model_extend(call->model, call->tape, call->cache, &prepared.model)
                          : hone_model_forward(call->model, call->tape, &prepared.model);

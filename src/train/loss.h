@@ -6,13 +6,19 @@
 #include "data/data.h"
 #include "models/model.h"
 
+typedef struct BatchTeacher {
+    Model *model;
+    float temperature, share; // of HeadTeacher
+} BatchTeacher;
+
 typedef struct LossCall {
     Model *model;
-    Tape *tape;              // reset by the caller, who also runs backward; may be dry
-    KeyValueCache *cache;    // the examples go on from the tokens in it; NULL: they are whole
-    float z_loss, smoothing; // of hone_head_cross_entropy
-    bool by_target;          // what became of every target is wanted
-    Arena *memory;           // holds the batch and the results
+    Tape *tape;                  // reset by the caller, who also runs backward; may be dry
+    KeyValueCache *cache;        // the examples go on from the tokens in it; NULL: they are whole
+    float z_loss, smoothing;     // of hone_head_cross_entropy
+    const BatchTeacher *teacher; // whose distributions are learnt too; NULL: none
+    bool by_target;              // what became of every target is wanted
+    Arena *memory;               // holds the batch and the results
     HoneError *err;
 } LossCall;
 

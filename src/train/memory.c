@@ -49,10 +49,12 @@ static void checkpoint_layers(Run *run, int count) {
 // One pass over a tape that touches nothing.
 static hone_status rehearse(Run *run, Tape *dry, const Example *const *examples, int64_t count,
                             bool gradients) {
-    const LossCall call = hone_run_loss_call(run, dry);
+    LossCall call = hone_run_loss_call(run, dry);
+    BatchTeacher teacher;
+    if (gradients) call.teacher = hone_run_teacher(run, &teacher);
     hone_tape_reset(dry, gradients);
     hone_arena_reset(&run->batch_memory);
-    if (run->options.loss == HONE_LOSS_TOKENS) {
+    if (!hone_loss_has_pairs(run->options.loss)) {
         BatchLoss unused;
         RETURN_IF_ERROR(hone_batch_loss(&call, examples, count, 1.0, &unused));
     } else {
@@ -141,6 +143,14 @@ static hone_status use_of(Run *run, int64_t accumulate, int layers, MemoryUse *u
     return HONE_OK;
 }
 
+// The teacher's weights, all of which a step reads.
+static int64_t teacher_bytes(const Run *run) {
+    int64_t bytes = 0;
+    for (int64_t i = 0; run->teacher && i < run->teacher->slot_count; i++)
+        bytes += (int64_t)hone_tensor_bytes(run->teacher->slots[i].tensor);
+    return bytes;
+}
+
 static bool is_mapped(const Run *run) {
     return run->model->file.map.bytes > 0 && run->options.method != HONE_METHOD_FULL;
 }
@@ -149,12 +159,16 @@ static bool is_mapped(const Run *run) {
 static void measure_program(Run *run) {
     const FileMap *map = &run->model->file.map;
     hone_file_drop(map, map->data, map->bytes);
+    if (run->teacher) {
+        const FileMap *other = &run->teacher->file.map;
+        hone_file_drop(other, other->data, other->bytes);
+    }
     int64_t anonymous, mapped, weights = 0;
     hone_resident_parts(&anonymous, &mapped);
     for (int64_t i = 0; i < run->model->slot_count; i++)
         if (!run->model->slots[i].tensor->requires_grad) // else it is among the values
             weights += (int64_t)hone_tensor_bytes(run->model->slots[i].tensor);
-    run->memory.model = is_mapped(run) ? weights : 0;
+    run->memory.model = (is_mapped(run) ? weights : 0) + teacher_bytes(run);
     run->memory.values = resident(run->parameters.count * (int64_t)sizeof(float));
     run->memory.program = anonymous + mapped - run->memory.values + UNSEEN;
 }
@@ -167,7 +181,7 @@ static void release_weights(Run *run) {
         if (bytes > largest) largest = bytes;
     }
     run->memory.releases = true;
-    run->memory.model = largest;
+    run->memory.model = largest + teacher_bytes(run);
 }
 
 // ---- the choice --------------------------------------------------------------------------------

@@ -225,7 +225,12 @@ static void put_schedule(TextBuffer *text, const HoneFinetuneOptions *options) {
     put_text(text, "optimizer", optimizers[options->optimizer]);
     put_text(text, "schedule", schedules[options->schedule]);
     put_real(text, "warmup", options->warmup);
-    if (options->loss != HONE_LOSS_TOKENS) {
+    if (options->loss == HONE_LOSS_DISTILL) {
+        put_text(text, "loss", "distill");
+        put_text(text, "teacher", options->teacher);
+        put_real(text, "temperature", options->temperature);
+        put_real(text, "teacher-share", options->teacher_share);
+    } else if (options->loss != HONE_LOSS_TOKENS) {
         put_text(text, "loss", options->loss == HONE_LOSS_DPO ? "dpo" : "orpo");
         put_real(text, "beta", options->beta);
     }

@@ -167,9 +167,12 @@ hone_status hone_run_plan(Run *run, HonePlan *plan) {
     plan->activation_bytes = run->memory.activations;
     plan->memory_bytes = run->memory.total;
     double speed = measured_speed(run) * share_of_product;
-    for (int64_t s = 0; s < run->step_count; s++)
+    double beside = 0;
+    for (int64_t s = 0; s < run->step_count; s++) {
         plan->operations += hone_step_operations(run, &run->steps[s]);
+        beside += hone_reference_operations(run, &run->steps[s]);
+    }
     plan->passes = options->gradient_penalty > 0 ? 2 : 1;
-    plan->minutes = speed > 0 ? plan->passes * plan->operations / speed / 60 : 0;
+    plan->minutes = speed > 0 ? plan->passes * (plan->operations + beside) / speed / 60 : 0;
     return HONE_OK;
 }

@@ -114,7 +114,7 @@ struct Run {
     GgufFile vocabulary;             // of a new model: the tokeniser's keys
     HoneEventSink sink;
     void *user;
-    HoneModel *model;
+    HoneModel *model, *teacher; // teacher NULL: none
     HoneData *data[64], *eval_data;
     const Example **train, **held_out; // borrowed from data
     int64_t train_count, held_out_count;
@@ -167,6 +167,13 @@ const char *hone_parameters_not_finite(const Parameters *parameters);
 bool hone_slot_is_saved(const Run *run, const ParameterSlot *slot);
 hone_status hone_check_saved(const Run *run); // fail where an entry names nothing
 
+// distil.c: load the teacher and compare it with the model. HONE_ERROR_ARGUMENT: it cannot teach
+// it.
+hone_status hone_run_load_teacher(Run *run);
+// Of a loss that learns from it; memory of `teacher`. NULL: none.
+const BatchTeacher *hone_run_teacher(const Run *run, BatchTeacher *teacher);
+bool hone_loss_has_pairs(HoneLoss loss);
+
 // order.c
 hone_status hone_run_read_data(Run *run);
 hone_status hone_run_order(Run *run);
@@ -187,6 +194,9 @@ const Example *const *hone_micro_batch(const Run *run, const StepRange *step, in
 // trained one; a row with a target: the same of the head; a pair of tokens that sees each other: 14
 // a channel of the queries (Σ over heads of 4 forward, 10 backward).
 double hone_step_operations(const Run *run, const StepRange *step);
+// What the loss takes beside these: DPO's forward pass of the reference, the logits that it and
+// ORPO weigh pairs by before their gradients are made, the teacher's forward pass.
+double hone_reference_operations(const Run *run, const StepRange *step);
 
 // finetune.c
 // The run of these options, which are hone_train's if develop is given.

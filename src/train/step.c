@@ -47,6 +47,8 @@ static hone_status micro_batch(Run *run, const StepRange *step, const Example *c
     LossCall call = hone_run_loss_call(run, run->tape);
     call.z_loss = (float)run->options.z_loss;
     call.smoothing = (float)run->options.label_smoothing;
+    BatchTeacher teacher;
+    call.teacher = hone_run_teacher(run, &teacher);
     hone_tape_reset(run->tape, true);
     hone_arena_reset(&run->batch_memory);
     if (run->options.router_loss > 0) // each micro-batch's is a part of their mean
@@ -55,7 +57,7 @@ static hone_status micro_batch(Run *run, const StepRange *step, const Example *c
             (float)(run->options.router_loss / (double)hone_micro_batches(run, step)), run->err));
     double start = hone_seconds();
     BatchLoss result = {0};
-    if (run->options.loss == HONE_LOSS_TOKENS) {
+    if (!hone_loss_has_pairs(run->options.loss)) {
         RETURN_IF_ERROR(hone_batch_loss(&call, examples, count, weight, &result));
     } else {
         PairsLoss pairs;
@@ -222,7 +224,7 @@ static hone_status held_out_batch(Run *run, int64_t first, int64_t count, double
     LossCall call = hone_run_loss_call(run, run->tape);
     hone_tape_reset(run->tape, false);
     hone_arena_reset(&run->batch_memory);
-    if (run->options.loss == HONE_LOSS_TOKENS) {
+    if (!hone_loss_has_pairs(run->options.loss)) {
         BatchLoss batch;
         call.by_target = true;
         RETURN_IF_ERROR(hone_batch_loss(&call, run->held_out + first, count, 1.0, &batch));
@@ -246,7 +248,7 @@ static hone_status held_out_batch(Run *run, int64_t first, int64_t count, double
 
 hone_status hone_run_held_out(Run *run, int64_t step, HoneHeldOut *result) {
     double *losses = step == 0 ? run->record.before : run->record.after;
-    const bool pairs = run->options.loss != HONE_LOSS_TOKENS;
+    const bool pairs = hone_loss_has_pairs(run->options.loss);
     double start = hone_seconds(), total = 0;
     int64_t targets = 0, preferred = 0;
     for (int64_t first = 0; first < run->held_out_count;) {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The first step's gradient, by the path that training takes, for tests/interop:
 //   gradient_tool MODEL DATA OUT [ADAPTER|full] [MICRO-BATCHES] [dpo|orpo BETA]
-//       or [MICRO-BATCHES] smooth SHARE, or [MICRO-BATCHES] router WEIGHT
+//       or [MICRO-BATCHES] smooth SHARE, or [MICRO-BATCHES] router WEIGHT, or [MICRO-BATCHES]
+//       distill TEACHER TEMPERATURE SHARE
 // All of DATA is one step. Prints {"loss","grad_norm"} and writes every trained tensor's gradient
 // to OUT (safetensors), named as the trained tensor.
 #include <stdio.h>
@@ -30,6 +31,7 @@ static hone_status write_gradients(Run *run, const char *path) {
 
 static hone_status first_step(Run *run, const char *out) {
     RETURN_IF_ERROR(hone_model_load(run->context, run->options.model, &run->model));
+    RETURN_IF_ERROR(hone_run_load_teacher(run));
     RETURN_IF_ERROR(hone_run_read_data(run));
     RETURN_IF_ERROR(hone_run_order(run));
     RETURN_IF_ERROR(run->options.method == HONE_METHOD_FULL ? hone_parameters_full(run)
@@ -54,13 +56,15 @@ static void release(Run *run) {
     hone_free(run->steps);
     hone_arena_free(&run->batch_memory);
     hone_model_free(run->model);
+    hone_model_free(run->teacher);
 }
 
 int main(int argc, char **argv) {
-    if (argc < 4 || argc > 8) {
+    if (argc < 4 || argc > 10) {
         fprintf(stderr,
                 "usage: gradient_tool MODEL DATA OUT [ADAPTER|full] [MICRO-BATCHES] [dpo|orpo BETA]"
-                "\n       or [MICRO-BATCHES] smooth SHARE, or [MICRO-BATCHES] router WEIGHT\n");
+                "\n       or [MICRO-BATCHES] smooth SHARE, or [MICRO-BATCHES] router WEIGHT"
+                "\n       or [MICRO-BATCHES] distill TEACHER TEMPERATURE SHARE\n");
         return 2;
     }
     HoneDataSource source = {argv[2], 1};
@@ -82,6 +86,11 @@ int main(int argc, char **argv) {
         run.options.label_smoothing = atof(argv[7]);
     } else if (argc > 7 && strcmp(argv[6], "router") == 0) {
         run.options.router_loss = atof(argv[7]);
+    } else if (argc > 9 && strcmp(argv[6], "distill") == 0) {
+        run.options.loss = HONE_LOSS_DISTILL;
+        run.options.teacher = argv[7];
+        run.options.temperature = atof(argv[8]);
+        run.options.teacher_share = atof(argv[9]);
     } else if (argc > 7) {
         run.options.loss = strcmp(argv[6], "dpo") == 0 ? HONE_LOSS_DPO : HONE_LOSS_ORPO;
         run.options.beta = atof(argv[7]);

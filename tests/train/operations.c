@@ -6,7 +6,8 @@
 
 enum { BATCH = 4, LENGTH = 256, RANK = 16 };
 
-static double counted(HoneMethod method) {
+// A step's, a token: of the loss of tokens; of another one what it takes beside.
+static double counted(HoneMethod method, HoneLoss loss) {
     HoneContext *context = NULL;
     HoneModel *model = NULL;
     const HoneLlamaShape smollm2 = {30, 576, 9, 3, 1536, 49152};
@@ -20,6 +21,9 @@ static double counted(HoneMethod method) {
     hone_finetune_defaults(&run->options);
     run->options.method = method;
     run->options.rank = RANK;
+    run->options.loss = loss;
+    if (loss == HONE_LOSS_DISTILL)
+        CHECK_INT(hone_model_random(context, &smollm2, HONE_Q4_1, 1, &run->teacher), HONE_OK);
     CHECK_INT(hone_model_parameters(model), 134515008);
     if (method == HONE_METHOD_FULL)
         CHECK_INT(hone_parameters_full(run), HONE_OK);
@@ -42,7 +46,8 @@ static double counted(HoneMethod method) {
     CHECK_INT(hone_step_count(run, &step), HONE_OK);
     CHECK_INT(step.computed, BATCH * (LENGTH - 1));
     CHECK_INT(step.rows, BATCH * (LENGTH - 1));
-    double operations = hone_step_operations(run, &step);
+    double operations = loss == HONE_LOSS_TOKENS ? hone_step_operations(run, &step)
+                                                 : hone_reference_operations(run, &step);
     hone_run_free(run);
     hone_context_free(context);
     return operations / (double)step.tokens;
@@ -58,17 +63,28 @@ static const double head = 49152.0 * 576 * SHARE;
 static const double attention = 14.0 * 64 * 9 * 30 * 128 * SHARE;
 
 static void lora_step(void) {
-    double got = counted(HONE_METHOD_LORA);
+    double got = counted(HONE_METHOD_LORA, HONE_LOSS_TOKENS);
     CHECK_NEAR(got, 4 * linear + 6 * adapters + 4 * head + attention, 1e-12, 0);
     CHECK_NEAR(got, 0.596e9, 1e-3, 0);
 }
 
 static void full_step(void) {
-    CHECK_NEAR(counted(HONE_METHOD_FULL), 6 * linear + 6 * head + attention, 1e-12, 0);
+    CHECK_NEAR(counted(HONE_METHOD_FULL, HONE_LOSS_TOKENS), 6 * linear + 6 * head + attention,
+               1e-12, 0);
+}
+
+// The reference is the model without its adapter; its logits and the model's own are made once more
+// than a gradient needs.
+static void reference_passes(void) {
+    const double forward = 2 * linear + 2 * head + attention * 4 / 14;
+    CHECK_NEAR(counted(HONE_METHOD_LORA, HONE_LOSS_DPO), forward + 2 * head, 1e-12, 0);
+    CHECK_NEAR(counted(HONE_METHOD_LORA, HONE_LOSS_ORPO), 2 * head, 1e-12, 0);
+    CHECK_NEAR(counted(HONE_METHOD_LORA, HONE_LOSS_DISTILL), forward, 1e-12, 0);
 }
 
 int main(void) {
     RUN(lora_step);
     RUN(full_step);
+    RUN(reference_passes);
     return check_report();
 }

@@ -69,6 +69,7 @@ typedef struct Chunk {
     HeapBlock *x, *u, *logits, *dx, *loss;
     HeapBlock *capped; // the logits once more, where there is a soft-cap to go back through
     HeapBlock *z;      // and before DoRA's magnitudes, where those are trained
+    HeapBlock *teacher_x, *teacher, *soft, *divergence; // where there is a teacher
 } Chunk;
 
 static Chunk take_chunk(Tape *tape, int64_t rows, int64_t entries, const Weight *head,
@@ -88,6 +89,10 @@ static Chunk take_chunk(Tape *tape, int64_t rows, int64_t entries, const Weight 
 }
 
 static void give_chunk(Tape *tape, const Chunk *chunk) {
+    hone_tape_give(tape, chunk->divergence);
+    hone_tape_give(tape, chunk->soft);
+    hone_tape_give(tape, chunk->teacher);
+    hone_tape_give(tape, chunk->teacher_x);
     hone_tape_give(tape, chunk->z);
     hone_tape_give(tape, chunk->capped);
     hone_tape_give(tape, chunk->loss);
@@ -105,9 +110,86 @@ static void cap_logits(const KernelContext *kc, const Weight *head, const Chunk 
     if (kept) hone_copy_columns(kc, 1, count, logits, count, kept, count);
 }
 
+// ---- a teacher ---------------------------------------------------------------------------------
+
+// What the parts of the loss count: entries' weights for the cross-entropy, rows' for the
+// divergence.
+typedef struct Shares {
+    const float *entry;
+    float *row; // NULL: there is no teacher
+} Shares;
+
+static bool teacher_fits(Tape *tape, const Weight *head, const Tensor *x,
+                         const HeadTeacher *teacher) {
+    char text[2][64];
+    if (!hone_tape_given(tape, teacher->x) || !hone_weight_fits(tape, teacher->head, teacher->x))
+        return false;
+    if (teacher->head->base.shape[0] == head->base.shape[0] &&
+        teacher->x->shape[0] == x->shape[0] && teacher->temperature > 0)
+        return true;
+    hone_tape_refuse(tape, HONE_ERROR_ARGUMENT, "a teacher's head %s and rows %s do not fit",
+                     hone_shape_text(&teacher->head->base, text[0]),
+                     hone_shape_text(teacher->x, text[1]));
+    return false;
+}
+
+static void take_teacher(Tape *tape, int64_t rows, const HeadTeacher *teacher, Chunk *chunk) {
+    const int64_t *shape = teacher->head->base.shape;
+    chunk->teacher_x = hone_tape_take_floats(tape, rows, shape[1]);
+    chunk->teacher = hone_tape_take_floats(tape, rows, shape[0]);
+    chunk->soft = hone_tape_take_floats(tape, rows, shape[0]);
+    chunk->divergence = hone_tape_take(tape, (size_t)rows * sizeof(double));
+}
+
+static bool share_weights(Tape *tape, const HeadLoss *io, const EntryRows *rows, Shares *shares) {
+    *shares = (Shares){.entry = io->weight};
+    if (!io->teacher) return true;
+    float *entry = hone_tape_host(tape, io->entries, sizeof *entry);
+    shares->row = hone_tape_host(tape, rows->count, sizeof *shares->row);
+    if (!entry || !shares->row) return false;
+    shares->entry = entry;
+    for (int64_t i = 0; i < rows->count && hone_tape_runs(tape); i++) {
+        float sum = 0;
+        for (int32_t e = rows->first[i]; e < rows->first[i + 1]; e++) {
+            entry[e] = (1 - io->teacher->share) * io->weight[e];
+            sum += io->weight[e];
+        }
+        shares->row[i] = io->teacher->share * sum;
+    }
+    return true;
+}
+
+// The chunk's divergences are added to the loss; their gradient by the logits lies in
+// chunk->teacher then.
+static void run_teacher(Tape *tape, HeadLoss *io, const Chunk *chunk, const int32_t *row,
+                        const float *weight, int64_t count, const float *logits, bool backward) {
+    const KernelContext *kc = hone_tape_kernels(tape);
+    const HeadTeacher *teacher = io->teacher;
+    const int64_t V = teacher->head->base.shape[0], C = teacher->head->base.shape[1];
+    float *rows = hone_block_address(chunk->teacher_x), *z = hone_block_address(chunk->teacher);
+    const float *from = hone_tape_data(tape, teacher->x);
+    if (hone_tape_runs(tape)) hone_gather_rows(kc, count, C, HONE_F32, from, row, rows);
+    hone_weight_forward(tape, teacher->head, &(WeightRows){.T = count, .x = rows, .y = z});
+    const DistillArgs args = {.rows = count,
+                              .V = V,
+                              .logits = logits,
+                              .weight = weight,
+                              .teacher = z,
+                              .scratch = hone_block_address(chunk->soft),
+                              .temperature = teacher->temperature,
+                              .gradient = backward,
+                              .loss = hone_block_address(chunk->divergence)};
+    if (!hone_tape_runs(tape)) return;
+    if (teacher->head->softcap > 0)
+        hone_softcap_forward(kc, count * V, teacher->head->softcap, z, z);
+    hone_distill(kc, &args);
+    for (int64_t r = 0; r < count; r++) io->loss += args.loss[r];
+}
+
 // Rows begin … begin+count-1 of those that have entries.
 static void run_chunk(Tape *tape, Weight *head, Tensor *x, HeadLoss *io, const Chunk *chunk,
-                      const EntryRows *entries, int64_t begin, int64_t count) {
+                      const EntryRows *entries, const Shares *shares, int64_t begin,
+                      int64_t count) {
     const KernelContext *kc = hone_tape_kernels(tape);
     int64_t V = head->base.shape[0], C = head->base.shape[1];
     const int32_t *row = entries->row + begin, *first = entries->first + begin;
@@ -128,13 +210,17 @@ static void run_chunk(Tape *tape, Weight *head, Tensor *x, HeadLoss *io, const C
     const float *from = hone_tape_data(tape, x);
     if (hone_tape_runs(tape)) hone_gather_rows(kc, count, C, HONE_F32, from, row, rows);
     hone_weight_forward(tape, head, &product);
+    if (hone_tape_runs(tape)) cap_logits(kc, head, chunk, count * V, logits);
+    if (shares->row)
+        run_teacher(tape, io, chunk, row, shares->row + begin, count, logits, backward);
     if (hone_tape_runs(tape)) {
-        cap_logits(kc, head, chunk, count * V, logits);
         if (io->correct)
             hone_target_is_largest(kc, count, V, logits, first, io->target, io->correct);
-        hone_cross_entropy(kc, count, V, logits, first, io->target, io->weight, (double)io->z_loss,
-                           (double)io->smoothing, backward, loss, io->logprob);
+        hone_cross_entropy(kc, count, V, logits, first, io->target, shares->entry,
+                           (double)io->z_loss, (double)io->smoothing, backward, loss, io->logprob);
         for (int64_t e = first[0]; e < first[count]; e++) io->loss += loss[e];
+        if (backward && shares->row)
+            hone_accumulate(kc, count * V, hone_block_address(chunk->teacher), logits);
         if (backward && head->softcap > 0)
             hone_softcap_backward(kc, count * V, head->softcap, hone_block_address(chunk->capped),
                                   logits, false, logits);
@@ -158,15 +244,19 @@ void hone_head_cross_entropy(Tape *tape, Weight *head, Tensor *x, HeadLoss *io) 
     if (!entries_exist(tape, x, V, io) || io->entries < 1) return;
     const EntryRows entries = distinct_rows(tape, io);
     if (entries.count < 1) return; // out of memory: the tape says so
-    int copies = 1;
+    Shares shares;
+    if (io->teacher && !teacher_fits(tape, head, x, io->teacher)) return;
+    if (!share_weights(tape, io, &entries, &shares)) return;
+    int copies = io->teacher ? 3 : 1;
     if (hone_tape_gradients(tape)) copies += (head->softcap > 0) + hone_weight_reads_product(head);
     int64_t rows = chunk_rows(entries.count, V, copies);
     hone_tape_close_holes(tape);
     Chunk chunk =
         take_chunk(tape, rows, io->entries, head, hone_tape_gradients(tape) && x->requires_grad);
+    if (io->teacher) take_teacher(tape, rows, io->teacher, &chunk);
     for (int64_t begin = 0; begin < entries.count; begin += rows) {
         int64_t left = entries.count - begin;
-        run_chunk(tape, head, x, io, &chunk, &entries, begin, left < rows ? left : rows);
+        run_chunk(tape, head, x, io, &chunk, &entries, &shares, begin, left < rows ? left : rows);
     }
     give_chunk(tape, &chunk);
     io->seconds = hone_seconds() - start;
