@@ -19,5 +19,6 @@
 #include <hone/system.h>
 #include <hone/tokenizer.h>
 #include <hone/train.h>
+#include <hone/translate.h>
 
 #endif

@@ -211,7 +211,12 @@ static void put_word(const char *path, const char *end) {
 }
 
 static void show_command(const Display *display, bool adapter) {
-    if (display->translates) return; // it goes on from no prompt
+    if (display->translates) {
+        fputs("try it:\n  echo \"a text\" | hone translate --model ", stderr);
+        put_word(display->out, "/model.gguf");
+        fputc('\n', stderr);
+        return;
+    }
     fprintf(stderr, "try it:\n  hone %s --model ", display->chats ? "chat" : "generate");
     put_word(adapter ? display->model : display->out, adapter ? "" : "/model.gguf");
     if (adapter) {

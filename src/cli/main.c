@@ -13,6 +13,7 @@ static const CommandEntry entries[] = {
     {"chat", command_chat, "talk with a model, with or without an adapter"},
     {"attention", command_attention, "what each head attends to on a text: page, picture or JSON"},
     {"serve", command_serve, "answer OpenAI's clients, with adapters to choose from"},
+    {"translate", command_translate, "what an encoder-decoder makes of texts, by beam search"},
     {"tokenize", command_tokenize, "text to tokens and back"},
     {"template", command_template, "examples as the model will see them, with the loss mask"},
     {"inspect", command_inspect, "what is in a model or adapter file"},

@@ -59,6 +59,7 @@ int command_generate(int argc, char **argv);
 int command_chat(int argc, char **argv);
 int command_attention(int argc, char **argv);
 int command_serve(int argc, char **argv);
+int command_translate(int argc, char **argv);
 int command_tokenize(int argc, char **argv);
 int command_template(int argc, char **argv);
 int command_inspect(int argc, char **argv);

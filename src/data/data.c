@@ -195,17 +195,47 @@ hone_status hone_dataset_read(const char *path, const DataOptions *options, Data
     return status;
 }
 
-hone_status hone_translations_each(const char *path, TranslationVisitor *visit, void *user,
-                                   HoneError *err) {
-    const DataOptions options = {.translates = true};
+// Each line of plain text is a source.
+static hone_status visit_lines(Reader *reader, const Content *content) {
+    int line = 1;
+    for (size_t begin = 0; begin < content->length; line++) {
+        const char *text = content->text + begin;
+        const char *newline = memchr(text, '\n', content->length - begin);
+        size_t length = newline ? (size_t)(newline - text) : content->length - begin;
+        begin += length + 1;
+        if (length > 0 && text[length - 1] == '\r') length--;
+        HoneError problem = {0};
+        char *copy = hone_arena_strndup(&reader->scratch, text, length);
+        reader->records++;
+        hone_status status =
+            !copy ? hone_fail_memory(&problem, length, "a source")
+            : memchr(text, '\0', length)
+                ? hone_fail(&problem, HONE_ERROR_INPUT, "the text holds the character \\u0000")
+                : reader->visit(reader->user, reader->path, line, copy, "", &problem);
+        hone_arena_reset(&reader->scratch);
+        if (status == HONE_OK) continue;
+        hone_fail_in(&problem, "%s:%d", reader->path, line);
+        RETURN_IF_ERROR(note_bad(reader, &problem));
+    }
+    return HONE_OK;
+}
+
+hone_status hone_translations_each(const char *path, bool sources_only, TranslationVisitor *visit,
+                                   void *user, HoneError *err) {
+    const DataOptions options = {.translates = true, .sources_only = sources_only};
     Reader reader = {.path = path, .options = &options, .visit = visit, .user = user, .err = err};
     Content content;
     hone_status status = hone_content_open(path, &content, err);
-    if (status == HONE_OK && content.kind == CONTENT_TEXT)
+    const bool lines = status == HONE_OK && content.kind == CONTENT_TEXT;
+    if (lines && !sources_only)
         status = hone_fail(err, HONE_ERROR_INPUT,
                            "%s: plain text holds no records of two texts, source and target", path);
     const RecordSink sink = {&reader, read_record, read_bad};
-    if (status == HONE_OK) status = hone_records_each(path, &content, &sink, err);
+    if (status == HONE_OK)
+        status =
+            lines ? visit_lines(&reader, &content) : hone_records_each(path, &content, &sink, err);
+    if (status == HONE_OK && reader.records == 0)
+        status = hone_fail(err, HONE_ERROR_INPUT, "%s: there is no example in this file", path);
     if (status == HONE_OK && reader.bad > 0)
         status = hone_fail(err, reader.first_bad.status, "%s", reader.first_bad.message);
     hone_arena_free(&reader.scratch);

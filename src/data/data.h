@@ -25,6 +25,7 @@ typedef struct DataOptions {
     // For an encoder-decoder: records of two texts, source and target, each of max_length tokens
     // at most. A source is its tokens and EOS; a target is `start`, its tokens, EOS.
     bool translates;
+    bool sources_only; // what a record's target would be is not asked for
     int32_t start;
 } DataOptions;
 
@@ -61,11 +62,12 @@ hone_status hone_dataset_read(const char *path, const DataOptions *options, Data
 void hone_dataset_free(Dataset *dataset);
 
 // The source and the target of each record, as hone_dataset_read with `translates` takes them; both
-// are valid during the call.
+// are valid during the call. sources_only: the target is "", and each line of plain text is a
+// source.
 typedef hone_status TranslationVisitor(void *user, const char *path, int line, const char *source,
                                        const char *target, HoneError *err);
-hone_status hone_translations_each(const char *path, TranslationVisitor *visit, void *user,
-                                   HoneError *err);
+hone_status hone_translations_each(const char *path, bool sources_only, TranslationVisitor *visit,
+                                   void *user, HoneError *err);
 
 // Tokens of the source and of the target together.
 int64_t hone_example_length(const Example *example);

@@ -319,6 +319,18 @@ static hone_status read_translation(const json_t *record, const DataOptions *opt
                                     Record *out, HoneError *err) {
     const bool named = has(record, "source") && has(record, "target");
     out->kind = RECORD_TRANSLATION;
+    out->completion = "";
+    if (options->sources_only) {
+        const char *const keys[] = {"source", "prompt", "instruction"};
+        const char *input = "";
+        int key = 0;
+        while (key < 3 && !has(record, keys[key])) key++;
+        if (key == 3) return unknown_kind(record, options, err);
+        RETURN_IF_ERROR(read_string(record, keys[key], &out->prompt, err));
+        if (key < 2 || !has(record, "input")) return HONE_OK;
+        RETURN_IF_ERROR(read_string(record, "input", &input, err));
+        return join_instruction(out->prompt, input, "", arena, &out->prompt, err);
+    }
     if (named || (has(record, "prompt") && has(record, "completion"))) {
         RETURN_IF_ERROR(read_string(record, named ? "source" : "prompt", &out->prompt, err));
         return read_string(record, named ? "target" : "completion", &out->completion, err);

@@ -15,6 +15,10 @@ typedef struct ModelFamily {
     // those in the cache, and begin and end have one entry a key: cache length + tokens.
     Tensor *(*forward)(Model *model, Tape *tape, const ModelBatch *batch, KeyValueCache *cache);
     Weight *(*head)(Model *model);
+    // Of an encoder-decoder: the encoder's last hidden states (sources,C), and the matrices that
+    // make a decoder layer's keys and values of them.
+    Tensor *(*encode)(const Model *model, Tape *tape, const SourceBatch *source);
+    void (*reads_memory)(const Model *model, int layer, Weight **k, Weight **v);
     unsigned norms; // NORM_…
     bool fused;     // q, k and v are one matrix, gate and up another
     bool gelu;      // of the feed-forward, else SiLU
@@ -42,7 +46,10 @@ struct Model {
 
 struct KeyValueCache {
     int64_t capacity, length;
-    Tensor *k, *v; // one (capacity, K·D) a layer, rotated
+    int layers;
+    Tensor *k, *v; // one (capacity, K·D) a layer (of an encoder-decoder: of its decoder), rotated
+    Tensor *memory_k, *memory_v; // of an encoder-decoder: (sources, K·D) likewise
+    float *memory;
     Arena arena;
     float *data;
 };
@@ -54,6 +61,20 @@ hone_status hone_visit_tensor(ParameterVisitor visitor, void *user, const char *
                               Tensor *tensor, HoneError *err);
 hone_status hone_visit_weight(ParameterVisitor visitor, void *user, const char *name, int layer,
                               const char *target, Weight *weight, HoneError *err);
+
+// Encoder-decoders visit each side's tensors by llama.cpp's names: "dec.blk.0.cross_attn_q.weight".
+typedef struct SideVisitor {
+    ParameterVisitor visit;
+    void *user;
+    const char *side;  // "enc" or "dec"
+    int number, layer; // of the layer on its side and among all; -1: behind the layers
+    HoneError *err;
+} SideVisitor;
+void hone_side_layer(const Model *model, int layer, SideVisitor *to);
+void hone_side_end(int side, SideVisitor *to); // 0: the encoder's
+// kind: "weight" or "bias"; weight and target as of hone_visit_weight, or NULL.
+hone_status hone_visit_side(const SideVisitor *to, const char *name, const char *kind,
+                            Tensor *tensor, Weight *weight, const char *target);
 
 // The family's forward, after a look at the batch's numbers.
 Tensor *hone_run_batch(Model *model, Tape *tape, const ModelBatch *batch, KeyValueCache *cache);

@@ -4,9 +4,10 @@
 #include "models/family.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 static hone_status make_cache(const ModelConfig *config, KeyValueCache *cache, HoneError *err) {
-    const size_t layers = (size_t)config->layers;
+    const size_t layers = (size_t)(config->layers - config->encoder_layers);
     const int64_t KD = (int64_t)config->kv_heads * config->head_size;
     size_t bytes;
     if (!hone_size_product((size_t)cache->capacity, (size_t)KD * sizeof(float), &bytes) ||
@@ -14,8 +15,11 @@ static hone_status make_cache(const ModelConfig *config, KeyValueCache *cache, H
         bytes = SIZE_MAX;
     cache->k = hone_arena_calloc(&cache->arena, layers, sizeof *cache->k);
     cache->v = hone_arena_calloc(&cache->arena, layers, sizeof *cache->v);
+    cache->memory_k = hone_arena_calloc(&cache->arena, layers, sizeof *cache->memory_k);
+    cache->memory_v = hone_arena_calloc(&cache->arena, layers, sizeof *cache->memory_v);
+    cache->layers = (int)layers;
     cache->data = hone_alloc(bytes);
-    if (!cache->k || !cache->v || !cache->data)
+    if (!cache->k || !cache->v || !cache->memory_k || !cache->memory_v || !cache->data)
         return hone_fail_memory(err, bytes, "the keys and values of a conversation");
     for (size_t i = 0; i < layers; i++) {
         cache->k[i] = cache->v[i] = hone_model_tensor(cache->capacity, KD);
@@ -45,6 +49,7 @@ hone_status hone_cache_create(Model *model, int64_t capacity, KeyValueCache **ca
 
 void hone_cache_free(KeyValueCache *cache) {
     if (!cache) return;
+    hone_free(cache->memory);
     hone_free(cache->data);
     hone_arena_free(&cache->arena);
     hone_free(cache);
@@ -56,6 +61,24 @@ int64_t hone_cache_length(const KeyValueCache *cache) {
 
 void hone_cache_truncate(KeyValueCache *cache, int64_t length) {
     if (length < cache->length) cache->length = length < 0 ? 0 : length;
+}
+
+void hone_cache_lengthen(KeyValueCache *cache, int64_t count) {
+    cache->length += count;
+}
+
+void hone_cache_keep(KeyValueCache *cache, const int32_t *row, int64_t count) {
+    for (int i = 0; i < cache->layers; i++)
+        for (int side = 0; side < 2; side++) {
+            const Tensor *store = side ? &cache->v[i] : &cache->k[i];
+            const size_t columns = (size_t)store->shape[1];
+            float *data = store->data;
+            for (int64_t r = 0; r < count; r++)
+                if (row[r] != r)
+                    memcpy(data + (size_t)r * columns, data + (size_t)row[r] * columns,
+                           columns * sizeof *data);
+        }
+    cache->length = count;
 }
 
 Tensor *hone_model_extend(Model *model, Tape *tape, KeyValueCache *cache, const ModelBatch *batch) {

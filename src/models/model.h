@@ -118,6 +118,16 @@ hone_status hone_model_decode(Model *model, Tape *tape, KeyValueCache *cache, co
 hone_status hone_model_score(Model *model, Tape *tape, KeyValueCache *cache, const int32_t *token,
                              int64_t count, int32_t next, float *logprob, HoneError *err);
 
+// Encoder-decoders: let the cache hold no target tokens, and the keys and values that the decoder
+// attends to of these sources. source->seen_begin and seen_end are not read: each later batch says
+// anew which of its tokens see a source token; its other source arrays may be NULL then.
+hone_status hone_model_read_source(Model *model, Tape *tape, KeyValueCache *cache,
+                                   const SourceBatch *source, HoneError *err);
+// The `count` tokens that were computed last belong to the cache from now on.
+void hone_cache_lengthen(KeyValueCache *cache, int64_t count);
+// Keep `count` of the cache's tokens alone, those at row[0] < row[1] < ….
+void hone_cache_keep(KeyValueCache *cache, const int32_t *row, int64_t count);
+
 // The general form: the batch's tokens behind those in the cache, on a tape without gradients.
 // begin and end have one entry a key, cache length + tokens. → hidden states as
 // hone_model_forward's. The cache is not lengthened: its next use overwrites what was computed

@@ -9,7 +9,6 @@
 //                and then a norm after the last layer of each side
 #include <inttypes.h>
 #include <math.h>
-#include <stdio.h>
 
 #include "models/family.h"
 
@@ -100,38 +99,18 @@ static hone_status make(Model *model, HoneError *err) {
 
 // ---- parameters --------------------------------------------------------------------------------
 
-typedef struct Visitor {
-    ParameterVisitor visit;
-    void *user;
-    const char *side; // "enc" or "dec"
-    int number;       // of the layer on its side; -1: none
-    int layer;        // among all
-    HoneError *err;
-} Visitor;
-
-// The names of llama.cpp's encoder-decoders: "dec.blk.0.cross_attn_q.weight".
-static hone_status visit_one(const Visitor *to, const char *name, const char *kind, Tensor *tensor,
-                             Weight *weight, const char *target) {
-    char full[96], block[32] = "";
-    if (to->number >= 0) snprintf(block, sizeof block, "blk.%d.", to->number);
-    snprintf(full, sizeof full, "%s.%s%s.%s", to->side, block, name, kind);
-    const ParameterVisit visit = {
-        .name = full, .tensor = tensor, .weight = weight, .target = target, .layer = to->layer};
-    return to->visit(to->user, &visit, to->err);
-}
-
-static hone_status visit_linear(const Visitor *to, const char *name, const char *target,
+static hone_status visit_linear(const SideVisitor *to, const char *name, const char *target,
                                 Weight *weight) {
-    RETURN_IF_ERROR(visit_one(to, name, "weight", &weight->base, weight, target));
-    return visit_one(to, name, "bias", &weight->bias, NULL, NULL);
+    RETURN_IF_ERROR(hone_visit_side(to, name, "weight", &weight->base, weight, target));
+    return hone_visit_side(to, name, "bias", &weight->bias, NULL, NULL);
 }
 
-static hone_status visit_norm(const Visitor *to, const char *name, Norm *norm) {
-    RETURN_IF_ERROR(visit_one(to, name, "weight", &norm->gain, NULL, NULL));
-    return visit_one(to, name, "bias", &norm->bias, NULL, NULL);
+static hone_status visit_norm(const SideVisitor *to, const char *name, Norm *norm) {
+    RETURN_IF_ERROR(hone_visit_side(to, name, "weight", &norm->gain, NULL, NULL));
+    return hone_visit_side(to, name, "bias", &norm->bias, NULL, NULL);
 }
 
-static hone_status visit_attending(const Visitor *to, bool cross, Attending *part) {
+static hone_status visit_attending(const SideVisitor *to, bool cross, Attending *part) {
     static const char *const names[2][5] = {
         {"attn_norm", "attn_q", "attn_k", "attn_v", "attn_o"},
         {"cross_attn_norm", "cross_attn_q", "cross_attn_k", "cross_attn_v", "cross_attn_o"}};
@@ -142,7 +121,7 @@ static hone_status visit_attending(const Visitor *to, bool cross, Attending *par
     return visit_linear(to, names[cross][4], "o", &part->o);
 }
 
-static hone_status visit_layer(const Visitor *to, Layer *layer) {
+static hone_status visit_layer(const SideVisitor *to, Layer *layer) {
     RETURN_IF_ERROR(visit_attending(to, false, &layer->self));
     if (layer->cross.q.base.rank) RETURN_IF_ERROR(visit_attending(to, true, &layer->cross));
     RETURN_IF_ERROR(visit_norm(to, "ffn_norm", &layer->feed_forward_norm));
@@ -152,23 +131,25 @@ static hone_status visit_layer(const Visitor *to, Layer *layer) {
 
 static hone_status visit(Model *model, ParameterVisitor visitor, void *user, HoneError *err) {
     Transformer *made = model->parameters;
-    const int encoder = model->config.encoder_layers;
-    Visitor to = {visitor, user, "enc", -1, -1, err};
+    SideVisitor to = {.visit = visitor, .user = user, .err = err};
     RETURN_IF_ERROR(
         hone_visit_weight(visitor, user, "token_embd.weight", -1, "embed", &made->embedding, err));
     for (int i = 0; i < model->config.layers; i++) {
-        to.side = i < encoder ? "enc" : "dec";
-        to.number = i < encoder ? i : i - encoder;
-        to.layer = i;
+        hone_side_layer(model, i, &to);
         RETURN_IF_ERROR(visit_layer(&to, &made->layers[i]));
     }
-    to.number = to.layer = -1;
     for (int side = 0; side < 2 && model->config.norm_first; side++) {
-        to.side = side ? "dec" : "enc";
+        hone_side_end(side, &to);
         RETURN_IF_ERROR(visit_norm(&to, "output_norm", &made->norm[side]));
     }
     if (model->config.tied_head) return HONE_OK;
     return hone_visit_weight(visitor, user, "output.weight", -1, "head", &made->head, err);
+}
+
+static void reads_memory(const Model *model, int layer, Weight **k, Weight **v) {
+    Attending *cross = &((Transformer *)model->parameters)->layers[layer].cross;
+    *k = &cross->k;
+    *v = &cross->v;
 }
 
 static Weight *head(Model *model) {
@@ -182,10 +163,11 @@ static Weight *head(Model *model) {
 typedef struct Place {
     const Model *model;
     LayerRows rows;
-    const SourceBatch *source;
-    Tensor *memory;      // (sources,C); NULL in the encoder
-    Visibility memories; // of the queries
-    int layer;
+    const SourceBatch *source; // NULL in the encoder
+    Tensor *memory;            // (sources,C); NULL where the cache has its keys and values
+    Visibility memories;       // of the queries
+    KeyValueCache *cache;      // NULL in training
+    int layer, number;         // among all; on its side
 } Place;
 
 enum { SELF, CROSS, FEED_FORWARD, PARTS }; // of a layer: what they drop differs
@@ -218,6 +200,10 @@ static Tensor *self_attention(Tape *tape, const Place *at, Attending *part, Tens
     Tensor *h = before(tape, at, &part->norm, x);
     Tensor *k = hone_linear(tape, &part->k, h, at->rows.path);
     Tensor *v = hone_linear(tape, &part->v, h, at->rows.path);
+    if (at->cache) {
+        k = hone_append_rows(tape, &at->cache->k[at->number], at->cache->length, k);
+        v = hone_append_rows(tape, &at->cache->v[at->number], at->cache->length, v);
+    }
     Tensor *chosen = hone_layer_rows(tape, &at->rows, h);
     Tensor *q = hone_linear(tape, &part->q, chosen, at->rows.query_path);
     Tensor *y = attend(tape, at, part, q, k, v, at->rows.visible);
@@ -227,8 +213,12 @@ static Tensor *self_attention(Tape *tape, const Place *at, Attending *part, Tens
 static Tensor *cross_attention(Tape *tape, const Place *at, Attending *part, Tensor *x) {
     Tensor *h = before(tape, at, &part->norm, x);
     Tensor *q = hone_linear(tape, &part->q, h, at->rows.query_path);
-    Tensor *k = hone_linear(tape, &part->k, at->memory, at->source->path);
-    Tensor *v = hone_linear(tape, &part->v, at->memory, at->source->path);
+    const uint64_t *path = at->source->path;
+    KeyValueCache *cache = at->cache;
+    Tensor *k =
+        cache ? &cache->memory_k[at->number] : hone_linear(tape, &part->k, at->memory, path);
+    Tensor *v =
+        cache ? &cache->memory_v[at->number] : hone_linear(tape, &part->v, at->memory, path);
     Tensor *y = attend(tape, at, part, q, k, v, at->memories);
     return behind(tape, at, CROSS, &part->norm, x, y);
 }
@@ -244,7 +234,7 @@ static Tensor *run_layer(Tape *tape, const void *place, Tensor *x) {
     const Place *at = place;
     Layer *layer = &((Transformer *)at->model->parameters)->layers[at->layer];
     x = self_attention(tape, at, &layer->self, x);
-    if (at->memory) x = cross_attention(tape, at, &layer->cross, x);
+    if (at->source) x = cross_attention(tape, at, &layer->cross, x);
     return feed_forward(tape, at, layer, x);
 }
 
@@ -265,7 +255,7 @@ static Tensor *encode(const Model *model, Tape *tape, const SourceBatch *source)
     hone_tape_enter(tape);
     Tensor *x = hone_tape_renew(tape, embed(tape, model, 0, source->token, &rows));
     for (int i = 0; i < model->config.encoder_layers; i++) {
-        const Place at = {.model = model, .rows = rows, .layer = i};
+        const Place at = {.model = model, .rows = rows, .layer = i, .number = i};
         x = hone_tape_renew(tape, hone_run_layer(model, tape, i, run_layer, &at, sizeof at, x));
     }
     if (model->config.norm_first) x = normalise(tape, model, &made->norm[0], x);
@@ -274,25 +264,32 @@ static Tensor *encode(const Model *model, Tape *tape, const SourceBatch *source)
 
 static Tensor *forward(Model *model, Tape *tape, const ModelBatch *batch, KeyValueCache *cache) {
     Transformer *made = model->parameters;
-    const int layers = model->config.layers;
+    const int layers = model->config.layers, first = model->config.encoder_layers;
     const LayerRows all = hone_all_rows(batch, cache);
     const LayerRows chosen = hone_chosen_rows(tape, batch, cache);
-    Tensor *memory = encode(model, tape, &batch->source);
+    Tensor *memory = cache ? NULL : encode(model, tape, &batch->source);
     hone_tape_enter(tape);
     Tensor *x = hone_tape_renew(tape, embed(tape, model, 1, batch->token, &all));
-    for (int i = model->config.encoder_layers; i < layers; i++) {
+    for (int i = first; i < layers; i++) {
         const LayerRows *rows = i + 1 < layers ? &all : &chosen;
         const Place at = {.model = model,
                           .rows = *rows,
                           .source = &batch->source,
                           .memory = memory,
                           .memories = hone_source_visibility(tape, rows, &batch->source),
-                          .layer = i};
+                          .cache = cache,
+                          .layer = i,
+                          .number = i - first};
         x = hone_tape_renew(tape, hone_run_layer(model, tape, i, run_layer, &at, sizeof at, x));
     }
     if (model->config.norm_first) x = normalise(tape, model, &made->norm[1], x);
     return hone_tape_leave(tape, x);
 }
 
-const ModelFamily hone_transformer = {
-    .architecture = "transformer", .make = make, .visit = visit, .forward = forward, .head = head};
+const ModelFamily hone_transformer = {.architecture = "transformer",
+                                      .make = make,
+                                      .visit = visit,
+                                      .forward = forward,
+                                      .encode = encode,
+                                      .reads_memory = reads_memory,
+                                      .head = head};

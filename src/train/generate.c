@@ -14,7 +14,7 @@ hone_status hone_generator_create(HoneModel *model, HoneGenerator **generator) {
     *generator = NULL;
     if (model->config.encoder_layers > 0)
         return hone_fail(err, HONE_ERROR_UNSUPPORTED,
-                         "%s is an encoder-decoder, which does not go on from a prompt",
+                         "%s is an encoder-decoder, which goes on from no prompt: hone translate",
                          model->name);
     HoneGenerator *made = hone_calloc(1, sizeof *made);
     if (!made) return hone_fail_memory(err, sizeof *made, "a generator");

@@ -27,9 +27,9 @@ static hone_status count_words(Run *run, WordCounts *counts) {
     const bool translates = hone_develop_translates(run->develop);
     for (int64_t s = 0; s < run->options.data_count; s++) {
         const char *path = run->options.data[s].path;
-        RETURN_IF_ERROR(translates
-                            ? hone_translations_each(path, count_translation, counts, run->err)
-                            : hone_corpus_each(path, count_document, counts, run->err));
+        RETURN_IF_ERROR(
+            translates ? hone_translations_each(path, false, count_translation, counts, run->err)
+                       : hone_corpus_each(path, count_document, counts, run->err));
     }
     return HONE_OK;
 }

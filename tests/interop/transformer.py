@@ -145,3 +145,52 @@ def tokens_of(tokenizer, record):
     source, target = (tokenizer.encode(record[side], add_special_tokens=False).ids
                       for side in ("source", "target"))
     return [*source, END], [END, *target, END]
+
+
+def as_marian(path):
+    """The same model as transformers' Marian, which has norms behind and sinusoids, but all sines
+    before all cosines: the channels of what runs through the layers are moved."""
+    from transformers import MarianConfig, MarianMTModel
+    reader = gguf.GGUFReader(path)
+    tensors = {tensor.name: torch.from_numpy(np.array(tensor.data)) for tensor in reader.tensors}
+
+    def key(name):
+        return reader.fields[f"transformer.{name}"].contents()
+
+    V, C = tensors["token_embd.weight"].shape
+    F, H, longest = key("feed_forward_length"), key("attention.head_count"), key("context_length")
+    model = MarianMTModel(MarianConfig(
+        vocab_size=V, d_model=C, encoder_layers=key("block_count"),
+        decoder_layers=key("decoder_block_count"), encoder_attention_heads=H,
+        decoder_attention_heads=H, encoder_ffn_dim=F, decoder_ffn_dim=F, max_position_embeddings=longest,
+        activation_function="relu", scale_embedding=True, pad_token_id=0, eos_token_id=0,
+        decoder_start_token_id=0, forced_eos_token_id=None)).double().eval()
+    move = torch.cat([torch.arange(0, C, 2), torch.arange(1, C, 2)])
+    parts = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "out_proj"}
+    state = {"model.shared.weight": tensors["token_embd.weight"][:, move]}
+    for side, module, count in (("enc", "encoder", "block_count"),
+                                ("dec", "decoder", "decoder_block_count")):
+        for i in range(key(count)):
+            ours, theirs = f"{side}.blk.{i}", f"model.{module}.layers.{i}"
+            kinds = [("attn", "self_attn")] + [("cross_attn", "encoder_attn")] * (side == "dec")
+            for kind, name in kinds:
+                for letter, part in parts.items():
+                    weight, bias = (tensors[f"{ours}.{kind}_{letter}.{end}"]
+                                    for end in ("weight", "bias"))
+                    out = letter == "o"
+                    state[f"{theirs}.{name}.{part}.weight"] = weight[move] if out else weight[:, move]
+                    state[f"{theirs}.{name}.{part}.bias"] = bias[move] if out else bias
+            norms = [(kind, f"{name}_layer_norm") for kind, name in kinds]
+            for kind, name in [*norms, ("ffn", "final_layer_norm")]:
+                for end in ("weight", "bias"):
+                    state[f"{theirs}.{name}.{end}"] = tensors[f"{ours}.{kind}_norm.{end}"][move]
+            state[f"{theirs}.fc1.weight"] = tensors[f"{ours}.ffn_up.weight"][:, move]
+            state[f"{theirs}.fc1.bias"] = tensors[f"{ours}.ffn_up.bias"]
+            state[f"{theirs}.fc2.weight"] = tensors[f"{ours}.ffn_down.weight"][move]
+            state[f"{theirs}.fc2.bias"] = tensors[f"{ours}.ffn_down.bias"][move]
+    missing, unexpected = model.load_state_dict({k: v.double() for k, v in state.items()}, strict=False)
+    assert not unexpected
+    tied = ("embed_tokens.weight", "embed_positions.weight", "lm_head.weight", "final_logits_bias")
+    assert all(name.endswith(tied) for name in missing)
+    model.tie_weights()
+    return model
