@@ -216,7 +216,8 @@ static enum MHD_Result take_body(Exchange *exchange, const char *data, size_t le
     const size_t most = (size_t)options->max_body;
     const double seconds = seconds_now() - exchange->began;
     exchange->body_seen += length;
-    if (exchange->body_seen > most * SWALLOW || seconds > options->timeout * 2) return MHD_NO;
+    if (exchange->body_seen > most * SWALLOW || seconds > options->timeout + IDLE_SECONDS)
+        return MHD_NO;
     if (exchange->stage != STAGE_READING) return MHD_YES;
     if (seconds > options->timeout) {
         bytes_free(&exchange->body);
