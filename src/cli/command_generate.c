@@ -1,21 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// hone generate, hone chat
+// hone generate
 #include <stdlib.h>
 #include <string.h>
 
-#include "loaded.h"
+#include "generate.h"
 
-typedef struct GenerateOptions {
-    Common common;
-    const char *model, *prompt, *system, *template_path;
-    TextList adapters;
-    int64_t max_tokens, top_k;
-    double temperature, top_p;
-    bool raw, own_sampling; // none of these three is given: the model's own
-    HoneSampling sampling;  // once the model is there
-} GenerateOptions;
-
-static int shared_table(GenerateOptions *given, Option *options) {
+int generate_options(GenerateOptions *given, Option *options) {
     const Option table[] = {
         {"model", OPTION_TEXT, &given->model, "FILE",
          "the model, a GGUF file or a Hugging Face folder"},
@@ -50,7 +40,7 @@ static HoneSampling sampling_of(const GenerateOptions *given, const HoneModel *m
     return sampling;
 }
 
-static hone_status load(HoneContext *context, GenerateOptions *given, LoadedModel *loaded) {
+hone_status load_generator(HoneContext *context, GenerateOptions *given, LoadedModel *loaded) {
     hone_status result =
         load_model(context, given->model, given->template_path, &given->adapters, loaded);
     if (result == HONE_OK) given->sampling = sampling_of(given, loaded->model);
@@ -58,19 +48,19 @@ static hone_status load(HoneContext *context, GenerateOptions *given, LoadedMode
 }
 
 // Stream the answer as it comes.
-static bool print_piece(void *user, int32_t token, const char *bytes, size_t length) {
+bool print_piece(void *user, int32_t token, const char *bytes, size_t length) {
     (void)user, (void)token;
     fwrite(bytes, 1, length, stdout);
     fflush(stdout);
     return !was_interrupted();
 }
 
-static bool is_sampling_given(int argc, char **argv) {
+bool is_sampling_given(int argc, char **argv) {
     return is_given(argc, argv, "temperature") || is_given(argc, argv, "top-p") ||
            is_given(argc, argv, "top-k");
 }
 
-static bool silent_piece(void *user, int32_t token, const char *bytes, size_t length) {
+bool silent_piece(void *user, int32_t token, const char *bytes, size_t length) {
     (void)user, (void)token, (void)bytes, (void)length;
     return !was_interrupted();
 }
@@ -82,7 +72,7 @@ static int generate(HoneContext *context, GenerateOptions *given) {
     HoneGenerated result = {0};
     const HoneSampling *sampling = &given->sampling;
     HoneTokenSink sink = given->common.json ? silent_piece : print_piece;
-    hone_status done = load(context, given, &loaded);
+    hone_status done = load_generator(context, given, &loaded);
     HoneGenerator *generator = loaded.generator;
     if (done == HONE_OK && given->raw) {
         done = hone_generate_text(generator, given->prompt, strlen(given->prompt), sampling, sink,
@@ -125,7 +115,7 @@ int command_generate(int argc, char **argv) {
                        .summary = "Answer or continue a prompt.",
                        .usage = "hone generate --model M [--adapter A] --prompt P [options]",
                        .options = options,
-                       .option_count = 2 + shared_table(&given, options + 2)};
+                       .option_count = 2 + generate_options(&given, options + 2)};
     int status = parse_options(&command, argc, argv);
     if (status >= 0) return status;
     if (!given.model || !given.prompt) {
@@ -139,128 +129,6 @@ int command_generate(int argc, char **argv) {
     if (!context) return status;
     watch_signals();
     status = generate(context, &given);
-    hone_context_free(context);
-    return status;
-}
-
-// ---- chat --------------------------------------------------------------------------------------
-
-typedef struct Conversation {
-    HoneMessage *messages;
-    int64_t count, capacity;
-} Conversation;
-
-static bool say(Conversation *conversation, const char *role, const char *content) {
-    if (conversation->count == conversation->capacity) {
-        int64_t capacity = conversation->capacity ? conversation->capacity * 2 : 16;
-        HoneMessage *grown =
-            realloc(conversation->messages, (size_t)capacity * sizeof *conversation->messages);
-        if (!grown) return false;
-        conversation->messages = grown;
-        conversation->capacity = capacity;
-    }
-    char *copy = strdup(content);
-    if (!copy) return false;
-    conversation->messages[conversation->count++] = (HoneMessage){role, copy};
-    return true;
-}
-
-static void forget(Conversation *conversation, int64_t keep) {
-    while (conversation->count > keep)
-        free((void *)(uintptr_t)conversation->messages[--conversation->count].content);
-}
-
-// One question and its answer; a failure leaves the conversation as it was.
-static int turn(HoneContext *context, const GenerateOptions *given, HoneGenerator *generator,
-                Conversation *conversation, const char *line) {
-    int64_t before = conversation->count;
-    HoneSampling sampling = given->sampling;
-    sampling.seed += (uint64_t)before; // each turn draws anew
-    HoneGenerated result = {0};
-    if (!say(conversation, "user", line)) return EXIT_WORK;
-    hone_status done =
-        hone_generate_chat(generator, conversation->messages, conversation->count, &sampling,
-                           given->common.json ? silent_piece : print_piece, NULL, &result);
-    if (done != HONE_OK) {
-        forget(conversation, before);
-        return report_failure("chat", context, done);
-    }
-    if (given->common.json) {
-        printf("{\"text\":");
-        print_json_text(stdout, result.text);
-        printf("}\n");
-    } else {
-        printf("\n");
-    }
-    fflush(stdout);
-    bool kept = say(conversation, "assistant", result.text);
-    hone_free(result.text);
-    hone_free(result.tokens);
-    return kept ? EXIT_DONE : EXIT_WORK;
-}
-
-static int converse(HoneContext *context, const GenerateOptions *given, LoadedModel *loaded) {
-    bool ask = stderr_is_terminal();
-    Conversation conversation = {0};
-    if (given->system && !say(&conversation, "system", given->system)) return EXIT_WORK;
-    int64_t opening = conversation.count;
-    if (ask)
-        fprintf(stderr, "/reset begins anew, /base answers without the adapter, /adapter with it, "
-                        "/quit ends\n");
-    char *line = NULL;
-    size_t capacity = 0;
-    int status = EXIT_DONE;
-    while (!was_interrupted()) {
-        if (ask) fputs("> ", stderr);
-        ssize_t length = getline(&line, &capacity, stdin);
-        if (length < 0) break;
-        while (length > 0 && (line[length - 1] == '\n' || line[length - 1] == '\r'))
-            line[--length] = '\0';
-        if (length == 0) continue;
-        if (strcmp(line, "/quit") == 0) break;
-        bool base = strcmp(line, "/base") == 0, adapted = strcmp(line, "/adapter") == 0;
-        if (strcmp(line, "/reset") == 0 || base || adapted) {
-            forget(&conversation, opening);
-            if (base || adapted) {
-                // What the cache holds was computed with the other weights.
-                hone_model_enable_adapters(loaded->model, adapted);
-                hone_generator_free(loaded->generator);
-                loaded->generator = NULL;
-                if (hone_generator_create(loaded->model, &loaded->generator) != HONE_OK) break;
-            }
-            continue;
-        }
-        int turn_status = turn(context, given, loaded->generator, &conversation, line);
-        if (turn_status != EXIT_DONE && !ask) status = turn_status;
-    }
-    free(line);
-    forget(&conversation, 0);
-    free(conversation.messages);
-    return was_interrupted() ? EXIT_INTERRUPTED : status;
-}
-
-int command_chat(int argc, char **argv) {
-    GenerateOptions given = {0};
-    Option options[32];
-    Command command = {.name = "chat",
-                       .summary = "Talk with a model, with or without an adapter.",
-                       .usage = "hone chat --model M [--adapter A] [options]",
-                       .options = options,
-                       .option_count = shared_table(&given, options)};
-    int status = parse_options(&command, argc, argv);
-    if (status >= 0) return status;
-    if (!given.model) {
-        fprintf(stderr, "hone chat: --model is needed (usage: %s)\n", command.usage);
-        return EXIT_USAGE;
-    }
-    given.own_sampling = !is_sampling_given(argc, argv);
-    HoneContext *context = open_context("chat", &given.common, &status);
-    if (!context) return status;
-    LoadedModel loaded;
-    hone_status result = load(context, &given, &loaded);
-    status = result == HONE_OK ? converse(context, &given, &loaded)
-                               : report_failure("chat", context, result);
-    unload_model(&loaded);
     hone_context_free(context);
     return status;
 }
