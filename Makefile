@@ -42,9 +42,10 @@ demo: hone
 
 # A process for each file: a crash inside a peer loses one file's tests, not all.
 interop: everything
-	@model=$$(scripts/get-smollm2) && python=$$(scripts/interop-env) || exit 1; failed=0; \
+	@model=$$(scripts/get-smollm2) && minilm=$$(scripts/get-minilm) && python=$$(scripts/interop-env) || \
+	    exit 1; failed=0; \
 	for file in tests/interop/test_*.py; do \
-	    echo "$$file"; HONE_BINARY=$(CURDIR)/$(HONE) HONE_MODEL=$$model \
+	    echo "$$file"; HONE_BINARY=$(CURDIR)/$(HONE) HONE_MODEL=$$model HONE_MINILM=$$minilm \
 	        $$python -m pytest -q -ra -p no:cacheprovider $$file || failed=1; \
 	done; exit $$failed
 

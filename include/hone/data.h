@@ -16,6 +16,12 @@ typedef enum HoneLossOn {
     HONE_LOSS_ALL,
 } HoneLossOn;
 
+// What an encoder's records are for.
+typedef enum HoneTask {
+    HONE_TASK_NONE,  // the model continues texts
+    HONE_TASK_EMBED, // a vector of each "text"; a .txt file and lines that are no JSON: one a line
+} HoneTask;
+
 // The defaults are the zero value.
 typedef struct HoneDataOptions {
     int64_t max_length; // tokens an example; 0: the model's context, at most 2048
@@ -24,6 +30,7 @@ typedef struct HoneDataOptions {
     bool skip_bad; // skip and count bad examples instead of stopping at the first
     bool no_eos;   // do not end "text" records with EOS
     bool pairs;    // records of prompt, chosen and rejected, for preference losses
+    HoneTask task; // of an encoder
     int64_t now;   // what strftime_now in a chat template tells, in seconds since 1970, UTC; 0: now
 } HoneDataOptions;
 

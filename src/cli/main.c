@@ -9,6 +9,7 @@ static const CommandEntry entries[] = {
     {"finetune", command_finetune, "fine-tune a model on your data (LoRA, DoRA or all weights)"},
     {"train", command_train, "develop a model from random weights on a corpus"},
     {"eval", command_eval, "loss, accuracy, ranked choices, exact match"},
+    {"embed", command_embed, "vectors of texts by an encoder"},
     {"generate", command_generate, "continue a prompt"},
     {"chat", command_chat, "talk with a model, with or without an adapter"},
     {"attention", command_attention, "what each head attends to on a text: page, picture or JSON"},

@@ -55,6 +55,7 @@ bool parse_on_bad(const char *command, const char *word, bool *skip);
 int command_finetune(int argc, char **argv);
 int command_train(int argc, char **argv);
 int command_eval(int argc, char **argv);
+int command_embed(int argc, char **argv);
 int command_generate(int argc, char **argv);
 int command_chat(int argc, char **argv);
 int command_attention(int argc, char **argv);

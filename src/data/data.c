@@ -98,12 +98,26 @@ static hone_status read_pair(Reader *reader, const json_t *value, int line) {
     return hone_dataset_add(reader->dataset, &chosen, reader->err);
 }
 
+static hone_status read_framed(Reader *reader, const json_t *value, int line) {
+    HoneError problem = {0};
+    Example example;
+    reader->records++;
+    if (hone_encoder_example(&reader->workshop, reader->options, value, &reader->dataset->memory,
+                             &example, &problem) != HONE_OK) {
+        hone_fail_in(&problem, "%s:%d", reader->path, line);
+        return note_bad(reader, &problem);
+    }
+    example.line = line;
+    return hone_dataset_add(reader->dataset, &example, reader->err);
+}
+
 static hone_status read_record(void *user, const json_t *value, int line, HoneError *err) {
     Reader *reader = user;
     (void)err; // the reader's
     HoneError problem = {0};
     Record record;
     Example example;
+    if (reader->options->task != TASK_NONE) return read_framed(reader, value, line);
     if (reader->options->pairs) return read_pair(reader, value, line);
     reader->records++;
     hone_status status =
@@ -141,6 +155,49 @@ static hone_status read_windows(Reader *reader, const Content *content) {
     reader->records = reader->dataset->count - before;
     if (status != HONE_OK) hone_fail_in(reader->err, "%s", reader->path);
     return status;
+}
+
+static hone_status read_text(Reader *reader, const char *text, size_t length, int line) {
+    json_t *value = json_stringn(text, length);
+    HoneError problem = {0};
+    if (!value) {
+        hone_fail(&problem, HONE_ERROR_INPUT, "%s:%d: not UTF-8", reader->path, line);
+        return read_bad(reader, &problem, reader->err);
+    }
+    hone_status status = read_framed(reader, value, line);
+    json_decref(value);
+    return status;
+}
+
+// A text a line; an empty one is one too.
+static hone_status read_plain(Reader *reader, const Content *content) {
+    int line = 1;
+    for (size_t begin = 0; begin < content->length; line++) {
+        const char *text = content->text + begin;
+        const char *newline = memchr(text, '\n', content->length - begin);
+        const size_t length = newline ? (size_t)(newline - text) : content->length - begin;
+        const bool carriage = length > 0 && text[length - 1] == '\r';
+        RETURN_IF_ERROR(read_text(reader, text, length - carriage, line));
+        begin += length + 1;
+    }
+    return HONE_OK;
+}
+
+// Lines of text that are no records.
+static bool is_plain(const Reader *reader, const Content *content) {
+    if (reader->options->task != TASK_EMBED) return false;
+    size_t at = 0;
+    while (at < content->length && strchr(" \t\r\n", content->text[at]) && content->text[at]) at++;
+    return content->kind == CONTENT_TEXT ||
+           (content->kind == CONTENT_LINES && at < content->length && content->text[at] != '{');
+}
+
+static hone_status read_content(Reader *reader, const Content *content) {
+    const RecordSink sink = {reader, read_record, read_bad};
+    if (is_plain(reader, content)) return read_plain(reader, content);
+    return content->kind == CONTENT_TEXT
+               ? read_windows(reader, content)
+               : hone_records_each(reader->path, content, &sink, reader->err);
 }
 
 // What the whole file comes to, once it is read.
@@ -184,10 +241,7 @@ hone_status hone_dataset_read(const char *path, const DataOptions *options, Data
                          (long long)options->stride, (long long)options->max_length);
     hone_status status = hone_content_open(path, &content, err);
     if (status == HONE_OK) status = hone_workshop_open(&reader.workshop, options, err);
-    const RecordSink sink = {&reader, read_record, read_bad};
-    if (status == HONE_OK)
-        status = content.kind == CONTENT_TEXT ? read_windows(&reader, &content)
-                                              : hone_records_each(path, &content, &sink, err);
+    if (status == HONE_OK) status = read_content(&reader, &content);
     if (status == HONE_OK) status = conclude(&reader);
     hone_workshop_close(&reader.workshop);
     hone_arena_free(&reader.scratch);
@@ -245,6 +299,17 @@ hone_status hone_translations_each(const char *path, bool sources_only, Translat
 
 int64_t hone_example_length(const Example *example) {
     return example->source_count + example->count;
+}
+
+hone_status hone_dataset_texts(const char *const *texts, int64_t count, const DataOptions *options,
+                               Dataset *dataset, HoneError *err) {
+    Reader reader = {.path = "text", .options = options, .dataset = dataset, .err = err};
+    hone_status status = hone_workshop_open(&reader.workshop, options, err);
+    for (int64_t i = 0; i < count && status == HONE_OK; i++)
+        status = read_text(&reader, texts[i], strlen(texts[i]), (int)i + 1);
+    if (status == HONE_OK) status = conclude(&reader);
+    hone_workshop_close(&reader.workshop);
+    return status;
 }
 
 void hone_dataset_free(Dataset *dataset) {

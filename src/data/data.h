@@ -9,6 +9,12 @@
 #include "tokenizer/tokenizer.h"
 
 typedef enum LossOn { LOSS_AUTO, LOSS_ASSISTANT, LOSS_COMPLETION, LOSS_ALL } LossOn;
+// What an encoder's examples are for; LOSS_… are of the others.
+typedef enum EncoderTask {
+    TASK_NONE,  // a model that continues texts
+    TASK_EMBED, // {"text"}: framed by the tokens of both ends
+} EncoderTask;
+
 typedef enum OnBad { BAD_STOP, BAD_SKIP } OnBad;
 
 typedef struct DataOptions {
@@ -18,9 +24,10 @@ typedef struct DataOptions {
     int64_t stride; // tokens between the beginnings of a text's windows; 0: max_length, no overlap
     LossOn loss_on;
     OnBad on_bad;
-    bool no_eos;    // "text" records end with EOS unless this is set
-    bool pairs;     // records of prompt, chosen and rejected; only the answers are learnt
-    int64_t now;    // seconds since 1970, for templates; 0: now
+    bool no_eos; // "text" records end with EOS unless this is set
+    bool pairs;  // records of prompt, chosen and rejected; only the answers are learnt
+    int64_t now; // seconds since 1970, for templates; 0: now
+    EncoderTask task;
     bool keep_text; // keep the rendered text (hone template, previews)
     // For an encoder-decoder: records of two texts, source and target, each of max_length tokens
     // at most. A source is its tokens and EOS; a target is `start`, its tokens, EOS.
@@ -59,6 +66,9 @@ typedef struct Dataset {
 // its line and how many more there are. All bad, or an empty file: HONE_ERROR_INPUT in any case.
 hone_status hone_dataset_read(const char *path, const DataOptions *options, Dataset *dataset,
                               HoneError *err);
+// The same of texts that are given (line: their numbers from 1), for a task of encoders.
+hone_status hone_dataset_texts(const char *const *texts, int64_t count, const DataOptions *options,
+                               Dataset *dataset, HoneError *err);
 void hone_dataset_free(Dataset *dataset);
 
 // The source and the target of each record, as hone_dataset_read with `translates` takes them; both

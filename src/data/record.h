@@ -56,6 +56,12 @@ TemplateInput hone_record_input(const Workshop *workshop, const DataOptions *opt
 hone_status hone_example_make(Workshop *workshop, const DataOptions *options, const Record *record,
                               Arena *arena, Example *example, HoneError *err);
 
+// encode.c: what the task wants of a record, in the dataset's arena; `text` alone of one that has
+// no keys. HONE_ERROR_INPUT as of the two above.
+hone_status hone_encoder_example(Workshop *workshop, const DataOptions *options,
+                                 const json_t *value, Arena *arena, Example *example,
+                                 HoneError *err);
+
 // data.c: append an example, whose arrays are the dataset's already.
 hone_status hone_dataset_add(Dataset *dataset, const Example *example, HoneError *err);
 

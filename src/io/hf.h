@@ -9,8 +9,8 @@
 
 // The tensors lie in the mapped safetensors files; those that GGUF has the other way round
 // (GPT-2's) or that follow from the config (scaled positions) are made in memory. Rows of q and k
-// are as the folder has them: file->hugging_face says so. Llama (also Mistral without a window) and
-// GPT-2; F32, F16 and BF16. HONE_ERROR_UNSUPPORTED names what Hone does not compute,
+// are as the folder has them: file->hugging_face says so. The families of docs/families.md and
+// docs/encoders.md; F32, F16 and BF16. HONE_ERROR_UNSUPPORTED names what Hone does not compute,
 // HONE_ERROR_INPUT what is missing or disagrees. Close with hone_gguf_close.
 hone_status hone_hf_open(const char *folder, GgufFile *file, HoneError *err);
 

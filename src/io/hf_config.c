@@ -204,6 +204,7 @@ static const HfFamily families[] = {
      .context = 131072, .eps = 1e-6, .tied = true, .window = 4096, .base = 1e6,
      .sliding_base = 10000, .period = 6, .gemma = true},
     {"gpt2", "gpt2", "GPT2LMHeadModel", .context = 1024, .eps = 1e-5, .tied = true},
+    {"bert", "bert", "BertModel", .context = 512, .eps = 1e-12, .tied = true},
 };
 
 enum { FAMILIES = sizeof families / sizeof *families };
@@ -248,6 +249,7 @@ hone_status hone_hf_config(const char *folder, const json_t *root, HfConfig *con
     hone_hf_put_string(keys, "general.type", "model", 5);
     put_name(&reading);
     config->tied = hone_hf_flag(&reading, "tie_word_embeddings", reading.family->tied);
+    if (hone_hf_is_encoder(architecture)) return hone_hf_read_encoder(&reading, config);
     return strcmp(architecture, "gpt2") == 0 ? hone_hf_read_gpt2(&reading, config)
                                              : hone_hf_read_decoder(&reading, config);
 }

@@ -67,6 +67,7 @@ bool hone_hf_is_constant(const char *name) {
 }
 
 const char *hone_hf_embedding(const char *architecture) {
+    if (hone_hf_is_encoder(architecture)) return NULL;
     for (int i = 0; i < OUTER; i++)
         if (is_outer(i, architecture) && strcmp(outer[i].name, "token_embd") == 0)
             return outer[i].module;
@@ -90,6 +91,8 @@ static bool norm_name(const char *architecture, const char *module, const char *
 
 bool hone_hf_gguf_name(const char *architecture, const char *stored, char name[HF_NAME]) {
     const AdapterBase base = {.architecture = architecture};
+    if (hone_hf_is_encoder(architecture))
+        return hone_hf_encoder_gguf_name(architecture, stored, name);
     const bool bare = strcmp(architecture, "gpt2") == 0 &&
                       strncmp(stored, "transformer.", 12) != 0 &&
                       strncmp(stored, "lm_head.", 8) != 0; // saved without the head
@@ -112,6 +115,7 @@ bool hone_hf_gguf_name(const char *architecture, const char *stored, char name[H
 bool hone_hf_name(const char *architecture, const char *name, char stored[HF_STORED_NAME]) {
     const AdapterBase base = {.architecture = architecture};
     const char *part = ends_in(name, ".weight") ? ".weight" : ".bias";
+    if (hone_hf_is_encoder(architecture)) return hone_hf_encoder_name(architecture, name, stored);
     if (!ends_in(name, part) || strlen(name) >= HF_NAME) return false;
     char stem[HF_NAME], matrix[HF_NAME + 8], module[ADAPTER_MODULE], whole[HF_NAME];
     snprintf(stem, sizeof stem, "%.*s", (int)(strlen(name) - strlen(part)), name);

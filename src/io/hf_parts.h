@@ -72,6 +72,16 @@ enum { HF_NAME = sizeof((GgufTensor *)0)->name, HF_STORED_NAME = 128 };
 bool hone_hf_gguf_name(const char *architecture, const char *stored, char name[HF_NAME]);
 bool hone_hf_name(const char *architecture, const char *name, char stored[HF_STORED_NAME]);
 bool hone_hf_is_constant(const char *name); // that files of old versions hold
+// hf_encoder_names.c: the same of encoders, whose names the two above ask for.
+bool hone_hf_is_encoder(const char *architecture);
+bool hone_hf_encoder_gguf_name(const char *architecture, const char *stored, char name[HF_NAME]);
+bool hone_hf_encoder_name(const char *architecture, const char *name, char stored[HF_STORED_NAME]);
+bool hone_hf_encoder_ignores(const char *stored); // a part of no head that Hone computes
+
+// hf_encoder.c: where the folder is sentence-transformers', how it makes a vector of a text:
+// hone.pooling (mean, cls, max), hone.normalize, hone.max_length.
+hone_status hone_hf_sentence(const char *folder, const char *architecture, HfKeys *keys,
+                             HoneError *err);
 
 // hf_tokenizer.c: tokenizer.json and its neighbours, and the keys.
 const char *hone_hf_pattern(const char *rule, size_t length); // NULL: that rule has no expression

@@ -144,7 +144,9 @@ static hone_status add_tensor(GgufFile *file, const HfConfig *config, const char
     GgufTensor *tensor = &file->tensors[file->tensor_count];
     *tensor = (GgufTensor){
         .dtype = stored->dtype, .rank = stored->rank, .data = stored->data, .bytes = stored->bytes};
-    if (hone_hf_is_constant(stored->name)) return HONE_OK;
+    const bool encoder = hone_hf_is_encoder(config->architecture);
+    if (hone_hf_is_constant(stored->name) || (encoder && hone_hf_encoder_ignores(stored->name)))
+        return HONE_OK;
     if (!hone_hf_gguf_name(config->architecture, stored->name, tensor->name))
         return hone_fail(err, HONE_ERROR_UNSUPPORTED,
                          "%s: tensor %.100s is not part of a %s model as Hone computes it", path,
@@ -209,7 +211,9 @@ static hone_status check_biases(const GgufFile *file, const HfConfig *config, co
     } biases[] = {{"blk.0.attn_q.bias", config->qkv_bias},
                   {"blk.0.attn_output.bias", config->output_bias},
                   {"blk.0.ffn_up.bias", config->feed_forward_bias}};
-    for (int i = 0; i < 3 && strcmp(config->architecture, "gpt2") != 0; i++) {
+    if (strcmp(config->architecture, "gpt2") == 0 || hone_hf_is_encoder(config->architecture))
+        return HONE_OK; // always there
+    for (int i = 0; i < 3; i++) {
         const bool found = hone_gguf_tensor(file, biases[i].name) != NULL;
         if (found == biases[i].wanted) continue;
         char stored[HF_STORED_NAME] = "";
@@ -273,6 +277,8 @@ static hone_status read_parts(Shards *shards, const json_t *root, HfKeys *keys, 
     RETURN_IF_ERROR(check_vocabulary(shards, &config, err));
     RETURN_IF_ERROR(hone_hf_tokenizer(shards->folder, root, config.vocabulary, keys, err));
     RETURN_IF_ERROR(hone_hf_generation(shards->folder, root, config.vocabulary, keys, err));
+    if (hone_hf_is_encoder(config.architecture))
+        RETURN_IF_ERROR(hone_hf_sentence(shards->folder, config.architecture, keys, err));
     for (int i = 0; i < shards->count; i++) tensors += shards->files[i].count;
     if (keys->bytes.failed) return hone_fail_memory(err, keys->bytes.length, "metadata");
     const size_t bytes = keys->bytes.length;

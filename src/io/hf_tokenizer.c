@@ -233,14 +233,71 @@ static void put_text(Reading *reading, const char *key, const char *text) {
     hone_hf_put_string(reading->keys, key, text, strlen(text));
 }
 
+static bool is_wordpiece(const Reading *reading) {
+    return strcmp(type_of(reading->model), "WordPiece") == 0;
+}
+
+static hone_status put_wordpiece(Reading *reading) {
+    const json_t *normalizer = json_object_get(reading->root, "normalizer");
+    const json_t *strips = json_object_get(normalizer, "strip_accents");
+    const char *prefix =
+        json_string_value(json_object_get(reading->model, "continuing_subword_prefix"));
+    const json_t *cutter = json_object_get(reading->root, "pre_tokenizer");
+    if (strcmp(type_of(normalizer), "BertNormalizer") != 0 ||
+        json_is_false(json_object_get(normalizer, "clean_text")) ||
+        json_is_false(json_object_get(normalizer, "handle_chinese_chars")))
+        return fail(reading, HONE_ERROR_UNSUPPORTED,
+                    "its normalizer is none that GGUF files can say");
+    if (strcmp(type_of(cutter), "BertPreTokenizer") != 0)
+        return fail(reading, HONE_ERROR_UNSUPPORTED,
+                    "its pre_tokenizer is not BERT's, the only one of WordPiece that GGUF has");
+    if (prefix && strcmp(prefix, "##") != 0)
+        return fail(reading, HONE_ERROR_UNSUPPORTED, "its continuing_subword_prefix is not \"##\"");
+    const json_t *longest = json_object_get(reading->model, "max_input_chars_per_word");
+    if (longest && (!json_is_integer(longest) || json_integer_value(longest) < 1 ||
+                    json_integer_value(longest) > INT32_MAX))
+        return fail(reading, HONE_ERROR_INPUT,
+                    "model.max_input_chars_per_word is no number above 0");
+    // llama.cpp knows no such limit, and no key for it.
+    hone_hf_put_u32(reading->keys, "hone.longest_word",
+                    longest ? json_integer_value(longest) : 100);
+    const bool lowercase = !json_is_false(json_object_get(normalizer, "lowercase"));
+    put_text(reading, "tokenizer.ggml.model", "bert");
+    put_text(reading, "tokenizer.ggml.pre", "default");
+    hone_hf_put_bool(reading->keys, "tokenizer.ggml.normalizer.lowercase", lowercase);
+    hone_hf_put_bool(reading->keys, "tokenizer.ggml.normalizer.strip_accents",
+                     json_is_boolean(strips) ? json_is_true(strips) : lowercase);
+    return HONE_OK;
+}
+
+// GGUF marks the beginnings of words where WordPiece marks what goes on: "word", "##s" are "▁word",
+// "s".
+static hone_status mark_beginnings(Reading *reading) {
+    for (int64_t i = 0; i < reading->count; i++) {
+        const char *text = reading->token[i];
+        if (reading->kind[i] != NORMAL && reading->kind[i] != USER_DEFINED) continue;
+        if (strncmp(text, "##", 2) == 0) {
+            reading->token[i] = text + 2;
+            continue;
+        }
+        const size_t length = strlen(text) + sizeof "\xe2\x96\x81";
+        char *marked = hone_arena_alloc(&reading->memory, length);
+        if (!marked) return hone_fail_memory(reading->err, length, "the vocabulary");
+        snprintf(marked, length, "\xe2\x96\x81%s", text);
+        reading->token[i] = marked;
+    }
+    return HONE_OK;
+}
+
 static hone_status put_model(Reading *reading, bool *scored) {
     const json_t *normalizer = json_object_get(reading->root, "normalizer");
     const json_t *cutter = json_object_get(reading->root, "pre_tokenizer");
     *scored = json_is_true(json_object_get(reading->model, "byte_fallback"));
+    if (is_wordpiece(reading)) return put_wordpiece(reading);
     if (strcmp(type_of(reading->model), "BPE") != 0)
         return hone_fail(reading->err, HONE_ERROR_UNSUPPORTED,
                          "%s/tokenizer.json: a model of type \"%.40s\" in a folder is not "
-                         "supported yet; BPE is",
+                         "supported yet; BPE and WordPiece are",
                          reading->folder, type_of(reading->model));
     if (*scored) { // ▁ for spaces, by a normaliser or by Metaspace
         const bool spaced =
@@ -311,6 +368,12 @@ static int64_t role_id(const Reading *reading, const char *token_key, const char
     return number < reading->count ? (int64_t)number : -1;
 }
 
+// What frames BERT's texts: by its role, or as it is always spelled.
+static int64_t framing_id(const Reading *reading, const char *role, const char *spelling) {
+    const int64_t id = role_id(reading, role, "");
+    return id >= 0 ? id : hone_map_get(&reading->ids, spelling, strlen(spelling), -1);
+}
+
 static void put_roles(Reading *reading) {
     static const struct {
         const char *token, *id, *key;
@@ -319,6 +382,7 @@ static void put_roles(Reading *reading) {
         {"eos_token", "eos_token_id", "tokenizer.ggml.eos_token_id"},
         {"unk_token", "unk_token_id", "tokenizer.ggml.unknown_token_id"},
         {"pad_token", "pad_token_id", "tokenizer.ggml.padding_token_id"},
+        {"mask_token", "", "tokenizer.ggml.mask_token_id"},
     };
     for (size_t i = 0; i < sizeof roles / sizeof *roles; i++) {
         const int64_t id = role_id(reading, roles[i].token, roles[i].id);
@@ -328,8 +392,15 @@ static void put_roles(Reading *reading) {
     const json_t *processor = json_object_get(reading->root, "post_processor");
     const json_t *begins = json_object_get(reading->settings, "add_bos_token");
     const json_t *ends = json_object_get(reading->settings, "add_eos_token");
-    const int64_t bos = role_id(reading, "bos_token", "bos_token_id");
-    const int64_t eos = role_id(reading, "eos_token", "eos_token_id");
+    const bool framed = is_wordpiece(reading);
+    const int64_t bos = framed ? framing_id(reading, "cls_token", "[CLS]")
+                               : role_id(reading, "bos_token", "bos_token_id");
+    const int64_t eos = framed ? framing_id(reading, "sep_token", "[SEP]")
+                               : role_id(reading, "eos_token", "eos_token_id");
+    if (framed && bos >= 0) hone_hf_put_u32(reading->keys, "tokenizer.ggml.cls_token_id", bos);
+    // Spelled so in llama.cpp's files.
+    if (framed && eos >= 0)
+        hone_hf_put_u32(reading->keys, "tokenizer.ggml.seperator_token_id", eos);
     const bool adds_bos = bos >= 0 && mentions(processor, reading->token[bos], 8);
     const bool adds_eos = eos >= 0 && eos != bos && mentions(processor, reading->token[eos], 8);
     hone_hf_put_bool(reading->keys, "tokenizer.ggml.add_bos_token",
@@ -371,7 +442,10 @@ static hone_status put_all(Reading *reading) {
     RETURN_IF_ERROR(read_tokens(reading));
     RETURN_IF_ERROR(fill_gaps(reading));
     name_kinds(reading);
-    RETURN_IF_ERROR(scored ? score_merges(reading) : put_merges(reading));
+    if (is_wordpiece(reading))
+        RETURN_IF_ERROR(mark_beginnings(reading));
+    else
+        RETURN_IF_ERROR(scored ? score_merges(reading) : put_merges(reading));
     put_arrays(reading, scored);
     put_roles(reading);
     return put_template(reading);

@@ -237,6 +237,11 @@ hone_status hone_hf_check(const GgufFile *file, const HfModel *model, HoneError 
                              file->map.path, name, model->architecture);
     }
     if (file->hugging_face) return HONE_OK;
+    if (hone_hf_is_encoder(model->architecture))
+        return hone_fail(err, HONE_ERROR_UNSUPPORTED,
+                         "%s: a folder of a %s model is written from a folder, not from a GGUF "
+                         "file",
+                         file->map.path, model->architecture);
     hone_status status = hone_hf_make_config(file, model, &text, err);
     hone_text_clear(&text);
     if (status == HONE_OK) status = hone_hf_tokenizer_json(file, &text, err);

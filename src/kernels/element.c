@@ -127,6 +127,32 @@ void hone_relu_backward(const KernelContext *kc, int64_t count, const float *x, 
     run_chunks(kc, &work, relu_gradient_task);
 }
 
+static void gelu_erf_task(void *argument, int64_t task, int worker) {
+    (void)worker;
+    const ElementTask *work = argument;
+    int64_t i = task * work->chunk;
+    work->table->gelu_erf(chunk_length(work, i), work->a + i, work->y + i);
+}
+
+void hone_gelu_erf_forward(const KernelContext *kc, int64_t count, const float *x, float *y) {
+    ElementTask work = {.count = count, .a = x, .y = y};
+    run_chunks(kc, &work, gelu_erf_task);
+}
+
+static void gelu_erf_gradient_task(void *argument, int64_t task, int worker) {
+    (void)worker;
+    const ElementTask *work = argument;
+    int64_t i = task * work->chunk;
+    work->table->gelu_erf_gradient(chunk_length(work, i), work->a + i, work->dy + i, work->add,
+                                   work->y + i);
+}
+
+void hone_gelu_erf_backward(const KernelContext *kc, int64_t count, const float *x, const float *dy,
+                            bool accumulate, float *dx) {
+    ElementTask work = {.count = count, .a = x, .dy = dy, .add = accumulate, .y = dx};
+    run_chunks(kc, &work, gelu_erf_gradient_task);
+}
+
 static void scaled_task(void *argument, int64_t task, int worker) {
     (void)worker;
     const ElementTask *work = argument;

@@ -68,6 +68,34 @@ static inline float hone_gelu_sigma(float x, float *slope) {
     return sigma;
 }
 
+// gelu(x) = x·Φ(x) (Hendrycks, Gimpel 2016): returns Φ(x), the normal distribution; *slope is the
+// derivative Φ + x·φ. With u = |x| and t = 1/(1 + 0.3·u), Φ(−u) = e^(−u²/2)·t·(c1 + c2·t + … +
+// c8·t⁷), the form of Abramowitz and Stegun's 7.1.26 fitted to a relative error of 1.5e-7.
+#define HONE_ERF_STEP 0.3f
+#define HONE_ERF_C1 0.119629293358f
+#define HONE_ERF_C2 0.120754043285f
+#define HONE_ERF_C3 0.0999129236392f
+#define HONE_ERF_C4 0.128563592674f
+#define HONE_ERF_C5 -0.0536875536183f
+#define HONE_ERF_C6 0.206357989478f
+#define HONE_ERF_C7 -0.157205836543f
+#define HONE_ERF_C8 0.0356754751965f
+#define HONE_NORMAL_DENSITY 0.398942280401f // 1/√(2π)
+static inline float hone_gelu_normal(float x, float *slope) {
+    const float v = x < -HONE_GELU_FAR ? -HONE_GELU_FAR : x > HONE_GELU_FAR ? HONE_GELU_FAR : x;
+    const float bell = hone_exp(-0.5f * v * v), t = 1 / (1 + HONE_ERF_STEP * (v < 0 ? -v : v));
+    float p = HONE_ERF_C8 * t + HONE_ERF_C7;
+    p = p * t + HONE_ERF_C6;
+    p = p * t + HONE_ERF_C5;
+    p = p * t + HONE_ERF_C4;
+    p = p * t + HONE_ERF_C3;
+    p = p * t + HONE_ERF_C2;
+    p = p * t + HONE_ERF_C1;
+    const float tail = bell * (p * t), normal = v < 0 ? tail : 1 - tail;
+    *slope = normal + HONE_NORMAL_DENSITY * v * bell;
+    return normal;
+}
+
 // tanh x = x + x³·(c0 + c1·x² + …) near 0 (Cephes' tanhf), where 1 − z below would cancel; else
 // ±(1 − z)/(1 + z) with z = e^−2|x|. Within 3 units in the last place; NaN comes through.
 #define HONE_TANH_NEAR 0.625f

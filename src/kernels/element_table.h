@@ -65,6 +65,8 @@ typedef struct ElementTable {
 
     void (*gelu)(int64_t count, const float *x, float *y);
     void (*gelu_gradient)(int64_t count, const float *x, const float *dy, bool add, float *dx);
+    void (*gelu_erf)(int64_t count, const float *x, float *y);
+    void (*gelu_erf_gradient)(int64_t count, const float *x, const float *dy, bool add, float *dx);
 
     // y = [y +] factor·x; y = [y +] a ⊙ b. y may be x, a or b.
     void (*scaled)(int64_t count, float factor, const float *x, bool add, float *y);

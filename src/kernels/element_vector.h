@@ -203,6 +203,42 @@ static void gelu_gradient(int64_t count, const float *x, const float *dy, bool a
     }
 }
 
+// See hone_gelu_normal.
+static inline Vector gelu_normal(Vector x, Vector *slope) {
+    Vector low = larger(spread(-HONE_GELU_FAR), x), v = -larger(spread(-HONE_GELU_FAR), -low);
+    Vector one = spread(1), bell = exponential(spread(-0.5f) * v * v);
+    Vector t = one / (one - spread(HONE_ERF_STEP) * negative_size(v));
+    Vector p = spread(HONE_ERF_C8) * t + spread(HONE_ERF_C7);
+    p = p * t + spread(HONE_ERF_C6);
+    p = p * t + spread(HONE_ERF_C5);
+    p = p * t + spread(HONE_ERF_C4);
+    p = p * t + spread(HONE_ERF_C3);
+    p = p * t + spread(HONE_ERF_C2);
+    p = p * t + spread(HONE_ERF_C1);
+    Vector tail = bell * (p * t), normal = by_sign(v, one - tail, tail);
+    *slope = normal + spread(HONE_NORMAL_DENSITY) * v * bell;
+    return normal;
+}
+
+static void gelu_erf(int64_t count, const float *x, float *y) {
+    for (int64_t i = 0; i < count; i += LANES) {
+        int64_t left = count - i;
+        Vector v = take(x + i, left), slope;
+        put(y + i, v * gelu_normal(v, &slope), left);
+    }
+}
+
+static void gelu_erf_gradient(int64_t count, const float *x, const float *dy, bool add, float *dx) {
+    for (int64_t i = 0; i < count; i += LANES) {
+        int64_t left = count - i;
+        Vector slope;
+        gelu_normal(take(x + i, left), &slope);
+        Vector change = take(dy + i, left) * slope;
+        if (add) change = change + take(dx + i, left);
+        put(dx + i, change, left);
+    }
+}
+
 // See hone_tanh.
 static inline Vector hyperbolic_tangent(Vector x) {
     Vector z = exponential(spread(2) * negative_size(x)), one = spread(1);
@@ -396,6 +432,8 @@ static void fill_element_table(ElementTable *table) {
         .swiglu_gradient = swiglu_gradient,
         .gelu = gelu,
         .gelu_gradient = gelu_gradient,
+        .gelu_erf = gelu_erf,
+        .gelu_erf_gradient = gelu_erf_gradient,
         .scaled = scaled,
         .multiply = multiply,
         .softcap = softcap,

@@ -254,6 +254,10 @@ void hone_gelu_backward(const KernelContext *kc, int64_t count, const float *x, 
 void hone_relu_forward(const KernelContext *kc, int64_t count, const float *x, float *y);
 void hone_relu_backward(const KernelContext *kc, int64_t count, const float *x, const float *dy,
                         bool accumulate, float *dx);
+// GELU with the normal distribution itself: y = x·Φ(x) = ½·x·(1 + erf(x/√2)), and its gradient.
+void hone_gelu_erf_forward(const KernelContext *kc, int64_t count, const float *x, float *y);
+void hone_gelu_erf_backward(const KernelContext *kc, int64_t count, const float *x, const float *dy,
+                            bool accumulate, float *dx);
 
 // y = [y +] factor·x. y may be x.
 void hone_scaled(const KernelContext *kc, int64_t count, float factor, const float *x,
@@ -335,6 +339,20 @@ void hone_gather_rows(const KernelContext *kc, int64_t T, int64_t C, int dtype, 
 // table (V,C) += rows: table[index[t]] += dy[t], in the order of t for each row.
 void hone_scatter_rows(const KernelContext *kc, int64_t T, int64_t C, const int32_t *index,
                        const float *dy, float *table);
+
+// Sequence s is rows first[s] … first[s+1]-1 of x, at least one. y (S,C): each sequence's mean, or
+// with `largest` the largest of each column, and from (S,C) the row of it, the first of equals.
+// dx += dy / rows to each row of a sequence; with `largest` dx[from] += dy.
+typedef struct PoolRows {
+    int64_t S, C;
+    bool largest;
+    const int32_t *first; // (S+1)
+    int32_t *from;        // (S,C), with `largest` only
+} PoolRows;
+void hone_pool_rows_forward(const KernelContext *kc, const PoolRows *pool, const float *x,
+                            float *y);
+void hone_pool_rows_backward(const KernelContext *kc, const PoolRows *pool, const float *dy,
+                             float *dx);
 
 // Cross-entropy of one chunk of logits (rows, V), in place. Row r has the entries e = first[r] …
 // first[r+1]-1, each a target with a weight; first NULL: one a row, e = r.

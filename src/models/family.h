@@ -4,6 +4,7 @@
 #ifndef HONE_MODELS_FAMILY_H
 #define HONE_MODELS_FAMILY_H
 
+#include "models/heads.h"
 #include "models/model.h"
 
 typedef struct ModelFamily {
@@ -22,6 +23,7 @@ typedef struct ModelFamily {
     unsigned norms; // NORM_…
     bool fused;     // q, k and v are one matrix, gate and up another
     bool gelu;      // of the feed-forward, else SiLU
+    bool encoder;   // no order of the tokens but their positions; no cache
 } ModelFamily;
 
 // Which norms a decoder has besides the last: before attention and feed-forward, after them; of q
@@ -29,7 +31,7 @@ typedef struct ModelFamily {
 enum { NORM_BEFORE = 1, NORM_AFTER = 2, NORM_EACH_HEAD = 4, NORM_ALL_HEADS = 8 };
 
 enum { HONE_DECODERS = 11 };
-extern const ModelFamily hone_decoders[HONE_DECODERS], hone_gpt2, hone_transformer;
+extern const ModelFamily hone_decoders[HONE_DECODERS], hone_gpt2, hone_bert, hone_transformer;
 
 struct Model {
     ModelConfig config;
@@ -39,6 +41,7 @@ struct Model {
     Dropout dropout;
     RouterBalance *balance; // NULL: no loss for the even use of experts
     void *parameters;       // the family's struct
+    EncoderHeads *heads;    // of an encoder
     Weight tied_head; // the embedding's values where it serves as head, with adapters of its own
     bool head_apart;  // its values are its own too
     Arena arena;      // holds all of the above
@@ -75,6 +78,9 @@ void hone_side_end(int side, SideVisitor *to); // 0: the encoder's
 // kind: "weight" or "bias"; weight and target as of hone_visit_weight, or NULL.
 hone_status hone_visit_side(const SideVisitor *to, const char *name, const char *kind,
                             Tensor *tensor, Weight *weight, const char *target);
+// heads.c: make model->heads, with what the configuration says is there; and visit it.
+hone_status hone_heads_make(Model *model, HoneError *err);
+hone_status hone_heads_visit(Model *model, ParameterVisitor visitor, void *user, HoneError *err);
 
 // The family's forward, after a look at the batch's numbers.
 Tensor *hone_run_batch(Model *model, Tape *tape, const ModelBatch *batch, KeyValueCache *cache);

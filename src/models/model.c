@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const ModelFamily *const others[] = {&hone_gpt2, &hone_transformer};
+static const ModelFamily *const others[] = {&hone_gpt2, &hone_bert, &hone_transformer};
 enum { OTHERS = sizeof others / sizeof *others, FAMILIES = HONE_DECODERS + OTHERS };
 
 static const ModelFamily *family_at(int i) {
@@ -161,6 +161,10 @@ void hone_model_destroy(Model *model) {
     hone_free(model);
 }
 
+bool hone_model_is_encoder(const Model *model) {
+    return model->family->encoder;
+}
+
 const ModelConfig *hone_model_config(const Model *model) {
     return &model->config;
 }
@@ -227,6 +231,10 @@ Tensor *hone_run_batch(Model *model, Tape *tape, const ModelBatch *batch, KeyVal
         return hone_tape_refuse(tape, HONE_ERROR_ARGUMENT,
                                 "a batch of %" PRId64 " source tokens for %d encoder layers",
                                 batch->source.tokens, model->config.encoder_layers);
+    if (cache && model->family->encoder)
+        return hone_tape_refuse(tape, HONE_ERROR_ARGUMENT,
+                                "%s is an encoder: it has no keys and values to go on from",
+                                model->config.architecture);
     return model->family->forward(model, tape, batch, cache);
 }
 

@@ -40,7 +40,11 @@ typedef struct ModelConfig {
     int experts, experts_used; // 0: none
     int64_t expert_feed_forward;
     bool experts_normalised;
-    const bool *sparse; // (layers): those that have experts; NULL: all
+    const bool *sparse;  // (layers): those that have experts; NULL: all
+    int64_t token_types; // of an encoder: which of a pair's texts a token is of; 0: not told
+    // Heads that an encoder has (models/heads.h).
+    bool pooler, mask_head;
+    int64_t labels; // rows of the classifier; 0: none
 } ModelConfig;
 
 // What an encoder reads: sources in one line, each seen by itself: source token j by those with
@@ -57,6 +61,7 @@ typedef struct ModelBatch {
     int64_t tokens;
     const int32_t *token, *position, *begin, *end;
     const uint64_t *path; // hash of each token and those before it, for dropout; or NULL
+    const int32_t *type;  // of encoders with token types; NULL: all 0
     // Rows whose last hidden state is wanted, rising; NULL and count = tokens: all. In the last
     // layer queries, attention output and feed-forward run for these rows only.
     const int32_t *row;
@@ -68,6 +73,9 @@ typedef struct ModelBatch {
 typedef struct KeyValueCache KeyValueCache;
 
 typedef struct Model Model;
+
+// Whether every token of a sequence sees every other: such a model continues no text.
+bool hone_model_is_encoder(const Model *model);
 
 // HONE_ERROR_UNSUPPORTED for an architecture that is not here, naming those that are.
 hone_status hone_model_supported(const char *architecture, HoneError *err);

@@ -197,15 +197,15 @@ void hone_tape_give_data(Tape *tape, Tensor *tensor) {
     tensor->data = NULL;
 }
 
-// Whether giving `tensor` back saves memory: what makes it again may have to stay just for that.
+// Whether giving `tensor` back saves memory: what makes it again may have to stay just for that,
+// and may be gone with a scope that `tensor` has outlived.
 static bool eviction_pays(const Tensor *tensor) {
     const Record *record = tensor->producer;
     if (!record || !record->recompute) return false;
     int64_t stay = 0;
     for (int i = 0; i < RECORD_READS; i++) {
         const Tensor *read = record->reads[i];
-        const bool evicted = read && read->producer && read->producer->evicted;
-        if (read && !read->block && !read->data && !evicted) return false; // gone for good
+        if (read && !read->data && !(read->producer && read->producer->evicted)) return false;
         if (read && read->block && !read->saved) stay += hone_tensor_count(read);
     }
     return stay < hone_tensor_count(tensor);

@@ -98,6 +98,10 @@ typedef struct Dropout {
 // keep ⊙ x / (1 − rate), keep from the key, `place` in the model, path[t] and the channel alone
 // (hone_linear's path; NULL: nothing is dropped). x itself where nothing is. Recomputable
 Tensor *hone_dropout(Tape *tape, Dropout dropout, uint32_t place, const uint64_t *path, Tensor *x);
+Tensor *hone_gelu_erf(Tape *tape, Tensor *x); // with the normal distribution itself; recomputable
+// Sequence s is rows first[s] … first[s+1]-1 of x, at least one: their mean, or the largest of
+// each column: (T,C) → (count,C). first (count+1) is borrowed.
+Tensor *hone_pool_rows(Tape *tape, bool largest, Tensor *x, const int32_t *first, int64_t count);
 Tensor *hone_add(Tape *tape, Tensor *a, Tensor *b);
 // Rows of x in the given order: (T,C) → (count,C). rows is borrowed.
 Tensor *hone_select_rows(Tape *tape, Tensor *x, const int32_t *rows, int64_t count);

@@ -310,6 +310,7 @@ hone_status hone_fill_wordpiece(Tokenizer *tokenizer, const TokenizerSource *sou
                                 HoneError *err) {
     tokenizer->model = PIECES_WORDPIECE;
     tokenizer->strips_space = true;
+    tokenizer->longest_word = source->longest_word;
     RETURN_IF_ERROR(hone_check_lengths(tokenizer, err));
     RETURN_IF_ERROR(hone_fill_trie(tokenizer, word_of, &tokenizer->words, err));
     RETURN_IF_ERROR(hone_fill_trie(tokenizer, part_of, &tokenizer->parts, err));

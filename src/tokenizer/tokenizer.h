@@ -34,6 +34,7 @@ typedef struct TokenizerSource {
     bool add_space_prefix;         // llama, t5: a space is put before each text
     bool merge_spaces;             // t5: several spaces are one
     bool lowercase, strip_accents; // bert
+    size_t longest_word;           // bert: characters, longer words are unknown; 0: any number
     int32_t bos, eos, eot, unknown, padding; // -1: none
     bool add_bos, add_eos;
 } TokenizerSource;

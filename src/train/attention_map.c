@@ -234,6 +234,7 @@ hone_status hone_attention_map_create(HoneModel *model, const char *text, size_t
                                       HoneAttentionMap **map) {
     HoneError *err = hone_begin(model->context);
     *map = NULL;
+    RETURN_IF_ERROR(hone_need_decoder(model, "a map shows what goes before a token alone"));
     HoneAttentionMap *made = hone_calloc(1, sizeof *made);
     if (!made) return hone_fail_memory(err, sizeof *made, "a map of attention");
     made->model = model;

@@ -39,6 +39,7 @@ static hone_status check_options(const HoneTrainingOptions *options, HoneError *
 static hone_status open_model(Run *run, const HoneTrainingOptions *options) {
     if (options->model) {
         RETURN_IF_ERROR(hone_model_load(run->context, options->model, &run->model));
+        RETURN_IF_ERROR(hone_need_decoder(run->model, "its training is not measured here"));
         if (options->length > run->model->config.context)
             return hone_fail(run->err, HONE_ERROR_ARGUMENT,
                              "--length is %lld, the model's context is %lld",

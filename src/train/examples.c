@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The public data calls.
+#include <hone/embed.h>
+
 #include "train/session.h"
 
 DataOptions hone_model_data_options(const HoneModel *model, const HoneDataOptions *options) {
@@ -22,13 +24,19 @@ DataOptions hone_model_data_options(const HoneModel *model, const HoneDataOption
                          .translates = model->config.encoder_layers > 0,
                          .start = model->config.decoder_start,
                          .now = options->now,
+                         .task = options->task == HONE_TASK_EMBED ? TASK_EMBED : TASK_NONE,
                          .keep_text = true};
 }
 
-hone_status hone_data_read(HoneModel *model, const char *path, const HoneDataOptions *options,
-                           HoneData **data) {
+// texts NULL: those of the file.
+static hone_status read_data(HoneModel *model, const char *path, const char *const *texts,
+                             int64_t count, const HoneDataOptions *options, HoneData **data) {
     HoneError *err = hone_begin(model->context);
     *data = NULL;
+    if (!options || options->task == HONE_TASK_NONE)
+        RETURN_IF_ERROR(hone_need_decoder(model, "it has no next token to learn or to measure"));
+    else
+        RETURN_IF_ERROR(hone_need_encoder(model));
     if (options && options->max_length > model->config.context)
         return hone_fail(err, HONE_ERROR_ARGUMENT,
                          "a length of at most %lld tokens (--max-length): the model's context is "
@@ -46,13 +54,24 @@ hone_status hone_data_read(HoneModel *model, const char *path, const HoneDataOpt
     HoneData *read = hone_calloc(1, sizeof *read);
     if (!read) return hone_fail_memory(err, sizeof *read, "data");
     DataOptions resolved = hone_model_data_options(model, options);
-    hone_status status = hone_dataset_read(path, &resolved, &read->set, err);
+    hone_status status = texts ? hone_dataset_texts(texts, count, &resolved, &read->set, err)
+                               : hone_dataset_read(path, &resolved, &read->set, err);
     if (status != HONE_OK) {
         hone_data_free(read);
         return status;
     }
     *data = read;
     return HONE_OK;
+}
+
+hone_status hone_data_read(HoneModel *model, const char *path, const HoneDataOptions *options,
+                           HoneData **data) {
+    return read_data(model, path, NULL, 0, options, data);
+}
+
+hone_status hone_data_texts(HoneModel *model, const char *const *texts, int64_t count,
+                            const HoneDataOptions *options, HoneData **data) {
+    return read_data(model, NULL, texts, count, options, data);
 }
 
 void hone_data_free(HoneData *data) {

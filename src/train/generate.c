@@ -16,6 +16,7 @@ hone_status hone_generator_create(HoneModel *model, HoneGenerator **generator) {
         return hone_fail(err, HONE_ERROR_UNSUPPORTED,
                          "%s is an encoder-decoder, which goes on from no prompt: hone translate",
                          model->name);
+    RETURN_IF_ERROR(hone_need_decoder(model, "it continues no text"));
     HoneGenerator *made = hone_calloc(1, sizeof *made);
     if (!made) return hone_fail_memory(err, sizeof *made, "a generator");
     made->model = model;

@@ -105,7 +105,7 @@ static hone_status refuse_unused(HoneModel *model, HoneError *err) {
 }
 
 static void make_tied_head(HoneModel *model) {
-    if (!model->config.tied_head) return;
+    if (!model->config.tied_head || hone_model_is_encoder(model->model)) return;
     Weight *head = hone_model_head(model->model);
     model->tied_head = (ParameterSlot){.name = "output.weight",
                                        .tensor = &head->base,

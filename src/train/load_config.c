@@ -27,6 +27,7 @@ static const struct Convention {
     bool bias;           // of q, k and v, always
     bool experts;        // may have them
     bool normalised;     // whose weights add up to 1
+    bool layer_norm;     // and learned positions
 } conventions[] = {
     {.architecture = "llama", .pairs = true},
     {.architecture = "granite", .pairs = true},
@@ -48,8 +49,9 @@ static const struct Convention {
      .sliding_base = 10000,
      .root_layers = 62,
      .root_embedding = true},
-    {.architecture = "gpt2"},
-    {.architecture = "transformer"},
+    {.architecture = "gpt2", .layer_norm = true},
+    {.architecture = "transformer", .layer_norm = true},
+    {.architecture = "bert", .layer_norm = true},
 };
 
 static const struct Convention *convention_of(const char *architecture) {
@@ -280,11 +282,6 @@ static hone_status read_experts(const Reading *r, const struct Convention *conve
 
 // ---- the whole ---------------------------------------------------------------------------------
 
-// Those with layer norms and without rotary positions.
-static bool is_plain(const Reading *r) {
-    return strcmp(r->architecture, "gpt2") == 0 || strcmp(r->architecture, "transformer") == 0;
-}
-
 // block_count is the encoder's.
 static hone_status read_encoder_decoder(const Reading *r) {
     ModelConfig *config = r->config;
@@ -299,9 +296,9 @@ static hone_status read_encoder_decoder(const Reading *r) {
     return HONE_OK;
 }
 
-static hone_status read_sizes(const Reading *r) {
+static hone_status read_sizes(const Reading *r, const struct Convention *convention) {
     ModelConfig *config = r->config;
-    const bool plain = is_plain(r);
+    const bool plain = convention->layer_norm; // and without rotary positions
     const int64_t large = (int64_t)1 << 24;
     int64_t layers, heads, kv_heads, key, value, rotary = 0;
     RETURN_IF_ERROR(read_size(r, "block_count", -1, 1, 4096, &layers));
@@ -328,12 +325,27 @@ static hone_status read_sizes(const Reading *r) {
                       -1, &config->norm_eps);
 }
 
+static int64_t rows_of(const Reading *r, const char *name) {
+    const GgufTensor *tensor = hone_gguf_tensor(r->file, name);
+    return tensor && tensor->rank == 2 ? tensor->shape[0] : 0;
+}
+
+// What an encoder has, by its tensors.
+static void read_heads(const Reading *r) {
+    ModelConfig *config = r->config;
+    if (strcmp(r->architecture, "bert") != 0) return;
+    config->token_types = rows_of(r, "token_types.weight");
+    config->labels = rows_of(r, "cls.output.weight");
+    config->pooler = has_tensor(r, "cls.weight");
+    config->mask_head = has_tensor(r, "mask.dense.weight");
+}
+
 static hone_status read_all(const Reading *r, const struct Convention *convention) {
     ModelConfig *config = r->config;
     *config = (ModelConfig){.architecture = r->architecture,
                             .rope_interleaved = convention->pairs && !r->file->hugging_face,
                             .tied_head = !has_tensor(r, "output.weight")};
-    RETURN_IF_ERROR(read_sizes(r));
+    RETURN_IF_ERROR(read_sizes(r, convention));
     RETURN_IF_ERROR(read_experts(r, convention));
     const GgufTensor *embedding = hone_gguf_tensor(r->file, "token_embd.weight");
     if (!embedding || embedding->rank != 2)
@@ -341,7 +353,8 @@ static hone_status read_all(const Reading *r, const struct Convention *conventio
                          r->file->map.path);
     config->vocabulary = embedding->shape[0];
     if (strcmp(r->architecture, "transformer") == 0) return read_encoder_decoder(r);
-    if (is_plain(r)) return HONE_OK;
+    read_heads(r);
+    if (convention->layer_norm) return HONE_OK;
     config->qkv_bias = convention->bias || has_tensor(r, "blk.0.attn_q.bias") ||
                        has_tensor(r, "blk.0.attn_qkv.bias");
     config->output_bias = has_tensor(r, "blk.0.attn_output.bias");

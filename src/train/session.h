@@ -59,6 +59,12 @@ hone_status hone_check_tokens(const Tokenizer *tokenizer, const int32_t *tokens,
                               HoneError *err);
 hone_status hone_give_text(TextBuffer *buffer, char **text, size_t *length, HoneError *err);
 
+// encoder.c
+// HONE_ERROR_UNSUPPORTED for an encoder, with what it cannot and the commands that it is for; for
+// any other model.
+hone_status hone_need_decoder(HoneModel *model, const char *why);
+hone_status hone_need_encoder(HoneModel *model);
+
 // load.c
 // The number of parameters, adapters left out.
 int64_t hone_model_parameters(const HoneModel *model);

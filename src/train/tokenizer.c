@@ -136,7 +136,15 @@ static hone_status read_ids(Reading *reading, HoneError *err) {
                             &source->unknown, err));
     RETURN_IF_ERROR(read_id(reading, "tokenizer.ggml.padding_token_id", missing->padding,
                             &source->padding, err));
-    // BERT's texts end with its separator.
+    // BERT's texts begin with its class token and end with its separator.
+    if (strcmp(source->model, "bert") == 0)
+        RETURN_IF_ERROR(
+            read_id(reading, "tokenizer.ggml.cls_token_id", source->bos, &source->bos, err));
+    int64_t longest;
+    if (hone_gguf_key(reading->file, "hone.longest_word")) {
+        RETURN_IF_ERROR(hone_gguf_int(reading->file, "hone.longest_word", &longest, err));
+        if (longest > 0) source->longest_word = (size_t)longest;
+    }
     if (strcmp(source->model, "bert") == 0)
         RETURN_IF_ERROR(
             read_id(reading, "tokenizer.ggml.seperator_token_id", source->eos, &source->eos, err));

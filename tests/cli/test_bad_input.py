@@ -234,7 +234,7 @@ class Options(Case):
         self.assertIn("finetune", done.stderr)
 
     def test_help(self):
-        for command in ("finetune", "eval", "generate", "chat", "tokenize", "template", "inspect",
+        for command in ("finetune", "eval", "embed", "generate", "chat", "tokenize", "template", "inspect",
                         "merge", "bench"):
             done = self.hone(command, "--help")
             self.assertEqual((done.returncode, done.stderr), (0, ""))

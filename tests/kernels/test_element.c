@@ -144,6 +144,64 @@ static void gelu_extremes(void) {
     at_every_level(check_gelu_extremes);
 }
 
+static void check_gelu_erf(const KernelContext *kc) {
+    for (int64_t n = 1; n; n = next_size(n)) {
+        Arrays a = arrays_begin((uint64_t)n);
+        Array *x = array_new(&a, n, 3), *dy = array_new(&a, n, 1);
+        Array *y = array_new(&a, n, 0), *dx = array_new(&a, n, 1), *dx_set = array_new(&a, n, 1);
+        hone_gelu_erf_forward(kc, n, x->data, y->data);
+        hone_reference_f64_gelu_erf_forward(n, x->wide, y->wide);
+        // exp(−x²/2) magnifies the rounding of x².
+        array_matches(y, 2e-5, 1e-30, "y");
+        for (int64_t i = 0; i < n; i++)
+            if (x->data[i] > -3.0f) CHECK_NEAR((double)y->data[i], y->wide[i], 1.5e-6, 0);
+        hone_gelu_erf_backward(kc, n, x->data, dy->data, true, dx->data);
+        hone_reference_f64_gelu_erf_backward(n, x->wide, dy->wide, dx->wide);
+        array_matches(dx, 4e-7, 3e-6, "dx");
+        hone_gelu_erf_backward(kc, n, x->data, dy->data, false, dx_set->data);
+        for (int64_t i = 0; i < n; i++) dx_set->wide[i] = 0;
+        hone_reference_f64_gelu_erf_backward(n, x->wide, dy->wide, dx_set->wide);
+        array_matches(dx_set, 1e-6, 2e-6, "dx without a sum");
+        arrays_end(&a);
+    }
+}
+
+static void gelu_erf(void) {
+    at_every_level(check_gelu_erf);
+}
+
+static void check_gelu_erf_extremes(const KernelContext *kc) {
+    static const float values[] = {0.0f,   -0.0f,  1e-20f,   -1e-20f,   6.0f,   -6.0f, 12.0f,
+                                   -12.0f, 90.0f,  -90.0f,   1e12f,     -1e12f, 1e30f, -1e30f,
+                                   3e38f,  -3e38f, INFINITY, -INFINITY, NAN};
+    enum { N = sizeof values / sizeof *values };
+    Arrays a = arrays_begin(1);
+    Array *x = array_new(&a, N, 1), *dy = array_new(&a, N, 0);
+    Array *y = array_new(&a, N, 0), *dx = array_new(&a, N, 0);
+    for (int i = 0; i < N; i++) {
+        array_set(x, i, values[i]);
+        array_set(dy, i, 1.0f);
+        const double v = (double)values[i];
+        // Far out, the function is x or 0 and its slope 1 or 0.
+        y->wide[i] = v > 0 ? v : 0;
+        dx->wide[i] = v > 0 ? 1 : 0;
+    }
+    const int near = 8; // the first ones are within reach of the formula
+    hone_reference_f64_gelu_erf_forward(near, x->wide, y->wide);
+    for (int i = 0; i < near; i++) dx->wide[i] = 0;
+    hone_reference_f64_gelu_erf_backward(near, x->wide, dy->wide, dx->wide);
+    y->wide[N - 2] = y->wide[N - 1] = dx->wide[N - 1] = (double)NAN; // −∞·0, as the formula says
+    hone_gelu_erf_forward(kc, N, x->data, y->data);
+    array_matches(y, 2e-5, 1e-30, "y");
+    hone_gelu_erf_backward(kc, N, x->data, dy->data, true, dx->data);
+    array_matches(dx, 2e-5, 1e-25, "dx");
+    arrays_end(&a);
+}
+
+static void gelu_erf_extremes(void) {
+    at_every_level(check_gelu_erf_extremes);
+}
+
 static void check_scaled_multiply(const KernelContext *kc) {
     for (int64_t n = 1; n; n = next_size(n)) {
         Arrays a = arrays_begin((uint64_t)n);
@@ -227,6 +285,8 @@ static void check_nothing(const KernelContext *kc) {
     hone_swiglu_backward(kc, 0, NULL, NULL, NULL, true, NULL, NULL);
     hone_gelu_forward(kc, 0, NULL, NULL);
     hone_gelu_backward(kc, 0, NULL, NULL, false, NULL);
+    hone_gelu_erf_forward(kc, 0, NULL, NULL);
+    hone_gelu_erf_backward(kc, 0, NULL, NULL, false, NULL);
     hone_add_forward(kc, 0, NULL, NULL, NULL);
     hone_scaled(kc, 0, 2, NULL, true, NULL);
     hone_multiply(kc, 0, NULL, NULL, true, NULL);
@@ -415,6 +475,8 @@ int main(void) {
     RUN(gelu);
     RUN(relu);
     RUN(gelu_extremes);
+    RUN(gelu_erf);
+    RUN(gelu_erf_extremes);
     RUN(scaled_and_products);
     RUN(softcap);
     RUN(add_accumulate_fill);

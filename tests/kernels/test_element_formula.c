@@ -186,6 +186,26 @@ static void gelu(void) {
     check_derivative(gelu_of_x, x, MOST, dy, dx, NULL);
 }
 
+static double gelu_erf_of_x(const double *x, const void *rest) {
+    double y[MOST];
+    hone_reference_f64_gelu_erf_forward(MOST, x, y);
+    return dot(MOST, y, rest);
+}
+
+// Against the formula with erf, and the derivative against differences.
+static void gelu_erf(void) {
+    RandomStream random = hone_random_stream(7, RANDOM_TEST, 0);
+    double x[MOST], y[MOST], dy[MOST], dx[MOST] = {0};
+    draw(&random, MOST, x);
+    draw(&random, MOST, dy);
+    x[0] = 12, x[1] = -12, x[2] = 0;
+    hone_reference_f64_gelu_erf_forward(MOST, x, y);
+    for (int i = 0; i < MOST; i++)
+        CHECK_NEAR(y[i], 0.5 * x[i] * (1 + erf(x[i] * 0.70710678118654752440)), 1e-12, 1e-14);
+    hone_reference_f64_gelu_erf_backward(MOST, x, dy, dx);
+    check_derivative(gelu_erf_of_x, x, MOST, dy, dx, NULL);
+}
+
 typedef struct Rotation {
     ReferenceRope args;
     double frequency[D / 2], dy[T * HEADS * D];
@@ -276,6 +296,7 @@ int main(void) {
     RUN(swiglu);
     RUN(gelu);
     RUN(relu);
+    RUN(gelu_erf);
     RUN(rope);
     RUN(cross_entropy);
     RUN(cross_entropy_of_several_targets);

@@ -138,5 +138,9 @@ int main(void) {
     }
     tiny_become_gpt2();
     check_family();
+    tiny_become_bert();
+    RUN(full_training);
+    RUN(adapters);
+    RUN(frozen_layers_keep_nothing);
     return check_report();
 }

@@ -94,6 +94,29 @@ static void parameters_of_gpt2(void) {
     tiny_free(&tiny);
 }
 
+static void parameters_of_bert(void) {
+    Tiny tiny;
+    ModelConfig config = tiny_config;
+    config.pooler = config.mask_head = true;
+    config.labels = 3;
+    tiny_make(&tiny, &config);
+    CHECK_INT(tiny.count, 5 + 2 * 16 + 4 + 5);
+    char text[64];
+    CHECK_STRING(tiny.parameters[0].name, "token_embd.weight");
+    CHECK_STRING(tiny.parameters[1].name, "token_types.weight");
+    CHECK_STRING(hone_shape_text(tiny.parameters[1].tensor, text), "(2, 20)");
+    CHECK_STRING(tiny.parameters[2].name, "position_embd.weight");
+    CHECK_STRING(tiny.parameters[3].name, "token_embd_norm.weight");
+    CHECK_STRING(tiny.parameters[13].name, "blk.0.attn_output_norm.weight");
+    CHECK_STRING(tiny.parameters[36].name, "blk.1.layer_output_norm.bias");
+    CHECK_STRING(tiny.parameters[37].name, "cls.weight");
+    CHECK_STRING(tiny.parameters[39].name, "cls.output.weight");
+    CHECK_STRING(hone_shape_text(tiny.parameters[39].tensor, text), "(3, 20)");
+    CHECK_STRING(tiny.parameters[45].name, "mask.bias");
+    CHECK(hone_model_is_encoder(tiny.model));
+    tiny_free(&tiny);
+}
+
 static void check_refused(const ModelConfig *config, hone_status status, const char *part) {
     HoneError err = {0};
     Model *model = NULL;
@@ -107,7 +130,7 @@ static void wrong_sizes_are_refused_with_their_values(void) {
     config.architecture = "mamba";
     check_refused(&config, HONE_ERROR_UNSUPPORTED,
                   "\"mamba\" is not supported; supported: llama, granite, smollm3, qwen2, qwen3, "
-                  "qwen3moe, olmoe, phi3, olmo2, gemma2, gemma3, gpt2");
+                  "qwen3moe, olmoe, phi3, olmo2, gemma2, gemma3, gpt2, bert, transformer");
     config = tiny_config;
     config.kv_heads = 3;
     check_refused(&config, HONE_ERROR_INPUT, "4 heads cannot share 3");
@@ -155,6 +178,15 @@ static void wrong_sizes_of_gpt2_are_refused(void) {
     config = tiny_config;
     config.kv_heads = 2;
     check_refused(&config, HONE_ERROR_INPUT, "2 key/value heads");
+}
+
+static void wrong_sizes_of_bert_are_refused(void) {
+    ModelConfig config = tiny_config;
+    config.channels = 24;
+    check_refused(&config, HONE_ERROR_INPUT, "do not make the embedding length 24");
+    config = tiny_config;
+    config.labels = -1;
+    check_refused(&config, HONE_ERROR_INPUT, "-1 labels are not between 0 and");
 }
 
 static void packed_examples_equal_each_alone(void) {
@@ -460,6 +492,10 @@ int main(void) {
     tiny_become_gpt2();
     RUN(parameters_of_gpt2);
     RUN(wrong_sizes_of_gpt2_are_refused);
+    check_what_changes_no_result();
+    tiny_become_bert();
+    RUN(parameters_of_bert);
+    RUN(wrong_sizes_of_bert_are_refused);
     check_what_changes_no_result();
     return check_report();
 }

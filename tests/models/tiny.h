@@ -141,6 +141,21 @@ static inline void tiny_become_gpt2(void) {
                                 .tied_head = true};
 }
 
+static inline void tiny_become_bert(void) {
+    tiny_config = (ModelConfig){.architecture = "bert",
+                                .layers = 2,
+                                .heads = 4,
+                                .kv_heads = 4,
+                                .head_size = 5,
+                                .channels = 20,
+                                .feed_forward = 27,
+                                .vocabulary = 41,
+                                .context = 64,
+                                .norm_eps = 1e-5f,
+                                .token_types = 2,
+                                .tied_head = true};
+}
+
 static inline float *tiny_values(Tiny *tiny, int64_t count, float mean, float deviation) {
     float *values = hone_arena_calloc(&tiny->memory, (size_t)count, sizeof *values);
     for (int64_t i = 0; i < count; i++)
@@ -190,7 +205,9 @@ static inline void tiny_train_all(Tiny *tiny) {
 static inline void tiny_adapt(Tiny *tiny, int rank, float deviation_of_b) {
     for (int i = 0; i < tiny->count; i++) {
         Weight *weight = tiny->parameters[i].weight;
-        if (!weight || strstr(tiny->parameters[i].name, "_embd.weight")) continue;
+        if (!weight || strstr(tiny->parameters[i].name, "_embd.weight") ||
+            strcmp(tiny->parameters[i].name, "token_types.weight") == 0)
+            continue;
         Adapter *adapter = hone_arena_calloc(&tiny->memory, 1, sizeof *adapter);
         const int64_t out = weight->base.shape[0], in = weight->base.shape[1];
         adapter->scale = 0.7f;

@@ -39,6 +39,8 @@ typedef struct ReferenceAdamW {
     void NAME(gelu_backward)(int64_t count, const REAL *x, const REAL *dy, REAL *dx);              \
     void NAME(relu_forward)(int64_t count, const REAL *x, REAL *y);                                \
     void NAME(relu_backward)(int64_t count, const REAL *x, const REAL *dy, REAL *dx);              \
+    void NAME(gelu_erf_forward)(int64_t count, const REAL *x, REAL *y);                            \
+    void NAME(gelu_erf_backward)(int64_t count, const REAL *x, const REAL *dy, REAL *dx);          \
     void NAME(scatter_rows)(int64_t T, int64_t C, const int32_t *index, const REAL *dy,            \
                             REAL *table);                                                          \
     void NAME(cross_entropy)(int64_t rows, int64_t V, REAL * logits, const int32_t *first,         \

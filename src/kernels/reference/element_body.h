@@ -121,6 +121,20 @@ void NAME(relu_backward)(int64_t count, const REAL *x, const REAL *dy, REAL *dx)
     for (int64_t i = 0; i < count; i++) dx[i] += x[i] > 0 ? dy[i] : 0;
 }
 
+// Φ(x) = ½·erfc(−x/√2), which does not cancel where erf comes near to -1.
+void NAME(gelu_erf_forward)(int64_t count, const REAL *x, REAL *y) {
+    const REAL half = MATH(sqrt)((REAL)0.5);
+    for (int64_t i = 0; i < count; i++) y[i] = x[i] * (REAL)0.5 * MATH(erfc)(-x[i] * half);
+}
+
+void NAME(gelu_erf_backward)(int64_t count, const REAL *x, const REAL *dy, REAL *dx) {
+    const REAL half = MATH(sqrt)((REAL)0.5);
+    const REAL density = 1 / MATH(sqrt)(2 * (REAL)3.14159265358979323846);
+    for (int64_t i = 0; i < count; i++)
+        dx[i] += dy[i] * ((REAL)0.5 * MATH(erfc)(-x[i] * half) +
+                          x[i] * density * MATH(exp)(-(REAL)0.5 * x[i] * x[i]));
+}
+
 void NAME(scatter_rows)(int64_t T, int64_t C, const int32_t *index, const REAL *dy, REAL *table) {
     for (int64_t t = 0; t < T; t++)
         for (int64_t c = 0; c < C; c++) table[index[t] * C + c] += dy[t * C + c];

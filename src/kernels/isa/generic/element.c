@@ -105,6 +105,21 @@ static void gelu_gradient(int64_t count, const float *x, const float *dy, bool a
     }
 }
 
+static void gelu_erf(int64_t count, const float *x, float *y) {
+    for (int64_t i = 0; i < count; i++) {
+        float slope;
+        y[i] = x[i] * hone_gelu_normal(x[i], &slope);
+    }
+}
+
+static void gelu_erf_gradient(int64_t count, const float *x, const float *dy, bool add, float *dx) {
+    for (int64_t i = 0; i < count; i++) {
+        float slope;
+        hone_gelu_normal(x[i], &slope);
+        dx[i] = (add ? dx[i] : 0) + dy[i] * slope;
+    }
+}
+
 static void scaled(int64_t count, float factor, const float *x, bool add, float *y) {
     for (int64_t i = 0; i < count; i++) y[i] = add ? y[i] + factor * x[i] : factor * x[i];
 }
@@ -241,6 +256,8 @@ void hone_generic_element(ElementTable *table) {
         .swiglu_gradient = swiglu_gradient,
         .gelu = gelu,
         .gelu_gradient = gelu_gradient,
+        .gelu_erf = gelu_erf,
+        .gelu_erf_gradient = gelu_erf_gradient,
         .scaled = scaled,
         .multiply = multiply,
         .softcap = softcap,
