@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -463,6 +464,21 @@ hone_status hone_directory_make(const char *path, HoneError *err) {
     }
     hone_free(copy);
     return status;
+}
+
+hone_status hone_directory_lock(const char *path, int *lock, HoneError *err) {
+    const int descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (descriptor < 0) return fail_path(err, HONE_ERROR_IO, path, "open the folder");
+    if (flock(descriptor, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+        close(descriptor);
+        return hone_fail(err, HONE_ERROR_IO, "%s: another run is writing into it", path);
+    }
+    *lock = descriptor + 1;
+    return HONE_OK;
+}
+
+void hone_directory_unlock(int lock) {
+    if (lock > 0) close(lock - 1);
 }
 
 void hone_directory_each(const char *path, void (*visit)(void *user, const char *name),

@@ -71,6 +71,11 @@ void hone_log_close(LogFile *log);
 hone_status hone_directory_make(const char *path, HoneError *err); // with parents; existing is fine
 // Fail as hone_directory_make would, or as writing into the folder would; makes nothing.
 hone_status hone_directory_check(const char *path, HoneError *err);
+// Take the folder for this process: fails at once while another holds it, is given back by
+// hone_directory_unlock or by the process's end, however it ends. Where the file system has no
+// locks, nobody is kept out. *lock: 0 is none, as of a struct of zeros.
+hone_status hone_directory_lock(const char *path, int *lock, HoneError *err);
+void hone_directory_unlock(int lock);
 // Call visit with the name of every entry but "." and ".."; a folder that cannot be read has none.
 void hone_directory_each(const char *path, void (*visit)(void *user, const char *name), void *user);
 void hone_file_remove(const char *path);      // no word if it is not there

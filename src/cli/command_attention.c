@@ -127,7 +127,8 @@ int command_attention(int argc, char **argv) {
     };
     Command command = {.name = "attention",
                        .summary = "What each head attends to on a text: a page to look at, a "
-                                  "picture or JSON; without --out, JSON on standard output.",
+                                  "picture or JSON; with --json and no --out, JSON on standard "
+                                  "output.",
                        .usage = "hone attention --model M [--adapter A] --prompt P [--layer L "
                                 "--head H] --out map.html",
                        .options = options,

@@ -299,6 +299,8 @@ static hone_status check_memory(Run *run, const HonePlan *plan) {
 
 static hone_status open_outputs(Run *run, int64_t done) {
     RETURN_IF_ERROR(hone_directory_make(run->options.out, run->err));
+    if (!run->lock) // it was not there before
+        RETURN_IF_ERROR(hone_directory_lock(run->options.out, &run->lock, run->err));
     if (!run->options.resume) hone_checkpoint_clear(run);
     RETURN_IF_ERROR(hone_config_write(run));
     RETURN_IF_ERROR(hone_metrics_open(run, done));
@@ -474,6 +476,7 @@ void hone_run_free(Run *run) {
     hone_model_free(run->model);
     hone_model_free(run->teacher);
     hone_gguf_close(&run->vocabulary);
+    hone_directory_unlock(run->lock);
     hone_free(run);
 }
 

@@ -92,17 +92,34 @@ static void put_last_event(const char *path, bool json, TextBuffer *text) {
     hone_free(name);
 }
 
+// Whether config.yaml is of `hone train`: only there is an architecture chosen.
+static bool is_developed(const char *folder) {
+    static const char key[] = "architecture:";
+    HoneError unused = {0};
+    char *path = hone_path_join(folder, "config.yaml"), *config = NULL;
+    const bool read = path && hone_file_read(path, &config, NULL, &unused) == HONE_OK;
+    const char *at = read ? config : NULL;
+    while (at && strncmp(at, key, sizeof key - 1) != 0) {
+        at = strchr(at, '\n');
+        if (at) at++;
+    }
+    hone_free(path);
+    hone_free(config);
+    return at != NULL;
+}
+
 void hone_inspect_run(const char *path, bool json, TextBuffer *text) {
     const bool adapter = holds(path, "adapter_config.json"), model = holds(path, "model.gguf");
     const bool resumes = holds(path, "checkpoint");
+    const char *command = is_developed(path) ? "train" : "finetune";
     TextBuffer able = {0};
-    hone_text_printf(&able, "a run: %s%s%s",
+    hone_text_printf(&able, "a run: %s",
                      adapter ? "an adapter: give the folder as --adapter to finetune, eval, chat, "
                                "merge"
                      : model ? "a model: model.gguf in it"
-                             : "it has written no adapter or model yet",
-                     resumes ? "; hone finetune --resume goes on with it" : "",
-                     "; hone finetune --config its config.yaml does it again");
+                             : "it has written no adapter or model yet");
+    if (resumes) hone_text_printf(&able, "; hone %s --resume goes on with it", command);
+    hone_text_printf(&able, "; hone %s --config its config.yaml does it again", command);
     TextBuffer can = {0}, about = {0};
     const char *said = able.data ? able.data : "";
     if (adapter)

@@ -35,6 +35,9 @@ hone_status hone_place_check(Run *run) {
                                         "tokenizer_config.json"};
     const HoneFinetuneOptions *options = &run->options;
     RETURN_IF_ERROR(hone_directory_check(options->out, run->err));
+    // Two runs in one folder would remove each other's checkpoints.
+    if (hone_is_directory(options->out))
+        RETURN_IF_ERROR(hone_directory_lock(options->out, &run->lock, run->err));
     hone_status status = HONE_OK;
     for (size_t i = 0; i < sizeof names / sizeof *names && status == HONE_OK; i++) {
         char *path = hone_path_join(options->out, names[i]);

@@ -131,6 +131,7 @@ struct Run {
     Arena batch_memory;
     LogFile metrics;
     bool metrics_open, stop;
+    int lock;          // of options.out: hone_directory_lock
     bool replaces;     // the folder holds another run
     bool eval_pending; // resumed where a held-out loss is due that metrics.jsonl does not hold
     double started, checkpoint_last, checkpoint_seconds;

@@ -456,6 +456,23 @@ class Finetune(Case):
         self.assertNotIn(f'"step":{LONG},', rest)
         return process.returncode, said
 
+    def test_one_run_a_folder(self):
+        """Whoever comes second is refused, new or resumed; when the first has ended, it may."""
+        out = self.folder / "run"
+        command = [HONE, *map(str, self.command), "--steps", str(LONG), "--eval-split", "0",
+                   "--checkpoint-every", "2", "--json", "--out", str(out)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              universal_newlines=True) as process:
+            while '"checkpoint"' not in process.stdout.readline():
+                self.assertIsNone(process.poll())
+            for other in (["finetune", "--resume", out], [*self.command, "--out", out]):
+                done = self.hone(*other)
+                self.assertEqual((done.returncode, done.stderr), (
+                    WORK, f"hone finetune: {out}: another run is writing into it\n"))
+            process.send_signal(signal.SIGKILL)
+            process.communicate(timeout=300)
+        self.run_to("run", "--steps", 3)
+
     def test_interrupted_before_the_first_step(self):
         """Nothing of the run that stands there is touched, and no checkpoint is claimed."""
         out, _, _ = self.run_to("run", "--steps", 3)

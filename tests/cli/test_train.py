@@ -48,6 +48,11 @@ class Train(support.Case):
         self.events("train", "--resume", self.folder / "again")
         self.assertEqual(self.bytes_of("one"), self.bytes_of("again"))
 
+    def test_inspect_names_the_command(self):
+        self.train("one", "--steps", 2)
+        [told], _ = self.events("inspect", self.folder / "one")
+        self.assertIn("hone train --resume goes on with it; hone train --config", told["can"])
+
     def test_config_repeats_the_run(self):
         self.train("one", "--steps", 5, "--architecture", "gpt2")
         self.events("train", "--config", self.folder / "one" / "config.yaml", "--out",
