@@ -29,7 +29,7 @@ class Terminal(Case):
         self.starts += 1  # a killed server may hold its socket for a moment
         self.tmux = ["tmux", "-S", self.folder / f"socket{self.starts}", "-f", "/dev/null"]
         words = [HONE, "finetune", "--model", TINY, "--data", self.data, "--out",
-                 self.folder / "run", "--eval-split", "2", *options]
+                 self.folder / f"run{self.starts}", "--eval-split", "2", *options]
         self.command("-u", "new-session", "-d", "-x", width, "-y", 40,
                      f"env TERM=screen-256color {environment} " + " ".join(map(str, words)) +
                      "; echo ended with $?; sleep 600")
