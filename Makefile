@@ -50,13 +50,14 @@ interop: everything
 	done; exit $$failed
 
 # The floors that know of processors, and the models on them, for 64-bit Arm under an emulator.
+# (attention_map is a test of the command, which Python starts: not there.)
 ARM64_TESTS = ^(base|attention|element|dispatch|dequantise|matmul|additive|tape|layer|llama|generate)
 arm64: setup
 	@scripts/setup arm64
 	cmake --preset $@
 	cmake --build build/$@ --parallel $(JOBS)
 	HONE_TESTS=some ctest --test-dir build/$@ --output-on-failure --parallel $(JOBS) \
-	    -R '$(ARM64_TESTS)'
+	    -R '$(ARM64_TESTS)' -E '^attention_map$$'
 
 # The suite under the sanitizers, each in a build folder of its own.
 asan tsan: setup
