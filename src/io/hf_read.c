@@ -11,12 +11,15 @@
 
 enum { MOST_FILES = 4096 };
 
-bool hone_is_hf_folder(const char *path) {
-    if (!hone_is_directory(path)) return false;
-    char *config = hone_path_join(path, "config.json");
-    const bool found = config && hone_is_file(config);
-    hone_free(config);
+static bool holds(const char *folder, const char *name) {
+    char *path = hone_path_join(folder, name);
+    const bool found = path && hone_is_file(path);
+    hone_free(path);
     return found;
+}
+
+bool hone_is_hf_folder(const char *path) {
+    return hone_is_directory(path) && holds(path, "config.json");
 }
 
 // ---- which files -------------------------------------------------------------------------------
@@ -307,6 +310,18 @@ hone_status hone_hf_open(const char *folder, GgufFile *file, HoneError *err) {
 }
 
 hone_status hone_model_file_open(const char *path, GgufFile *file, HoneError *err) {
+    // The folder of a run is taken for a model easily.
+    if (hone_is_directory(path) && !holds(path, "config.json")) {
+        *file = (GgufFile){0};
+        if (holds(path, "model.gguf"))
+            return hone_fail(err, HONE_ERROR_INPUT, "%s: the model in this folder is %s/model.gguf",
+                             path, path);
+        if (holds(path, "adapter_config.json"))
+            return hone_fail(err, HONE_ERROR_INPUT,
+                             "%s: is an adapter, not a model: give it as --adapter, and its base "
+                             "as --model",
+                             path);
+    }
     return hone_is_directory(path) ? hone_hf_open(path, file, err)
                                    : hone_gguf_open(path, file, err);
 }

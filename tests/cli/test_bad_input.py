@@ -4,6 +4,7 @@ import os
 import pathlib
 import pickle
 import resource
+import shutil
 import signal
 import subprocess
 
@@ -317,6 +318,15 @@ class Bench(Case):
 
 
 class Adapters(Case):
+    def test_folders_that_are_no_models(self):
+        """A run's folder as --model: what is in it is told."""
+        adapter = TINY.parent / "io" / "peft-plain"
+        self.refused(USAGE, [adapter, "is an adapter, not a model", "--adapter"], "generate",
+                     "--model", adapter, "--prompt", "x")
+        shutil.copy(TINY, self.folder / "model.gguf")
+        self.refused(USAGE, [f"the model in this folder is {self.folder}/model.gguf"], "generate",
+                     "--model", self.folder, "--prompt", "x")
+
     def test_refused(self):
         data = self.write("data.jsonl", CHAT)
         fixtures = TINY.parent / "io"
