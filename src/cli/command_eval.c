@@ -2,6 +2,7 @@
 // hone eval
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "output.h"
 
@@ -55,7 +56,10 @@ static bool read_choices(Reporting *reporting, const char *source) {
                 return false;
         }
     } else {
-        FILE *file = fopen(source, "rb");
+        struct stat info; // a device may never end
+        const bool readable =
+            stat(source, &info) == 0 && (S_ISREG(info.st_mode) || S_ISFIFO(info.st_mode));
+        FILE *file = readable ? fopen(source, "rb") : NULL;
         if (!file) {
             fprintf(stderr, "hone eval: %s: cannot open the file of choices\n", source);
             return false;

@@ -57,6 +57,11 @@ static hone_status read_text(Corpus *corpus, const char *path, const Content *co
             while (length > 0 && text[begin + length - 1] != '\n') length--;
             if (length == 0) length = LARGEST_DOCUMENT;
         }
+        const char *zero = memchr(text + begin, '\0', length);
+        if (zero)
+            return hone_fail(corpus->err, HONE_ERROR_INPUT,
+                             "%s: byte %zu is zero: this is no file of text", path,
+                             (size_t)(zero - text));
         RETURN_IF_ERROR(visit_document(corpus, path, line, text + begin, length));
         for (size_t i = 0; i < length; i++) line += text[begin + i] == '\n';
         hone_file_drop(&content->map, text + begin, length);

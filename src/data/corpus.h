@@ -13,8 +13,8 @@ typedef hone_status DocumentVisitor(void *user, const char *path, int line, cons
 // text: all of it is one, but above 16 MiB it is cut at ends of lines. Each may be packed
 // (data/content.h). A folder: its .jsonl, .csv, .tsv and .txt files and those of the folders in it,
 // by name. Files are mapped and what was read is given back; a packed one is unpacked into memory.
-// HONE_ERROR_INPUT: no document at all, a record without a text, an empty text, by file and line;
-// what data/content.h says.
+// HONE_ERROR_INPUT: no document at all, a record without a text, an empty text, by file and line; a
+// zero byte; what data/content.h says.
 hone_status hone_corpus_each(const char *path, DocumentVisitor *visit, void *user, HoneError *err);
 
 #endif

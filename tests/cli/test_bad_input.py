@@ -268,6 +268,8 @@ class Options(Case):
         for a, b in zip(*results):
             self.assertEqual(a.get("choice"), b.get("choice"))
         cut = self.write("cut", b"ye\0s\nno\n")
+        self.refused(USAGE, ["/dev/zero", "cannot open"], "eval", "--model", TINY, "--data", data,
+                     "--choices", "/dev/zero")
         self.refused(USAGE, [cut, "NUL"], "eval", "--model", TINY, "--data", data, "--choices", cut)
 
     def test_endless_answers_end(self):

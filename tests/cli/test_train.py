@@ -146,6 +146,7 @@ class Train(support.Case):
         refused(2, ["bad.csv:2", "\"text\""], "--data", self.write("bad.csv", "id,words\n1,a\n"))
         refused(2, ["bad.csv:3", "cells"], "--data", self.write("bad.csv", "text,id\nab,1\ncd\n"))
         refused(2, ["bad.json:2", "not JSON"], "--data", self.write("bad.json", '[{"text": "ab"},\nx]'))
+        refused(2, ["bad.txt", "byte 3 is zero"], "--data", self.write("bad.txt", b"abc\0d"))
         refused(2, ["xz"], "--data", self.write("x.txt.xz", b"\xfd7zXZ\0"))
         refused(2, ["bzip2"], "--data", self.write("x.txt.bz2", b"BZh91AY"))
         refused(2, [".parquet"], "--data", self.write("x.parquet", "a"))
