@@ -4,7 +4,7 @@
 #include "element_support.h"
 
 static void softmax(int64_t V, const float *z, double temperature, double *p) {
-    double sum = 0, largest = -INFINITY;
+    double sum = 0, largest = (double)-INFINITY;
     for (int64_t v = 0; v < V; v++) // no fmax: gcc 12 for Arm fails on that loop
         if ((double)z[v] / temperature > largest) largest = (double)z[v] / temperature;
     for (int64_t v = 0; v < V; v++) sum += p[v] = exp((double)z[v] / temperature - largest);

@@ -49,7 +49,7 @@ static void pooling_gives_means_and_largest(void) {
     const float *x = call.x.data, *mean = run_mean(&bench)->data, *most = run_largest(&bench)->data;
     for (int s = 0; s < 4; s++)
         for (int c = 0; c < 13; c++) {
-            double sum = 0, largest = -INFINITY;
+            double sum = 0, largest = (double)-INFINITY;
             for (int t = sequences[s]; t < sequences[s + 1]; t++) {
                 sum += (double)x[t * 13 + c];
                 largest = fmax(largest, (double)x[t * 13 + c]);

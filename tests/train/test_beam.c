@@ -56,7 +56,7 @@ static void run(Beam *beam, const HoneTranslateOptions *options) {
 
 // The best score of all sequences that go on from these.
 static double best_of(const HoneTranslateOptions *options, int length, int last, double logprob) {
-    double best = -INFINITY;
+    double best = (double)-INFINITY;
     for (int to = 0; to < V; to++) {
         const double sum = logprob + table[length][last][to];
         const bool ends = to == 0 || length + 1 == LONGEST;
