@@ -9,10 +9,6 @@
 
 #include "models/family.h"
 
-typedef struct Norm {
-    Tensor gain, bias; // (C)
-} Norm;
-
 typedef struct BertLayer {
     Weight q, k, v, o; // (C,C), each with a bias
     Norm n1;
@@ -30,22 +26,10 @@ static Weight table(int64_t rows, int64_t C) {
     return (Weight){.base = hone_model_tensor(rows, C)};
 }
 
-static Weight linear(int64_t out, int64_t in) {
-    return (Weight){.base = hone_model_tensor(out, in), .bias = hone_model_tensor(out, 0)};
-}
-
-static Norm norm(int64_t C) {
-    return (Norm){hone_model_tensor(C, 0), hone_model_tensor(C, 0)};
-}
-
 static hone_status make(Model *model, HoneError *err) {
     const ModelConfig *config = &model->config;
     const int64_t C = config->channels, F = config->feed_forward;
-    if ((int64_t)config->heads * config->head_size != C || config->kv_heads != config->heads)
-        return hone_fail(err, HONE_ERROR_INPUT,
-                         "%d heads and %d key/value heads of %d do not make the embedding length "
-                         "%" PRId64,
-                         config->heads, config->kv_heads, config->head_size, C);
+    RETURN_IF_ERROR(hone_check_whole_heads(config, err));
     const size_t layers = (size_t)config->layers;
     Bert *bert = hone_arena_calloc(&model->arena, 1, sizeof *bert);
     if (!bert) return hone_fail_memory(err, sizeof *bert, "a model");
@@ -56,54 +40,35 @@ static hone_status make(Model *model, HoneError *err) {
     bert->embedding = table(config->vocabulary, C);
     bert->positions = table(config->context, C);
     if (config->token_types > 0) bert->types = table(config->token_types, C);
-    bert->n0 = norm(C);
+    bert->n0 = hone_make_norm(C);
     for (size_t i = 0; i < layers; i++)
-        bert->layers[i] = (BertLayer){.q = linear(C, C),
-                                      .k = linear(C, C),
-                                      .v = linear(C, C),
-                                      .o = linear(C, C),
-                                      .n1 = norm(C),
-                                      .up = linear(F, C),
-                                      .down = linear(C, F),
-                                      .n2 = norm(C)};
+        bert->layers[i] = (BertLayer){.q = hone_make_linear(C, C),
+                                      .k = hone_make_linear(C, C),
+                                      .v = hone_make_linear(C, C),
+                                      .o = hone_make_linear(C, C),
+                                      .n1 = hone_make_norm(C),
+                                      .up = hone_make_linear(F, C),
+                                      .down = hone_make_linear(C, F),
+                                      .n2 = hone_make_norm(C)};
     return hone_heads_make(model, err);
 }
 
 // ---- parameters --------------------------------------------------------------------------------
 
-typedef struct Visitor {
-    ParameterVisitor visit;
-    void *user;
-    int layer;
-    HoneError *err;
-} Visitor;
-
-static hone_status visit_norm(const Visitor *to, const char *gain, const char *bias, Norm *norm) {
-    RETURN_IF_ERROR(hone_visit_tensor(to->visit, to->user, gain, to->layer, &norm->gain, to->err));
-    return hone_visit_tensor(to->visit, to->user, bias, to->layer, &norm->bias, to->err);
-}
-
-static hone_status visit_linear(const Visitor *to, const char *name, const char *bias,
-                                const char *target, Weight *weight) {
-    RETURN_IF_ERROR(
-        hone_visit_weight(to->visit, to->user, name, to->layer, target, weight, to->err));
-    return hone_visit_tensor(to->visit, to->user, bias, to->layer, &weight->bias, to->err);
-}
-
-static hone_status visit_layer(const Visitor *to, BertLayer *layer) {
-    RETURN_IF_ERROR(visit_linear(to, "attn_q.weight", "attn_q.bias", "q", &layer->q));
-    RETURN_IF_ERROR(visit_linear(to, "attn_k.weight", "attn_k.bias", "k", &layer->k));
-    RETURN_IF_ERROR(visit_linear(to, "attn_v.weight", "attn_v.bias", "v", &layer->v));
-    RETURN_IF_ERROR(visit_linear(to, "attn_output.weight", "attn_output.bias", "o", &layer->o));
-    RETURN_IF_ERROR(visit_norm(to, "attn_output_norm.weight", "attn_output_norm.bias", &layer->n1));
-    RETURN_IF_ERROR(visit_linear(to, "ffn_up.weight", "ffn_up.bias", "up", &layer->up));
-    RETURN_IF_ERROR(visit_linear(to, "ffn_down.weight", "ffn_down.bias", "down", &layer->down));
-    return visit_norm(to, "layer_output_norm.weight", "layer_output_norm.bias", &layer->n2);
+static hone_status visit_layer(const PartVisitor *to, BertLayer *layer) {
+    RETURN_IF_ERROR(hone_visit_linear(to, "attn_q", "q", &layer->q));
+    RETURN_IF_ERROR(hone_visit_linear(to, "attn_k", "k", &layer->k));
+    RETURN_IF_ERROR(hone_visit_linear(to, "attn_v", "v", &layer->v));
+    RETURN_IF_ERROR(hone_visit_linear(to, "attn_output", "o", &layer->o));
+    RETURN_IF_ERROR(hone_visit_norm(to, "attn_output_norm", &layer->n1));
+    RETURN_IF_ERROR(hone_visit_linear(to, "ffn_up", "up", &layer->up));
+    RETURN_IF_ERROR(hone_visit_linear(to, "ffn_down", "down", &layer->down));
+    return hone_visit_norm(to, "layer_output_norm", &layer->n2);
 }
 
 static hone_status visit(Model *model, ParameterVisitor visitor, void *user, HoneError *err) {
     Bert *bert = model->parameters;
-    Visitor to = {visitor, user, -1, err};
+    PartVisitor to = {visitor, user, NULL, -1, -1, err};
     RETURN_IF_ERROR(
         hone_visit_weight(visitor, user, "token_embd.weight", -1, "embed", &bert->embedding, err));
     if (model->config.token_types > 0)
@@ -111,9 +76,11 @@ static hone_status visit(Model *model, ParameterVisitor visitor, void *user, Hon
             hone_visit_weight(visitor, user, "token_types.weight", -1, NULL, &bert->types, err));
     RETURN_IF_ERROR(
         hone_visit_weight(visitor, user, "position_embd.weight", -1, NULL, &bert->positions, err));
-    RETURN_IF_ERROR(visit_norm(&to, "token_embd_norm.weight", "token_embd_norm.bias", &bert->n0));
-    for (to.layer = 0; to.layer < model->config.layers; to.layer++)
-        RETURN_IF_ERROR(visit_layer(&to, &bert->layers[to.layer]));
+    RETURN_IF_ERROR(hone_visit_norm(&to, "token_embd_norm", &bert->n0));
+    for (int i = 0; i < model->config.layers; i++) {
+        to.number = to.layer = i;
+        RETURN_IF_ERROR(visit_layer(&to, &bert->layers[i]));
+    }
     return hone_heads_visit(model, visitor, user, err);
 }
 

@@ -1,31 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-// What encoder-decoders share: their tensors' names, and generation, for which what the decoder
-// attends to of the sources is computed once.
+// What encoder-decoders share: the sides of their tensors' names (llama.cpp's:
+// "dec.blk.0.cross_attn_q.weight"), and generation, for which what the decoder attends to of the
+// sources is computed once.
 #include <inttypes.h>
-#include <stdio.h>
 
 #include "models/family.h"
 
-void hone_side_layer(const Model *model, int layer, SideVisitor *to) {
+void hone_side_layer(const Model *model, int layer, PartVisitor *to) {
     const int encoder = model->config.encoder_layers;
-    to->side = layer < encoder ? "enc" : "dec";
+    to->side = layer < encoder ? "enc." : "dec.";
     to->number = layer < encoder ? layer : layer - encoder;
     to->layer = layer;
 }
 
-void hone_side_end(int side, SideVisitor *to) {
-    to->side = side ? "dec" : "enc";
+void hone_side_end(int side, PartVisitor *to) {
+    to->side = side ? "dec." : "enc.";
     to->number = to->layer = -1;
-}
-
-hone_status hone_visit_side(const SideVisitor *to, const char *name, const char *kind,
-                            Tensor *tensor, Weight *weight, const char *target) {
-    char full[96], block[32] = "";
-    if (to->number >= 0) snprintf(block, sizeof block, "blk.%d.", to->number);
-    snprintf(full, sizeof full, "%s.%s%s.%s", to->side, block, name, kind);
-    const ParameterVisit visit = {
-        .name = full, .tensor = tensor, .weight = weight, .target = target, .layer = to->layer};
-    return to->visit(to->user, &visit, to->err);
 }
 
 static hone_status take_room(const Model *model, KeyValueCache *cache, int64_t sources,

@@ -4,7 +4,6 @@
 #ifndef HONE_MODELS_FAMILY_H
 #define HONE_MODELS_FAMILY_H
 
-#include "models/heads.h"
 #include "models/model.h"
 
 typedef struct ModelFamily {
@@ -32,6 +31,23 @@ enum { NORM_BEFORE = 1, NORM_AFTER = 2, NORM_EACH_HEAD = 4, NORM_ALL_HEADS = 8 }
 
 enum { HONE_DECODERS = 11 };
 extern const ModelFamily hone_decoders[HONE_DECODERS], hone_gpt2, hone_bert, hone_transformer;
+
+// Of a layer norm.
+typedef struct Norm {
+    Tensor gain, bias; // (C)
+} Norm;
+
+// What stands on an encoder's last hidden states x (T,C), alike for all of them:
+//     classes:      classifier(act(pooler(x of the first token)))
+//     tags, spans:  classifier(x)
+//     masked words: embedding(norm(gelu(dense(x)))) + bias
+typedef struct EncoderHeads {
+    Weight pooler;     // (C,C)
+    Weight classifier; // (labels,C)
+    Weight mask_dense; // (C,C)
+    Norm mask_norm;
+    Tensor mask_bias; // (V)
+} EncoderHeads;
 
 struct Model {
     ModelConfig config;
@@ -65,19 +81,30 @@ hone_status hone_visit_tensor(ParameterVisitor visitor, void *user, const char *
 hone_status hone_visit_weight(ParameterVisitor visitor, void *user, const char *name, int layer,
                               const char *target, Weight *weight, HoneError *err);
 
-// Encoder-decoders visit each side's tensors by llama.cpp's names: "dec.blk.0.cross_attn_q.weight".
-typedef struct SideVisitor {
+// parts.c: an affine map with its bias, (out,in) and (out); and a layer norm's vectors.
+Weight hone_make_linear(int64_t out, int64_t in);
+Norm hone_make_norm(int64_t C);
+// Fail unless the heads, each with keys of its own, make the channels together.
+hone_status hone_check_whole_heads(const ModelConfig *config, HoneError *err);
+
+// Where a family is in its visit: tensors are named SIDE blk.NUMBER.NAME.KIND.
+typedef struct PartVisitor {
     ParameterVisitor visit;
     void *user;
-    const char *side;  // "enc" or "dec"
-    int number, layer; // of the layer on its side and among all; -1: behind the layers
+    const char *side;  // of an encoder-decoder "enc." or "dec."; NULL: there are none
+    int number, layer; // of the layer on its side and among all; -1: none
     HoneError *err;
-} SideVisitor;
-void hone_side_layer(const Model *model, int layer, SideVisitor *to);
-void hone_side_end(int side, SideVisitor *to); // 0: the encoder's
+} PartVisitor;
 // kind: "weight" or "bias"; weight and target as of hone_visit_weight, or NULL.
-hone_status hone_visit_side(const SideVisitor *to, const char *name, const char *kind,
+hone_status hone_visit_part(const PartVisitor *to, const char *name, const char *kind,
                             Tensor *tensor, Weight *weight, const char *target);
+hone_status hone_visit_linear(const PartVisitor *to, const char *name, const char *target,
+                              Weight *weight);
+hone_status hone_visit_norm(const PartVisitor *to, const char *name, Norm *norm);
+// Encoder-decoders: to a layer, or behind the last one of a side (0: the encoder's).
+void hone_side_layer(const Model *model, int layer, PartVisitor *to);
+void hone_side_end(int side, PartVisitor *to);
+
 // heads.c: make model->heads, with what the configuration says is there; and visit it.
 hone_status hone_heads_make(Model *model, HoneError *err);
 hone_status hone_heads_visit(Model *model, ParameterVisitor visitor, void *user, HoneError *err);

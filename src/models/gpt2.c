@@ -8,10 +8,6 @@
 
 #include "models/family.h"
 
-typedef struct Norm {
-    Tensor gain, bias; // (C)
-} Norm;
-
 typedef struct Gpt2Layer {
     Norm attention_norm, feed_forward_norm;
     Weight qkv, o, up, down; // (3·C,C), (C,C), (F,C), (C,F), each with a bias
@@ -24,24 +20,10 @@ typedef struct Gpt2 {
     Weight head; // (V,C); not there when tied
 } Gpt2;
 
-static Weight weight(int64_t out, int64_t in, bool has_bias) {
-    Weight made = {.base = hone_model_tensor(out, in)};
-    if (has_bias) made.bias = hone_model_tensor(out, 0);
-    return made;
-}
-
-static Norm norm(int64_t C) {
-    return (Norm){hone_model_tensor(C, 0), hone_model_tensor(C, 0)};
-}
-
 static hone_status make(Model *model, HoneError *err) {
     const ModelConfig *config = &model->config;
     const int64_t C = config->channels, F = config->feed_forward, V = config->vocabulary;
-    if ((int64_t)config->heads * config->head_size != C || config->kv_heads != config->heads)
-        return hone_fail(err, HONE_ERROR_INPUT,
-                         "%d heads and %d key/value heads of %d do not make the embedding length "
-                         "%" PRId64,
-                         config->heads, config->kv_heads, config->head_size, C);
+    RETURN_IF_ERROR(hone_check_whole_heads(config, err));
     const size_t layers = (size_t)config->layers;
     Gpt2 *gpt2 = hone_arena_calloc(&model->arena, 1, sizeof *gpt2);
     if (!gpt2) return hone_fail_memory(err, sizeof *gpt2, "a model");
@@ -49,61 +31,44 @@ static hone_status make(Model *model, HoneError *err) {
     gpt2->layers = hone_arena_calloc(&model->arena, layers, sizeof *gpt2->layers);
     if (!gpt2->layers) return hone_fail_memory(err, layers * sizeof *gpt2->layers, "its layers");
 
-    gpt2->embedding = weight(V, C, false);
-    gpt2->positions = weight(config->context, C, false);
-    gpt2->norm = norm(C);
-    gpt2->head = weight(V, C, false);
+    gpt2->embedding.base = hone_model_tensor(V, C);
+    gpt2->positions.base = hone_model_tensor(config->context, C);
+    gpt2->norm = hone_make_norm(C);
+    gpt2->head.base = hone_model_tensor(V, C);
     for (size_t i = 0; i < layers; i++)
-        gpt2->layers[i] = (Gpt2Layer){.attention_norm = norm(C),
-                                      .feed_forward_norm = norm(C),
-                                      .qkv = weight(3 * C, C, true),
-                                      .o = weight(C, C, true),
-                                      .up = weight(F, C, true),
-                                      .down = weight(C, F, true)};
+        gpt2->layers[i] = (Gpt2Layer){.attention_norm = hone_make_norm(C),
+                                      .feed_forward_norm = hone_make_norm(C),
+                                      .qkv = hone_make_linear(3 * C, C),
+                                      .o = hone_make_linear(C, C),
+                                      .up = hone_make_linear(F, C),
+                                      .down = hone_make_linear(C, F)};
     return HONE_OK;
 }
 
 // ---- parameters --------------------------------------------------------------------------------
 
-typedef struct Visitor {
-    ParameterVisitor visit;
-    void *user;
-    int layer;
-    HoneError *err;
-} Visitor;
-
-static hone_status visit_norm(const Visitor *to, const char *gain, const char *bias, Norm *norm) {
-    RETURN_IF_ERROR(hone_visit_tensor(to->visit, to->user, gain, to->layer, &norm->gain, to->err));
-    return hone_visit_tensor(to->visit, to->user, bias, to->layer, &norm->bias, to->err);
-}
-
-static hone_status visit_linear(const Visitor *to, const char *name, const char *bias,
-                                const char *target, Weight *weight) {
-    RETURN_IF_ERROR(
-        hone_visit_weight(to->visit, to->user, name, to->layer, target, weight, to->err));
-    return hone_visit_tensor(to->visit, to->user, bias, to->layer, &weight->bias, to->err);
-}
-
-static hone_status visit_layer(const Visitor *to, Gpt2Layer *layer) {
-    RETURN_IF_ERROR(visit_norm(to, "attn_norm.weight", "attn_norm.bias", &layer->attention_norm));
-    RETURN_IF_ERROR(visit_linear(to, "attn_qkv.weight", "attn_qkv.bias", "qkv", &layer->qkv));
-    RETURN_IF_ERROR(visit_linear(to, "attn_output.weight", "attn_output.bias", "o", &layer->o));
-    RETURN_IF_ERROR(visit_norm(to, "ffn_norm.weight", "ffn_norm.bias", &layer->feed_forward_norm));
-    RETURN_IF_ERROR(visit_linear(to, "ffn_up.weight", "ffn_up.bias", "up", &layer->up));
-    return visit_linear(to, "ffn_down.weight", "ffn_down.bias", "down", &layer->down);
+static hone_status visit_layer(const PartVisitor *to, Gpt2Layer *layer) {
+    RETURN_IF_ERROR(hone_visit_norm(to, "attn_norm", &layer->attention_norm));
+    RETURN_IF_ERROR(hone_visit_linear(to, "attn_qkv", "qkv", &layer->qkv));
+    RETURN_IF_ERROR(hone_visit_linear(to, "attn_output", "o", &layer->o));
+    RETURN_IF_ERROR(hone_visit_norm(to, "ffn_norm", &layer->feed_forward_norm));
+    RETURN_IF_ERROR(hone_visit_linear(to, "ffn_up", "up", &layer->up));
+    return hone_visit_linear(to, "ffn_down", "down", &layer->down);
 }
 
 static hone_status visit(Model *model, ParameterVisitor visitor, void *user, HoneError *err) {
     Gpt2 *gpt2 = model->parameters;
-    Visitor to = {visitor, user, -1, err};
+    PartVisitor to = {visitor, user, NULL, -1, -1, err};
     RETURN_IF_ERROR(
         hone_visit_weight(visitor, user, "token_embd.weight", -1, "embed", &gpt2->embedding, err));
     RETURN_IF_ERROR(
         hone_visit_weight(visitor, user, "position_embd.weight", -1, NULL, &gpt2->positions, err));
-    for (to.layer = 0; to.layer < model->config.layers; to.layer++)
-        RETURN_IF_ERROR(visit_layer(&to, &gpt2->layers[to.layer]));
-    to.layer = -1;
-    RETURN_IF_ERROR(visit_norm(&to, "output_norm.weight", "output_norm.bias", &gpt2->norm));
+    for (int i = 0; i < model->config.layers; i++) {
+        to.number = to.layer = i;
+        RETURN_IF_ERROR(visit_layer(&to, &gpt2->layers[i]));
+    }
+    to.number = to.layer = -1;
+    RETURN_IF_ERROR(hone_visit_norm(&to, "output_norm", &gpt2->norm));
     if (model->config.tied_head) return HONE_OK;
     return hone_visit_weight(visitor, user, "output.weight", -1, "head", &gpt2->head, err);
 }

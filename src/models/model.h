@@ -42,7 +42,7 @@ typedef struct ModelConfig {
     bool experts_normalised;
     const bool *sparse;  // (layers): those that have experts; NULL: all
     int64_t token_types; // of an encoder: which of a pair's texts a token is of; 0: not told
-    // Heads that an encoder has (models/heads.h).
+    // Heads that an encoder has (EncoderHeads).
     bool pooler, mask_head;
     int64_t labels; // rows of the classifier; 0: none
 } ModelConfig;

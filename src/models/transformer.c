@@ -12,10 +12,6 @@
 
 #include "models/family.h"
 
-typedef struct Norm {
-    Tensor gain, bias; // (C)
-} Norm;
-
 typedef struct Attending {
     Norm norm;
     Weight q, k, v, o; // (C,C), each with a bias
@@ -35,16 +31,9 @@ typedef struct Transformer {
     Weight head;      // (V,C); not there when tied
 } Transformer;
 
-static Weight linear(int64_t out, int64_t in) {
-    return (Weight){.base = hone_model_tensor(out, in), .bias = hone_model_tensor(out, 0)};
-}
-
-static Norm norm(int64_t C) {
-    return (Norm){hone_model_tensor(C, 0), hone_model_tensor(C, 0)};
-}
-
 static Attending attending(int64_t C) {
-    return (Attending){norm(C), linear(C, C), linear(C, C), linear(C, C), linear(C, C)};
+    return (Attending){hone_make_norm(C), hone_make_linear(C, C), hone_make_linear(C, C),
+                       hone_make_linear(C, C), hone_make_linear(C, C)};
 }
 
 // (position, 2i) = sin(position / 10000^(2i/C)), (position, 2i+1) = cos of the same
@@ -67,11 +56,7 @@ static hone_status make_sinusoid(Model *model, Weight *sinusoid, HoneError *err)
 static hone_status make(Model *model, HoneError *err) {
     const ModelConfig *config = &model->config;
     const int64_t C = config->channels, F = config->feed_forward, V = config->vocabulary;
-    if ((int64_t)config->heads * config->head_size != C || config->kv_heads != config->heads)
-        return hone_fail(err, HONE_ERROR_INPUT,
-                         "%d heads and %d key/value heads of %d do not make the embedding length "
-                         "%" PRId64,
-                         config->heads, config->kv_heads, config->head_size, C);
+    RETURN_IF_ERROR(hone_check_whole_heads(config, err));
     if (config->encoder_layers < 1)
         return hone_fail(err, HONE_ERROR_INPUT, "a transformer without an encoder layer");
     if (config->decoder_start < 0 || config->decoder_start >= V)
@@ -86,12 +71,12 @@ static hone_status make(Model *model, HoneError *err) {
     if (!made->layers) return hone_fail_memory(err, layers * sizeof *made->layers, "its layers");
     made->embedding.base = hone_model_tensor(V, C);
     made->head.base = hone_model_tensor(V, C);
-    for (int side = 0; side < 2; side++) made->norm[side] = norm(C);
+    for (int side = 0; side < 2; side++) made->norm[side] = hone_make_norm(C);
     for (size_t i = 0; i < layers; i++) {
         made->layers[i] = (Layer){.self = attending(C),
-                                  .feed_forward_norm = norm(C),
-                                  .up = linear(F, C),
-                                  .down = linear(C, F)};
+                                  .feed_forward_norm = hone_make_norm(C),
+                                  .up = hone_make_linear(F, C),
+                                  .down = hone_make_linear(C, F)};
         if ((int)i >= config->encoder_layers) made->layers[i].cross = attending(C);
     }
     return make_sinusoid(model, &made->sinusoid, err);
@@ -99,39 +84,28 @@ static hone_status make(Model *model, HoneError *err) {
 
 // ---- parameters --------------------------------------------------------------------------------
 
-static hone_status visit_linear(const SideVisitor *to, const char *name, const char *target,
-                                Weight *weight) {
-    RETURN_IF_ERROR(hone_visit_side(to, name, "weight", &weight->base, weight, target));
-    return hone_visit_side(to, name, "bias", &weight->bias, NULL, NULL);
-}
-
-static hone_status visit_norm(const SideVisitor *to, const char *name, Norm *norm) {
-    RETURN_IF_ERROR(hone_visit_side(to, name, "weight", &norm->gain, NULL, NULL));
-    return hone_visit_side(to, name, "bias", &norm->bias, NULL, NULL);
-}
-
-static hone_status visit_attending(const SideVisitor *to, bool cross, Attending *part) {
+static hone_status visit_attending(const PartVisitor *to, bool cross, Attending *part) {
     static const char *const names[2][5] = {
         {"attn_norm", "attn_q", "attn_k", "attn_v", "attn_o"},
         {"cross_attn_norm", "cross_attn_q", "cross_attn_k", "cross_attn_v", "cross_attn_o"}};
-    RETURN_IF_ERROR(visit_norm(to, names[cross][0], &part->norm));
-    RETURN_IF_ERROR(visit_linear(to, names[cross][1], "q", &part->q));
-    RETURN_IF_ERROR(visit_linear(to, names[cross][2], "k", &part->k));
-    RETURN_IF_ERROR(visit_linear(to, names[cross][3], "v", &part->v));
-    return visit_linear(to, names[cross][4], "o", &part->o);
+    RETURN_IF_ERROR(hone_visit_norm(to, names[cross][0], &part->norm));
+    RETURN_IF_ERROR(hone_visit_linear(to, names[cross][1], "q", &part->q));
+    RETURN_IF_ERROR(hone_visit_linear(to, names[cross][2], "k", &part->k));
+    RETURN_IF_ERROR(hone_visit_linear(to, names[cross][3], "v", &part->v));
+    return hone_visit_linear(to, names[cross][4], "o", &part->o);
 }
 
-static hone_status visit_layer(const SideVisitor *to, Layer *layer) {
+static hone_status visit_layer(const PartVisitor *to, Layer *layer) {
     RETURN_IF_ERROR(visit_attending(to, false, &layer->self));
     if (layer->cross.q.base.rank) RETURN_IF_ERROR(visit_attending(to, true, &layer->cross));
-    RETURN_IF_ERROR(visit_norm(to, "ffn_norm", &layer->feed_forward_norm));
-    RETURN_IF_ERROR(visit_linear(to, "ffn_up", "up", &layer->up));
-    return visit_linear(to, "ffn_down", "down", &layer->down);
+    RETURN_IF_ERROR(hone_visit_norm(to, "ffn_norm", &layer->feed_forward_norm));
+    RETURN_IF_ERROR(hone_visit_linear(to, "ffn_up", "up", &layer->up));
+    return hone_visit_linear(to, "ffn_down", "down", &layer->down);
 }
 
 static hone_status visit(Model *model, ParameterVisitor visitor, void *user, HoneError *err) {
     Transformer *made = model->parameters;
-    SideVisitor to = {.visit = visitor, .user = user, .err = err};
+    PartVisitor to = {.visit = visitor, .user = user, .err = err};
     RETURN_IF_ERROR(
         hone_visit_weight(visitor, user, "token_embd.weight", -1, "embed", &made->embedding, err));
     for (int i = 0; i < model->config.layers; i++) {
@@ -140,7 +114,7 @@ static hone_status visit(Model *model, ParameterVisitor visitor, void *user, Hon
     }
     for (int side = 0; side < 2 && model->config.norm_first; side++) {
         hone_side_end(side, &to);
-        RETURN_IF_ERROR(visit_norm(&to, "output_norm", &made->norm[side]));
+        RETURN_IF_ERROR(hone_visit_norm(&to, "output_norm", &made->norm[side]));
     }
     if (model->config.tied_head) return HONE_OK;
     return hone_visit_weight(visitor, user, "output.weight", -1, "head", &made->head, err);

@@ -112,7 +112,16 @@ static void gelu(void) {
     at_every_level(check_gelu);
 }
 
-static void check_gelu_extremes(const KernelContext *kc) {
+// A GELU: its two passes, and the formula of each.
+typedef struct Gelu {
+    void (*forward)(const KernelContext *kc, int64_t count, const float *x, float *y);
+    void (*backward)(const KernelContext *kc, int64_t count, const float *x, const float *dy,
+                     bool add, float *dx);
+    void (*wide_forward)(int64_t count, const double *x, double *y);
+    void (*wide_backward)(int64_t count, const double *x, const double *dy, double *dx);
+} Gelu;
+
+static void check_extremes(const KernelContext *kc, const Gelu *gelu) {
     static const float values[] = {0.0f,   -0.0f,  1e-20f,   -1e-20f,   6.0f,   -6.0f, 12.0f,
                                    -12.0f, 90.0f,  -90.0f,   1e12f,     -1e12f, 1e30f, -1e30f,
                                    3e38f,  -3e38f, INFINITY, -INFINITY, NAN};
@@ -129,15 +138,26 @@ static void check_gelu_extremes(const KernelContext *kc) {
         dx->wide[i] = v > 0 ? 1 : 0;
     }
     const int near = 8; // the first ones are within reach of the formula
-    hone_reference_f64_gelu_forward(near, x->wide, y->wide);
+    gelu->wide_forward(near, x->wide, y->wide);
     for (int i = 0; i < near; i++) dx->wide[i] = 0;
-    hone_reference_f64_gelu_backward(near, x->wide, dy->wide, dx->wide);
+    gelu->wide_backward(near, x->wide, dy->wide, dx->wide);
     y->wide[N - 2] = y->wide[N - 1] = dx->wide[N - 1] = (double)NAN; // −∞·0, as the formula says
-    hone_gelu_forward(kc, N, x->data, y->data);
+    gelu->forward(kc, N, x->data, y->data);
     array_matches(y, 2e-5, 1e-30, "y");
-    hone_gelu_backward(kc, N, x->data, dy->data, true, dx->data);
+    gelu->backward(kc, N, x->data, dy->data, true, dx->data);
     array_matches(dx, 2e-5, 1e-25, "dx");
     arrays_end(&a);
+}
+
+static void check_gelu_extremes(const KernelContext *kc) {
+    check_extremes(kc, &(Gelu){hone_gelu_forward, hone_gelu_backward,
+                               hone_reference_f64_gelu_forward, hone_reference_f64_gelu_backward});
+}
+
+static void check_gelu_erf_extremes(const KernelContext *kc) {
+    check_extremes(kc, &(Gelu){hone_gelu_erf_forward, hone_gelu_erf_backward,
+                               hone_reference_f64_gelu_erf_forward,
+                               hone_reference_f64_gelu_erf_backward});
 }
 
 static void gelu_extremes(void) {
@@ -168,34 +188,6 @@ static void check_gelu_erf(const KernelContext *kc) {
 
 static void gelu_erf(void) {
     at_every_level(check_gelu_erf);
-}
-
-static void check_gelu_erf_extremes(const KernelContext *kc) {
-    static const float values[] = {0.0f,   -0.0f,  1e-20f,   -1e-20f,   6.0f,   -6.0f, 12.0f,
-                                   -12.0f, 90.0f,  -90.0f,   1e12f,     -1e12f, 1e30f, -1e30f,
-                                   3e38f,  -3e38f, INFINITY, -INFINITY, NAN};
-    enum { N = sizeof values / sizeof *values };
-    Arrays a = arrays_begin(1);
-    Array *x = array_new(&a, N, 1), *dy = array_new(&a, N, 0);
-    Array *y = array_new(&a, N, 0), *dx = array_new(&a, N, 0);
-    for (int i = 0; i < N; i++) {
-        array_set(x, i, values[i]);
-        array_set(dy, i, 1.0f);
-        const double v = (double)values[i];
-        // Far out, the function is x or 0 and its slope 1 or 0.
-        y->wide[i] = v > 0 ? v : 0;
-        dx->wide[i] = v > 0 ? 1 : 0;
-    }
-    const int near = 8; // the first ones are within reach of the formula
-    hone_reference_f64_gelu_erf_forward(near, x->wide, y->wide);
-    for (int i = 0; i < near; i++) dx->wide[i] = 0;
-    hone_reference_f64_gelu_erf_backward(near, x->wide, dy->wide, dx->wide);
-    y->wide[N - 2] = y->wide[N - 1] = dx->wide[N - 1] = (double)NAN; // −∞·0, as the formula says
-    hone_gelu_erf_forward(kc, N, x->data, y->data);
-    array_matches(y, 2e-5, 1e-30, "y");
-    hone_gelu_erf_backward(kc, N, x->data, dy->data, true, dx->data);
-    array_matches(dx, 2e-5, 1e-25, "dx");
-    arrays_end(&a);
 }
 
 static void gelu_erf_extremes(void) {
