@@ -142,6 +142,15 @@ void hone_hf_put_count(const ConfigReading *reading, const char *suffix, int64_t
     hone_hf_put_u32(reading->keys, key_name(reading, suffix, name), value);
 }
 
+void hone_hf_put_sizes(const ConfigReading *reading, const HfConfig *config, int64_t context,
+                       int64_t width, int64_t feed_forward) {
+    hone_hf_put_count(reading, "block_count", config->layers);
+    hone_hf_put_count(reading, "context_length", context);
+    hone_hf_put_count(reading, "embedding_length", width);
+    hone_hf_put_count(reading, "feed_forward_length", feed_forward);
+    hone_hf_put_count(reading, "attention.head_count", config->heads);
+}
+
 void hone_hf_put_real(const ConfigReading *reading, const char *suffix, double value) {
     char name[96];
     hone_hf_put_f32(reading->keys, key_name(reading, suffix, name), value);

@@ -27,6 +27,9 @@ bool hone_hf_text_is(const ConfigReading *reading, const char *key, const char *
 
 // Under the architecture's name.
 void hone_hf_put_count(const ConfigReading *reading, const char *suffix, int64_t value);
+// What every family has: layers and heads of the config, and these.
+void hone_hf_put_sizes(const ConfigReading *reading, const HfConfig *config, int64_t context,
+                       int64_t width, int64_t feed_forward);
 void hone_hf_put_real(const ConfigReading *reading, const char *suffix, double value);
 void hone_hf_put_flags(const ConfigReading *reading, const char *suffix, const bool *flags,
                        int64_t count);

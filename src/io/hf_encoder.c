@@ -71,15 +71,9 @@ hone_status hone_hf_read_encoder(const ConfigReading *reading, HfConfig *config)
     RETURN_IF_ERROR(check_bert(reading));
     config->kv_heads = config->heads;
     config->tied = true;
-    hone_hf_put_count(reading, "block_count", config->layers);
-    hone_hf_put_count(reading, "context_length", context);
-    hone_hf_put_count(reading, "embedding_length", width);
-    hone_hf_put_count(reading, "feed_forward_length", feed);
-    hone_hf_put_count(reading, "attention.head_count", config->heads);
+    hone_hf_put_sizes(reading, config, context, width, feed);
     hone_hf_put_real(reading, "attention.layer_norm_epsilon", eps);
-    char name[96];
-    snprintf(name, sizeof name, "%s.attention.causal", reading->family->architecture);
-    hone_hf_put_bool(reading->keys, name, false);
+    hone_hf_put_flag(reading, "attention.causal", false);
     hone_hf_put_u32(reading->keys, "tokenizer.ggml.token_type_count", types);
     put_head(reading);
     return put_labels(reading);

@@ -86,11 +86,7 @@ hone_status hone_hf_read_decoder(const ConfigReading *reading, HfConfig *config)
     RETURN_IF_ERROR(check_activation(reading));
     read_biases(reading, config);
     RETURN_IF_ERROR(hone_hf_read_positions(reading, context, config));
-    hone_hf_put_count(reading, "block_count", config->layers);
-    hone_hf_put_count(reading, "context_length", context);
-    hone_hf_put_count(reading, "embedding_length", width);
-    hone_hf_put_count(reading, "feed_forward_length", feed);
-    hone_hf_put_count(reading, "attention.head_count", config->heads);
+    hone_hf_put_sizes(reading, config, context, width, feed);
     hone_hf_put_count(reading, "attention.head_count_kv", config->kv_heads);
     hone_hf_put_count(reading, "attention.key_length", config->head_size);
     hone_hf_put_count(reading, "attention.value_length", config->head_size);
@@ -121,11 +117,7 @@ hone_status hone_hf_read_gpt2(const ConfigReading *reading, HfConfig *config) {
         return hone_hf_refuse(reading, "scale_attn_weights", "only scaled scores are computed");
     if (hone_hf_flag(reading, "scale_attn_by_inverse_layer_idx", false))
         return hone_hf_refuse(reading, "scale_attn_by_inverse_layer_idx", "it is not computed");
-    hone_hf_put_count(reading, "block_count", config->layers);
-    hone_hf_put_count(reading, "context_length", context);
-    hone_hf_put_count(reading, "embedding_length", width);
-    hone_hf_put_count(reading, "feed_forward_length", feed);
-    hone_hf_put_count(reading, "attention.head_count", config->heads);
+    hone_hf_put_sizes(reading, config, context, width, feed);
     hone_hf_put_real(reading, "attention.layer_norm_epsilon", eps);
     return HONE_OK;
 }
