@@ -23,7 +23,8 @@ typedef struct KeySource {
     int64_t origin;
 } KeySource;
 
-// Running softmax of one panel: O (value_size, HONE_PANEL) is not yet divided by the sum.
+// Running softmax of one panel: O (value_size, HONE_PANEL) is not yet divided by the sum. maximum
+// is of the scores seen, or a little below (choose_shifts); sum and O are relative to it.
 typedef struct PanelState {
     float *maximum, *sum, *O;
 } PanelState;

@@ -143,10 +143,18 @@ void hone_attention_correction(const Forward *f, const float old[HONE_PANEL],
     f->table->exponent(&scores, shift, unused);
 }
 
-// Does a lane that has seen a key have a new maximum?
-static bool grew(const float old[HONE_PANEL], const float new[HONE_PANEL]) {
+// What a lane's scores are shifted by need not be their maximum, only near enough to it for weights
+// and their sum to stay in range. A maximum that is no more than a little above the old one leaves
+// the old one in place, so that few steps multiply O. Returns whether some lane that has seen a key
+// gets another.
+static bool choose_shifts(const float old[HONE_PANEL], float new[HONE_PANEL]) {
+    const float near = 4.0f; // e^4 = 55
     bool some = false;
-    for (int n = 0; n < HONE_PANEL; n++) some |= (old[n] != new[n]) & (old[n] != -INFINITY);
+    for (int n = 0; n < HONE_PANEL; n++) {
+        bool seen = old[n] != -INFINITY, far = new[n] > old[n] + near;
+        new[n] = seen & !far ? old[n] : new[n];
+        some |= seen & far;
+    }
     return some;
 }
 
@@ -206,7 +214,7 @@ static bool step_softmax(const Forward *f, const Panels *panels, int n, int64_t 
             tested = true;
     }
     float factor[HONE_PANEL], shift[HONE_PANEL];
-    if (grew(state.maximum, maximum)) {
+    if (choose_shifts(state.maximum, maximum)) {
         hone_attention_correction(f, state.maximum, maximum, factor);
         f->table->rescale(args->value_size, factor, state.O);
         f->table->rescale(1, factor, state.sum);
