@@ -60,47 +60,9 @@ static inline __attribute__((always_inline)) void tile(int rows, int panels, con
     }
 }
 
-static inline __attribute__((always_inline)) void rows_from(int panels, const PanelProduct *p,
-                                                            int64_t m) {
-    const int64_t M = p->M;
-    if (panels == 4) // eight rows go as twice four
-        for (; M - m >= 6 && M - m != 8; m += 6) tile(6, panels, p, m);
-    else
-        for (; M - m >= 8; m += 8) tile(8, panels, p, m);
-    for (; M - m >= 4; m += 4) tile(4, panels, p, m);
-    switch (M - m) {
-    case 1:
-        tile(1, panels, p, m);
-        break;
-    case 2:
-        tile(2, panels, p, m);
-        break;
-    case 3:
-        tile(3, panels, p, m);
-        break;
-    default:
-        break;
-    }
-}
-
-static void product(const PanelProduct *p) {
-    int64_t m = 0;
-    switch (p->panels) {
-    case 4:
-        rows_from(4, p, 0);
-        break;
-    case 3:
-        rows_from(3, p, 0);
-        break;
-    case 2:
-        rows_from(2, p, 0);
-        break;
-    default:
-        for (; p->M - m >= 16; m += 16) tile(16, 1, p, m);
-        rows_from(1, p, m);
-        break;
-    }
-}
+#define PRODUCT PanelProduct
+#define PRODUCT_NAME product
+#include "kernels/isa/avx512/panel_rows.h"
 
 static void maximum(const PanelScores *scores, float highest[HONE_PANEL]) {
     __m512 most = _mm512_loadu_ps(highest);
