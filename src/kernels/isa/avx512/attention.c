@@ -9,60 +9,43 @@
 #include "kernels/attention_score.h"
 #include "kernels/isa/avx512/softmax.h"
 
-enum { MOST_SUMS = 24, PRODUCT_ROWS = 6, PRODUCT_PANELS = 4 };
+enum { PRODUCT_ROWS = 6 };
 
-// Rows [m, m + rows) of C for `panels` panels: a sum for each row and panel. Two panels share an
-// element of A; for one it is an operand of the multiply-add, and the loads are the bound where two
-// are done a cycle. rows and panels are constants at each call.
-static inline __attribute__((always_inline)) void tile(int rows, int panels, const PanelProduct *p,
-                                                       int64_t m) {
-    __m512 sums[MOST_SUMS];
-    const float *fours[MOST_SUMS / 4]; // every fourth row: the three after it are a short way off
-    const float *B = p->B;
-    const int64_t K = p->K, row = p->A.row, step = p->A.column, ldb = p->ldb, apart = p->B_apart;
-#pragma GCC unroll 24
-    for (int i = 0; i < rows * panels; i++) sums[i] = _mm512_setzero_ps();
-#pragma GCC unroll 4
-    for (int r = 0; r < rows; r += 4) fours[r / 4] = p->A.data + (m + r) * row;
-    for (int64_t k = 0; k < K; k++, B += ldb) {
-        __m512 b[PRODUCT_PANELS];
-#pragma GCC unroll 4
-        for (int n = 0; n < panels; n++) b[n] = _mm512_loadu_ps(B + n * apart);
-#pragma GCC unroll 16
-        for (int r = 0; r < rows; r++) {
-            __m512 a = _mm512_set1_ps(fours[r / 4][r % 4 * row]);
-#pragma GCC unroll 4
-            for (int n = 0; n < panels; n++)
-                sums[r * panels + n] = _mm512_fmadd_ps(a, b[n], sums[r * panels + n]);
-        }
-#pragma GCC unroll 4
-        for (int r = 0; r < rows; r += 4) fours[r / 4] += step;
-    }
-    // Added at the end, a long row of products rounds as its parts.
-    const int64_t ldc = p->ldc, C_apart = p->C_apart;
-    float *C = p->C + m * ldc;
-#pragma GCC unroll 16
-    for (int r = 0; r < rows; r++)
-#pragma GCC unroll 4
-        for (int n = 0; n < panels; n++) {
-            float *c = C + r * ldc + n * C_apart;
-            __m512 *sum = &sums[r * panels + n];
-            if (p->accumulate) *sum = _mm512_add_ps(*sum, _mm512_loadu_ps(c));
-            _mm512_storeu_ps(c, *sum);
-        }
-    if (!p->highest) return;
-#pragma GCC unroll 4
-    for (int n = 0; n < panels; n++) {
-        __m512 most = _mm512_loadu_ps(p->highest + n * HONE_PANEL);
-#pragma GCC unroll 16
-        for (int r = 0; r < rows; r++) most = _mm512_max_ps(sums[r * panels + n], most);
-        _mm512_storeu_ps(p->highest + n * HONE_PANEL, most);
-    }
+typedef struct PanelSteps {
+    const float *A;
+    int64_t row, A_step, B_step, count;
+} PanelSteps;
+
+static inline PanelSteps steps_of(const PanelProduct *p) {
+    return (PanelSteps){p->A.data, p->A.row, p->A.column, p->ldb, p->K};
+}
+
+static inline __m512 spread(const float *a) {
+    return _mm512_set1_ps(*a);
+}
+
+static inline __m512 add_product(__m512 sum, __m512 a, __m512 b) {
+    return _mm512_fmadd_ps(a, b, sum);
+}
+
+static inline __m512 add_spread(__m512 sum, const float *a, __m512 b) {
+    return _mm512_fmadd_ps(spread(a), b, sum);
+}
+
+static inline __m512 result(const PanelProduct *p, __m512 sum) {
+    (void)p;
+    return sum;
+}
+
+static inline __m512 result_added(const PanelProduct *p, __m512 sum, __m512 c) {
+    (void)p;
+    return _mm512_add_ps(sum, c);
 }
 
 #define PRODUCT PanelProduct
+#define ELEMENT float
 #define PRODUCT_NAME product
-#include "kernels/isa/avx512/panel_rows.h"
+#include "kernels/isa/avx512/product.h"
 
 static void maximum(const PanelScores *scores, float highest[HONE_PANEL]) {
     __m512 most = _mm512_loadu_ps(highest);

@@ -6,93 +6,48 @@
 #include "kernels/isa/avx512/softmax.h"
 #include "kernels/table.h"
 
-enum { MOST_SUMS = 24, PRODUCT_PANELS = 4 };
-
 // Two neighbours of a row of A, at any address.
 typedef struct __attribute__((packed, may_alias)) Pair {
     uint32_t bits;
 } Pair;
 
-// sum += the pair, in all lanes, times b. As assembly, because gcc 12 takes a second instruction to
-// broadcast the pair.
-static inline __m512 add_pair(__m512 sum, __m512i b, const uint16_t *a) {
+typedef struct PanelSteps {
+    const uint16_t *A;
+    int64_t row, A_step, B_step, count;
+} PanelSteps;
+
+static inline PanelSteps steps_of(const PairProduct *p) {
+    return (PanelSteps){p->A, p->row, 2, 2 * HONE_PANEL, p->pairs};
+}
+
+// As assembly, because gcc 12 takes a second instruction to broadcast the pair.
+static inline __m512 add_spread(__m512 sum, const uint16_t *a, __m512 b) {
     __asm__("vdpbf16ps %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(b), "m"(*(const Pair *)a));
     return sum;
 }
 
-// The pair in all lanes.
-static inline __m512i load_pair(const uint16_t *a) {
-    __m512i pair;
+static inline __m512 spread(const uint16_t *a) {
+    __m512 pair;
     __asm__("vpbroadcastd %1, %0" : "=v"(pair) : "m"(*(const Pair *)a));
     return pair;
 }
 
-static inline __m512 add_pairs(__m512 sum, __m512i a, __m512i b) {
+static inline __m512 add_product(__m512 sum, __m512 a, __m512 b) {
     return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b);
 }
 
-// Rows [m, m + rows) of C for `panels` panels: a sum for each row and panel. Two panels share a
-// pair of A; for one it is broadcast straight from memory. rows and panels are constants at each
-// call.
-static inline __attribute__((always_inline)) void tile(int rows, int panels, const PairProduct *p,
-                                                       int64_t m) {
-    __m512 sums[MOST_SUMS];
-    const uint16_t
-        *fours[MOST_SUMS / 4]; // every fourth row: the three after it are a short way off
-    const uint16_t *B = p->B;
-    const int64_t row = p->row, pairs = p->pairs, apart = p->B_apart;
-#pragma GCC unroll 24
-    for (int i = 0; i < rows * panels; i++) sums[i] = _mm512_setzero_ps();
-#pragma GCC unroll 4
-    for (int r = 0; r < rows; r += 4) fours[r / 4] = p->A + (m + r) * row;
-    for (int64_t k = 0; k < pairs; k++, B += 2 * HONE_PANEL) {
-        __m512i b[PRODUCT_PANELS];
-#pragma GCC unroll 4
-        for (int n = 0; n < panels; n++) b[n] = _mm512_loadu_si512(B + n * apart);
-#pragma GCC unroll 16
-        for (int r = 0; r < rows; r++) {
-            const uint16_t *a = fours[r / 4] + r % 4 * row;
-            if (panels == 1) {
-                sums[r] = add_pair(sums[r], b[0], a);
-                continue;
-            }
-            __m512i pair = load_pair(a);
-#pragma GCC unroll 4
-            for (int n = 0; n < panels; n++)
-                sums[r * panels + n] = add_pairs(sums[r * panels + n], pair, b[n]);
-        }
-#pragma GCC unroll 4
-        for (int r = 0; r < rows; r += 4) fours[r / 4] += 2;
-    }
-    const __m512 factor = _mm512_set1_ps(p->factor);
-    const int64_t ldc = p->ldc, C_apart = p->C_apart;
-    float *C = p->C + m * ldc;
-#pragma GCC unroll 16
-    for (int r = 0; r < rows; r++)
-#pragma GCC unroll 4
-        for (int n = 0; n < panels; n++) {
-            float *c = C + r * ldc + n * C_apart;
-            __m512 *sum = &sums[r * panels + n];
-            if (p->accumulate)
-                *sum = _mm512_fmadd_ps(factor, *sum, _mm512_loadu_ps(c));
-            else
-                *sum = _mm512_mul_ps(factor, *sum);
-            _mm512_storeu_ps(c, *sum);
-        }
-    if (!p->highest) return;
-#pragma GCC unroll 4
-    for (int n = 0; n < panels; n++) {
-        __m512 most = _mm512_loadu_ps(p->highest + n * HONE_PANEL);
-#pragma GCC unroll 16
-        for (int r = 0; r < rows; r++) // NaN is no maximum
-            most = _mm512_max_ps(sums[r * panels + n], most);
-        _mm512_storeu_ps(p->highest + n * HONE_PANEL, most);
-    }
+static inline __m512 result(const PairProduct *p, __m512 sum) {
+    return _mm512_mul_ps(_mm512_set1_ps(p->factor), sum);
+}
+
+static inline __m512 result_added(const PairProduct *p, __m512 sum, __m512 c) {
+    return _mm512_fmadd_ps(_mm512_set1_ps(p->factor), sum, c);
 }
 
 #define PRODUCT PairProduct
+#define ELEMENT uint16_t
 #define PRODUCT_NAME product_bf16
-#include "kernels/isa/avx512/panel_rows.h"
+#include "kernels/isa/avx512/product.h"
 
 // The order in which two rows of sixteen, one behind the other, are pairs.
 static inline __m512i pair_order(void) {
