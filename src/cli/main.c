@@ -6,6 +6,7 @@
 #include "output.h"
 
 static const CommandEntry entries[] = {
+    {"init", command_init, "write a commented config for hone finetune, by four questions"},
     {"finetune", command_finetune, "fine-tune a model on your data (LoRA, DoRA or all weights)"},
     {"train", command_train, "develop a model from random weights on a corpus"},
     {"eval", command_eval, "loss, accuracy, ranked choices, exact match"},

@@ -52,6 +52,7 @@ bool parse_loss_on(const char *command, const char *word, HoneLossOn *loss_on);
 bool parse_date(const char *command, const char *text, int64_t *seconds);
 bool parse_on_bad(const char *command, const char *word, bool *skip);
 
+int command_init(int argc, char **argv);
 int command_finetune(int argc, char **argv);
 int command_train(int argc, char **argv);
 int command_eval(int argc, char **argv);
