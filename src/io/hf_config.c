@@ -15,7 +15,7 @@ void hone_hf_append_string(HfKeys *keys, const char *value, size_t length) {
     hone_text_append(&keys->bytes, value, length);
 }
 
-static void put_head(HfKeys *keys, const char *name, GgufType type) {
+void hone_hf_put_head(HfKeys *keys, const char *name, GgufType type) {
     const uint32_t number = (uint32_t)type;
     hone_hf_append_string(keys, name, strlen(name));
     hone_text_append(&keys->bytes, &number, sizeof number);
@@ -24,31 +24,31 @@ static void put_head(HfKeys *keys, const char *name, GgufType type) {
 
 void hone_hf_put_u32(HfKeys *keys, const char *name, int64_t value) {
     const uint32_t stored = (uint32_t)value;
-    put_head(keys, name, GGUF_U32);
+    hone_hf_put_head(keys, name, GGUF_U32);
     hone_text_append(&keys->bytes, &stored, sizeof stored);
 }
 
 void hone_hf_put_f32(HfKeys *keys, const char *name, double value) {
     const float stored = (float)value;
-    put_head(keys, name, GGUF_F32);
+    hone_hf_put_head(keys, name, GGUF_F32);
     hone_text_append(&keys->bytes, &stored, sizeof stored);
 }
 
 void hone_hf_put_bool(HfKeys *keys, const char *name, bool value) {
     const uint8_t stored = value;
-    put_head(keys, name, GGUF_BOOL);
+    hone_hf_put_head(keys, name, GGUF_BOOL);
     hone_text_append(&keys->bytes, &stored, 1);
 }
 
 void hone_hf_put_string(HfKeys *keys, const char *name, const char *value, size_t length) {
-    put_head(keys, name, GGUF_STRING);
+    hone_hf_put_head(keys, name, GGUF_STRING);
     hone_hf_append_string(keys, value, length);
 }
 
 void hone_hf_begin_array(HfKeys *keys, const char *name, GgufType element, int64_t count) {
     const uint32_t type = (uint32_t)element;
     const uint64_t elements = (uint64_t)count;
-    put_head(keys, name, GGUF_ARRAY);
+    hone_hf_put_head(keys, name, GGUF_ARRAY);
     hone_text_append(&keys->bytes, &type, sizeof type);
     hone_text_append(&keys->bytes, &elements, sizeof elements);
 }
@@ -176,13 +176,23 @@ void hone_hf_put_flags(const ConfigReading *reading, const char *suffix, const b
     }
 }
 
-// The folder's own name.
-static void put_name(const ConfigReading *reading) {
+// The name that a GGUF file gave it, else the folder's own.
+static hone_status put_name(const ConfigReading *reading) {
+    TextBuffer given = {0};
+    hone_status status = hone_hf_given_name(reading->folder, &given, reading->err);
+    if (status == HONE_OK && given.failed)
+        status = hone_fail_memory(reading->err, given.length, "a name");
+    if (given.length > 0)
+        hone_hf_put_string(reading->keys, "general.name", given.data, given.length);
+    const bool done = given.length > 0 || status != HONE_OK;
+    hone_text_free(&given);
+    if (done) return status;
     size_t end = strlen(reading->folder);
     while (end > 1 && reading->folder[end - 1] == '/') end--;
     size_t begin = end;
     while (begin > 0 && reading->folder[begin - 1] != '/') begin--;
     hone_hf_put_string(reading->keys, "general.name", reading->folder + begin, end - begin);
+    return HONE_OK;
 }
 
 // ---- families ----------------------------------------------------------------------------------
@@ -256,7 +266,7 @@ hone_status hone_hf_config(const char *folder, const json_t *root, HfConfig *con
     RETURN_IF_ERROR(hone_hf_read_count(&reading, "vocab_size", -1, &config->vocabulary));
     hone_hf_put_string(keys, "general.architecture", architecture, strlen(architecture));
     hone_hf_put_string(keys, "general.type", "model", 5);
-    put_name(&reading);
+    RETURN_IF_ERROR(put_name(&reading));
     config->tied = hone_hf_flag(&reading, "tie_word_embeddings", reading.family->tied);
     if (hone_hf_is_encoder(architecture)) return hone_hf_read_encoder(&reading, config);
     return strcmp(architecture, "gpt2") == 0 ? hone_hf_read_gpt2(&reading, config)

@@ -14,6 +14,7 @@ typedef struct HfKeys {
     int64_t count;
 } HfKeys;
 
+void hone_hf_put_head(HfKeys *keys, const char *name, GgufType type); // the value is to follow
 void hone_hf_put_u32(HfKeys *keys, const char *name, int64_t value);
 void hone_hf_put_f32(HfKeys *keys, const char *name, double value);
 void hone_hf_put_bool(HfKeys *keys, const char *name, bool value);
@@ -92,5 +93,10 @@ hone_status hone_hf_tokenizer(const char *folder, const json_t *config, int64_t 
 // hone.eos_token_ids, the way of drawing by llama.cpp's names, general.sampling.…
 hone_status hone_hf_generation(const char *folder, const json_t *config, int64_t vocabulary,
                                HfKeys *keys, HoneError *err);
+
+// hf_metadata.c: gguf_metadata.json, where there is one: keys that `keys` does not have yet.
+hone_status hone_hf_metadata(const char *folder, int64_t vocabulary, HfKeys *keys, HoneError *err);
+// The model's name there, appended; nothing where it has none.
+hone_status hone_hf_given_name(const char *folder, TextBuffer *name, HoneError *err);
 
 #endif

@@ -282,6 +282,7 @@ static hone_status read_parts(Shards *shards, const json_t *root, HfKeys *keys, 
     RETURN_IF_ERROR(hone_hf_generation(shards->folder, root, config.vocabulary, keys, err));
     if (hone_hf_is_encoder(config.architecture))
         RETURN_IF_ERROR(hone_hf_sentence(shards->folder, config.architecture, keys, err));
+    RETURN_IF_ERROR(hone_hf_metadata(shards->folder, config.vocabulary, keys, err));
     for (int i = 0; i < shards->count; i++) tensors += shards->files[i].count;
     if (keys->bytes.failed) return hone_fail_memory(err, keys->bytes.length, "metadata");
     const size_t bytes = keys->bytes.length;

@@ -118,6 +118,7 @@ static const char *const copied_names[] = {
     "chat_template.jinja",
     "generation_config.json",
     "tokenizer.model",
+    "gguf_metadata.json",
 };
 
 enum { COPIED_NAMES = sizeof copied_names / sizeof *copied_names };
@@ -142,8 +143,7 @@ static int append_part(const char *part, size_t length, void *text) {
     return ((TextBuffer *)text)->failed ? -1 : 0;
 }
 
-// Numbers as people write them, unless that would change one.
-static void dump(const json_t *root, TextBuffer *text) {
+void hone_hf_dump(const json_t *root, TextBuffer *text) {
     json_dump_callback(root, append_part, text, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
     json_t *again = text->failed ? NULL : json_loadb(text->data, text->length, 0, NULL);
     if (again && !json_equal(root, again)) {
@@ -180,7 +180,7 @@ static hone_status retyped_config(const char *source, const HfModel *model, Text
     }
     if (status == HONE_OK &&
         json_object_set_new(root, key, json_string(hone_hf_dtype_word(dtype))) == 0)
-        dump(root, json);
+        hone_hf_dump(root, json);
     else
         status = hone_fail_memory(err, 0, "config.json");
     json_decref(root);
@@ -189,8 +189,8 @@ static hone_status retyped_config(const char *source, const HfModel *model, Text
 
 // ---- the whole ---------------------------------------------------------------------------------
 
-static hone_status write_text(const char *folder, const char *name, const TextBuffer *text,
-                              HoneError *err) {
+hone_status hone_hf_write_text(const char *folder, const char *name, const TextBuffer *text,
+                               HoneError *err) {
     if (text->failed) return hone_fail_memory(err, text->length, name);
     char *path = hone_path_join(folder, name);
     if (!path) return hone_fail_memory(err, strlen(name), "a path");
@@ -203,20 +203,21 @@ static hone_status write_made(const char *folder, const GgufFile *file, const Hf
                               TextBuffer *text, HoneError *err) {
     const GgufString chat = hone_hf_text(file, "tokenizer.chat_template");
     RETURN_IF_ERROR(hone_hf_tokenizer_json(file, text, err));
-    RETURN_IF_ERROR(write_text(folder, "tokenizer.json", text, err));
+    RETURN_IF_ERROR(hone_hf_write_text(folder, "tokenizer.json", text, err));
     hone_text_clear(text);
     RETURN_IF_ERROR(hone_hf_tokenizer_config(file, model, text, err));
-    RETURN_IF_ERROR(write_text(folder, "tokenizer_config.json", text, err));
+    RETURN_IF_ERROR(hone_hf_write_text(folder, "tokenizer_config.json", text, err));
     hone_text_clear(text);
     if (chat.length > 0) {
         hone_text_append(text, chat.data, chat.length);
-        RETURN_IF_ERROR(write_text(folder, "chat_template.jinja", text, err));
+        RETURN_IF_ERROR(hone_hf_write_text(folder, "chat_template.jinja", text, err));
         hone_text_clear(text);
     }
     RETURN_IF_ERROR(make_generation(file, text));
-    RETURN_IF_ERROR(write_text(folder, "generation_config.json", text, err));
+    RETURN_IF_ERROR(hone_hf_write_text(folder, "generation_config.json", text, err));
     hone_text_clear(text);
-    return hone_hf_make_config(file, model, text, err);
+    RETURN_IF_ERROR(hone_hf_make_config(file, model, text, err));
+    return hone_hf_write_metadata(folder, file, text, err);
 }
 
 static hone_status write_copied(const char *folder, const char *source, const HfModel *model,
@@ -254,7 +255,7 @@ hone_status hone_hf_write_settings(const char *folder, const GgufFile *file, con
     TextBuffer text = {0};
     hone_status status = source ? write_copied(folder, source, model, &text, err)
                                 : write_made(folder, file, model, &text, err);
-    if (status == HONE_OK) status = write_text(folder, "config.json", &text, err);
+    if (status == HONE_OK) status = hone_hf_write_text(folder, "config.json", &text, err);
     hone_text_free(&text);
     return status;
 }

@@ -3,6 +3,8 @@
 #ifndef HONE_IO_HF_WRITE_PARTS_H
 #define HONE_IO_HF_WRITE_PARTS_H
 
+#include <jansson.h>
+
 #include "base/text.h"
 #include "io/hf_write.h"
 
@@ -27,5 +29,15 @@ void hone_hf_write_real(TextBuffer *json, const char *indent, const char *key, d
 hone_status hone_hf_tokenizer_json(const GgufFile *file, TextBuffer *json, HoneError *err);
 hone_status hone_hf_tokenizer_config(const GgufFile *file, const HfModel *model, TextBuffer *json,
                                      HoneError *err);
+
+// hf_metadata.c: the keys that the folder's other files do not say again. config: what config.json
+// will be; the tokeniser's and generation_config.json are there.
+hone_status hone_hf_write_metadata(const char *folder, const GgufFile *file,
+                                   const TextBuffer *config, HoneError *err);
+
+// Numbers as people write them, unless that would change one.
+void hone_hf_dump(const json_t *root, TextBuffer *text);
+hone_status hone_hf_write_text(const char *folder, const char *name, const TextBuffer *text,
+                               HoneError *err);
 
 #endif
