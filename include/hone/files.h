@@ -12,7 +12,8 @@ extern "C" {
 // Describe a model (GGUF file, Hugging Face folder), an adapter (GGUF, PEFT, MLX-LM), a safetensors
 // file, a run's folder, its checkpoint or a tokenizer.json: as one JSON object (json true) or as
 // text for a person. Caller frees *text with hone_free. A tensor type or architecture that Hone
-// cannot train is described all the same, and said to be so.
+// cannot train is described all the same, and said to be so. HONE_ERROR_INPUT: what it is meant to
+// be is damaged; *text is there if it could be described all the same, else NULL.
 hone_status hone_inspect(HoneContext *context, const char *path, bool json, char **text);
 
 // Write the model with its added adapters merged, W + Σ weight·scale·B·A, as one GGUF file.

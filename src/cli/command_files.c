@@ -29,10 +29,8 @@ int command_inspect(int argc, char **argv) {
     char *text = NULL;
     hone_status result = hone_inspect(context, path, common.json, &text);
     status = EXIT_DONE;
-    if (result == HONE_OK)
-        fputs(text, stdout);
-    else
-        status = report_failure("inspect", context, result);
+    if (text) fputs(text, stdout);
+    if (result != HONE_OK) status = report_failure("inspect", context, result);
     hone_free(text);
     hone_context_free(context);
     return status;

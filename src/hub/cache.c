@@ -236,9 +236,32 @@ static bool is_known_name(const char *path) {
     return there;
 }
 
+// Is it one of the files that make a folder a model or an adapter, in such a folder?
+static bool stands_for_folder(const char *folder, const char *name) {
+    static const char *const of_adapters[] = {"adapter_config.json", "adapter_model.safetensors",
+                                              "adapters.safetensors"};
+    for (size_t i = 0; i < sizeof of_adapters / sizeof *of_adapters; i++)
+        if (strcmp(name, of_adapters[i]) == 0) return holds(folder, "adapter_config.json");
+    return (strcmp(name, "config.json") == 0 || strncmp(name, "model.safetensors", 17) == 0 ||
+            (strncmp(name, "model-", 6) == 0 && strstr(name, ".safetensors"))) &&
+           holds(folder, "config.json");
+}
+
+static char *place_of(const char *path) {
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    char *folder = !slash          ? hone_strdup(".")
+                   : slash == path ? hone_strdup("/")
+                                   : hone_strndup(path, (size_t)(slash - path));
+    if (folder && stands_for_folder(folder, name)) return folder;
+    hone_free(folder);
+    return hone_strdup(path);
+}
+
 hone_status hone_hub_resolve(const char *path, char **found, HoneError *err) {
     *found = NULL;
-    if (!hone_is_file(path) && !hone_is_directory(path)) {
+    if (hone_is_file(path)) {
+        *found = place_of(path);
+    } else if (!hone_is_directory(path)) {
         RETURN_IF_ERROR(hone_hub_find(path, found, err));
         if (!*found && hone_hub_is_repository(path) && !is_known_name(path))
             return hone_fail(err, HONE_ERROR_INPUT,
@@ -246,6 +269,6 @@ hone_status hone_hub_resolve(const char *path, char **found, HoneError *err) {
                              "pulled (hone pull %s)",
                              path, path);
     }
-    if (!*found) *found = hone_strdup(path);
+    if (!*found && !hone_is_file(path)) *found = hone_strdup(path);
     return *found ? HONE_OK : hone_fail_memory(err, strlen(path) + 1, "a path");
 }

@@ -34,9 +34,10 @@ char *hone_hub_repository_folder(const char *hub, const char *repository);
 // not that form; caller frees with hone_free. HONE_ERROR_INPUT: several files could be meant.
 hone_status hone_hub_find(const char *name, char **path, HoneError *err);
 
-// The path itself where there is such a file, else what stands for it in the cache, else the path
-// again; HONE_ERROR_INPUT where it can only be a name, and was not pulled. Caller frees *found with
-// hone_free.
+// The path itself where there is such a file, or its folder where it is a file of a model's or an
+// adapter's folder (adapter_model.safetensors, config.json, …); else what stands for it in the
+// cache, else the path again; HONE_ERROR_INPUT where it can only be a name, and was not pulled.
+// Caller frees *found with hone_free.
 hone_status hone_hub_resolve(const char *path, char **found, HoneError *err);
 
 #endif

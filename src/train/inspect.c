@@ -101,11 +101,11 @@ static void put_model(const HoneModel *model, bool json, TextBuffer *about) {
 // Try to load it: the only honest answer to what can be done with it. What it is then goes to
 // `about`. adapter: the architecture of an adapter's base, NULL for a model.
 static void can_do(HoneContext *context, const char *path, const char *adapter, bool json,
-                   TextBuffer *able, TextBuffer *about) {
+                   TextBuffer *able, TextBuffer *about, HoneError *fault) {
     if (adapter) {
         hone_inspect_adapter(path, adapter,
                              "an adapter: give it as --adapter to finetune, eval, chat, merge",
-                             json, able, about);
+                             json, able, about, fault);
         return;
     }
     HoneModel *model = NULL;
@@ -121,6 +121,7 @@ static void can_do(HoneContext *context, const char *path, const char *adapter, 
         put_model(model, json, about);
     else
         hone_text_printf(able, "not usable: %s", context->error.message);
+    *fault = context->error;
     hone_model_free(model);
     hone_error_clear(&context->error);
 }
@@ -177,15 +178,15 @@ static void gguf_words(const GgufFile *file, const char *able, const char *about
     }
 }
 
-static hone_status inspect_gguf(HoneContext *context, const char *path, bool json,
-                                TextBuffer *text) {
+static hone_status inspect_gguf(HoneContext *context, const char *path, bool json, TextBuffer *text,
+                                HoneError *fault) {
     GgufFile file;
     RETURN_IF_ERROR(hone_model_file_open(path, &file, &context->error));
     Arena memory = {0};
     TextBuffer able = {0}, about = {0};
     const bool adapter = strcmp(text_of(&file, "general.type", &memory), "adapter") == 0;
     can_do(context, path, adapter ? text_of(&file, "general.architecture", &memory) : NULL, json,
-           &able, &about);
+           &able, &about, fault);
     const char *said = able.data ? able.data : "", *more = about.data ? about.data : "";
     if (json)
         gguf_json(&file, said, more, text);
@@ -239,7 +240,8 @@ static bool ends_with(const char *path, const char *suffix) {
 }
 
 static hone_status inspect_adapter(HoneContext *context, const char *folder, const char *name,
-                                   const char *kind, bool json, TextBuffer *text) {
+                                   const char *kind, bool json, TextBuffer *text,
+                                   HoneError *fault) {
     char *path = hone_path_join(folder, name);
     if (!path) return hone_fail_memory(&context->error, 0, "a path");
     TextBuffer able = {0}, can = {0}, settings = {0};
@@ -247,7 +249,7 @@ static hone_status inspect_adapter(HoneContext *context, const char *folder, con
                      "%s: give the folder as --adapter to finetune, eval, chat, merge, and to hone "
                      "convert with its base as --model",
                      kind);
-    hone_inspect_adapter(folder, NULL, able.data ? able.data : "", json, &can, &settings);
+    hone_inspect_adapter(folder, NULL, able.data ? able.data : "", json, &can, &settings, fault);
     hone_inspect_adapter_config(folder, json, &settings);
     hone_status status = inspect_safetensors(context, path, can.data ? can.data : "",
                                              settings.data ? settings.data : "", json, text);
@@ -266,17 +268,17 @@ static bool holds(const char *folder, const char *name) {
 }
 
 static hone_status inspect_folder(HoneContext *context, const char *path, bool json,
-                                  TextBuffer *text) {
+                                  TextBuffer *text, HoneError *fault) {
     if (hone_is_run(path))
-        hone_inspect_run(path, json, text);
+        hone_inspect_run(path, json, text, fault);
     else if (holds(path, "adapter_model.safetensors"))
         return inspect_adapter(context, path, "adapter_model.safetensors", "a PEFT adapter", json,
-                               text);
+                               text, fault);
     else if (holds(path, "adapters.safetensors"))
         return inspect_adapter(context, path, "adapters.safetensors", "an MLX-LM adapter", json,
-                               text);
+                               text, fault);
     else if (hone_is_hf_folder(path))
-        return inspect_gguf(context, path, json, text);
+        return inspect_gguf(context, path, json, text, fault);
     else if (hone_is_checkpoint(path))
         hone_inspect_checkpoint(path, json, text);
     else if (holds(path, "tokenizer.json"))
@@ -290,16 +292,16 @@ static hone_status inspect_folder(HoneContext *context, const char *path, bool j
     return HONE_OK;
 }
 
-static hone_status inspect_path(HoneContext *context, const char *path, bool json,
-                                TextBuffer *text) {
-    if (hone_is_directory(path)) return inspect_folder(context, path, json, text);
+static hone_status inspect_path(HoneContext *context, const char *path, bool json, TextBuffer *text,
+                                HoneError *fault) {
+    if (hone_is_directory(path)) return inspect_folder(context, path, json, text, fault);
     if (ends_with(path, ".safetensors"))
         return inspect_safetensors(context, path,
                                    "tensors only; a PEFT folder holds adapter_config.json beside "
                                    "them, a model's config.json",
                                    "", json, text);
     if (ends_with(path, ".json")) return hone_inspect_tokenizer(path, json, text, &context->error);
-    return inspect_gguf(context, path, json, text);
+    return inspect_gguf(context, path, json, text, fault);
 }
 
 hone_status hone_inspect(HoneContext *context, const char *path, bool json, char **out) {
@@ -311,8 +313,12 @@ hone_status hone_inspect(HoneContext *context, const char *path, bool json, char
         hone_text_json(&text, path, strlen(path));
     }
     char *found;
+    HoneError fault = {0};
     hone_status status = hone_hub_resolve(path, &found, err);
-    if (status == HONE_OK) status = inspect_path(context, found, json, &text);
+    if (status == HONE_OK && ends_with(path, ".safetensors"))
+        status = inspect_path(context, path, json, &text, &fault); // that file and no other
+    else if (status == HONE_OK)
+        status = inspect_path(context, found, json, &text, &fault);
     hone_free(found);
     if (status == HONE_OK && text.failed) status = hone_fail_memory(err, text.length, "text");
     if (status != HONE_OK) {
@@ -320,5 +326,6 @@ hone_status hone_inspect(HoneContext *context, const char *path, bool json, char
         return status;
     }
     *out = text.data;
-    return HONE_OK;
+    return fault.status == HONE_ERROR_INPUT ? hone_fail(err, fault.status, "%s", fault.message)
+                                            : HONE_OK;
 }

@@ -130,11 +130,10 @@ static void put_words(const AdapterFile *file, const Summary *summary, bool dora
 }
 
 void hone_inspect_adapter(const char *path, const char *architecture, const char *able, bool json,
-                          TextBuffer *can, TextBuffer *about) {
+                          TextBuffer *can, TextBuffer *about, HoneError *fault) {
     AdapterFile file;
-    HoneError problem = {0};
-    if (read_adapter(path, architecture, &file, &problem) != HONE_OK) {
-        hone_text_printf(can, "not usable: %s", problem.message);
+    if (read_adapter(path, architecture, &file, fault) != HONE_OK) {
+        hone_text_printf(can, "not usable: %s", fault->message);
         return;
     }
     hone_text_puts(can, able);

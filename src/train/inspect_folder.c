@@ -108,7 +108,7 @@ static bool is_developed(const char *folder) {
     return at != NULL;
 }
 
-void hone_inspect_run(const char *path, bool json, TextBuffer *text) {
+void hone_inspect_run(const char *path, bool json, TextBuffer *text, HoneError *fault) {
     const bool adapter = holds(path, "adapter_config.json"), model = holds(path, "model.gguf");
     const bool resumes = holds(path, "checkpoint");
     const char *command = is_developed(path) ? "train" : "finetune";
@@ -123,7 +123,7 @@ void hone_inspect_run(const char *path, bool json, TextBuffer *text) {
     TextBuffer can = {0}, about = {0};
     const char *said = able.data ? able.data : "";
     if (adapter)
-        hone_inspect_adapter(path, NULL, said, json, &can, &about);
+        hone_inspect_adapter(path, NULL, said, json, &can, &about, fault);
     else
         hone_text_puts(&can, said);
     put_head(path, "run", can.data ? can.data : "", json, text);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "hub/cache.h"
 #include "tensor/dora.h"
 
 static hone_status add_trainable(Run *run, TrainedPart part, Tensor *tensor, ParameterSlot *slot,
@@ -266,8 +267,12 @@ static hone_status continued_adapters(Run *run) {
     HoneFinetuneOptions *options = &run->options;
     AdapterBase base = hone_model_adapter_base(run->model);
     AdapterFile file;
-    RETURN_IF_ERROR(hone_adapter_read(options->adapter, &base, &file, run->err));
-    hone_status status = check_agrees(run, &file.pairs[0]);
+    char *found;
+    RETURN_IF_ERROR(hone_hub_resolve(options->adapter, &found, run->err));
+    hone_status status = hone_adapter_read(found, &base, &file, run->err);
+    hone_free(found);
+    RETURN_IF_ERROR(status);
+    status = check_agrees(run, &file.pairs[0]);
     if (status == HONE_OK && options->method == HONE_METHOD_DORA && !file.pairs[0].magnitude)
         status = hone_fail(run->err, HONE_ERROR_ARGUMENT,
                            "%s: is a LoRA: --method dora cannot go on from it", options->adapter);

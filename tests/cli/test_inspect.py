@@ -12,11 +12,14 @@ USAGE = 2
 
 
 class Inspect(Case):
-    def look(self, path):
+    def look(self, path, status=0):
         """The JSON, after the words were seen to hold the same `can`."""
         words = self.hone("inspect", path)
-        self.assertEqual(words.returncode, 0, words.stderr)
-        [event], _ = self.events("inspect", path)
+        self.assertEqual(words.returncode, status, words.stderr)
+        done = self.hone("inspect", path, "--json")
+        self.assertEqual(done.returncode, status, done.stderr)
+        self.assertEqual(len(done.stderr.splitlines()), int(status != 0))
+        event = json.loads(done.stdout)
         self.assertIn(event["can"], words.stdout)
         self.assertEqual(event["path"], str(path))
         return event
@@ -102,9 +105,31 @@ class Inspect(Case):
         event = self.look(self.mlx(pair, {**config, "fine_tune_type": "full"}))
         self.assertIn("not usable: ", event["can"])
         (self.folder / "mlx" / "adapter_config.json").write_text("not JSON")
-        event = self.look(self.folder / "mlx")
+        event = self.look(self.folder / "mlx", USAGE)  # damaged, but what is there is shown
         self.assertIn("not usable: ", event["can"])
         self.assertEqual(event["settings"], {})
+
+    def test_a_file_of_a_folder(self):
+        """What a person finds first in a folder stands for it."""
+        folder = self.folder / "hf"
+        self.assertEqual(self.hone("convert", TINY, "--to", "hf", "--out", folder).returncode, 0)
+        done = self.hone("inspect", folder / "config.json", "--json")
+        self.assertIn("finetune", json.loads(done.stdout)["can"])
+        done = self.hone("inspect", FIXTURES / "peft-plain" / "adapter_config.json", "--json")
+        self.assertIn("PEFT", json.loads(done.stdout)["can"])
+        tensors = self.look(folder / "model.safetensors")["tensors"]  # of that file, as it has them
+        self.assertIn("model.embed_tokens.weight", [tensor["name"] for tensor in tensors])
+        data = self.write("d.jsonl", CHAT)
+        run = self.folder / "run"
+        done = self.hone("finetune", "--model", folder / "model.safetensors", "--data", data, "--out",
+                         run, "--steps", "2")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        losses = []
+        for adapter in (run, run / "adapter_model.safetensors", run / "adapter_config.json",
+                        run / "adapter.gguf"):
+            [event], _ = self.events("eval", "--model", TINY, "--adapter", adapter, "--data", data)
+            losses.append(event["loss"])
+        self.assertEqual(len(set(losses)), 1, losses)
 
     def test_runs_and_checkpoints(self):
         run = self.folder / "run"
