@@ -33,9 +33,12 @@ typedef struct HoneMerged {
     int64_t copied;    // of these copied byte for byte
     int64_t fallbacks; // of these stored as a type that stands in
     int64_t narrow; // of the merged, stored as before in less than 8 bits: small changes are lost
+    int64_t again;  // stored in less than 8 bits, and before in another such type: losses add up
+    bool own_head; // a head beside the embedding, in a family whose head llama.cpp takes from there
     int64_t bytes;
-    char type[16];   // "auto" resolved
-    char types[160]; // tensors of each type: "Q4_K 78, Q6_K 12, F32 61"
+    char again_from[16]; // the type of the first of `again`
+    char type[16];       // "auto" resolved
+    char types[160];     // tensors of each type: "Q4_K 78, Q6_K 12, F32 61"
 } HoneMerged;
 // Called after each tensor; return false to stop: HONE_INTERRUPTED, and no file is left.
 typedef bool (*HoneMergeSink)(void *user, int64_t done, int64_t tensors);

@@ -98,6 +98,18 @@ static void print_merged(const char *command, const char *out, bool json,
                 "hone %s: note: %lld merged tensors are stored as they were, in less than 8 bits "
                 "a value, which rounds small changes away; --type q8_0 keeps them\n",
                 command, (long long)merged->narrow);
+    if (merged->again > 0)
+        fprintf(stderr,
+                "hone %s: note: %lld tensors were quantised before (%s) and are rounded once more, "
+                "and losses add up; start from the model in F16, BF16 or F32 if you can get it, or "
+                "write --type q8_0\n",
+                command, (long long)merged->again, merged->again_from);
+    if (merged->own_head)
+        fprintf(stderr,
+                "hone %s: note: this model has a head of its own, and llama.cpp takes this "
+                "family's head from its embedding: it will not load %s; --to hf writes a folder "
+                "that transformers loads\n",
+                command, out);
     if (json) {
         printf("{\"out\":");
         print_json_text(stdout, out);

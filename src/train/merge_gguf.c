@@ -117,6 +117,10 @@ static hone_status write_tensor(const Output *output, GgufWriter *writer, const 
     merged->copied += copied;
     merged->fallbacks += falls_back;
     merged->narrow += changed && type == stored->dtype && is_narrow(type);
+    if (type != stored->dtype && is_narrow(type) && hone_dtype_info(stored->dtype)->is_quantised &&
+        merged->again++ == 0)
+        snprintf(merged->again_from, sizeof merged->again_from, "%s",
+                 hone_dtype_name(stored->dtype));
     merged->bytes += (int64_t)hone_dtype_bytes(type, hone_gguf_tensor_values(stored));
     return HONE_OK;
 }
@@ -170,6 +174,18 @@ static hone_status write_planned(const Output *output, GgufWriter *writer, const
     return HONE_OK;
 }
 
+// Whose loader in llama.cpp has no place for output.weight: a file with one is refused there.
+static bool head_is_embedding(const char *architecture) {
+    return strcmp(architecture, "gemma2") == 0;
+}
+
+static bool has_head(const Output *output) {
+    bool found = false;
+    for (int64_t i = 0; i < output->tensors; i++)
+        found = found || strcmp(tensor_of(output, i)->name, "output.weight") == 0;
+    return found;
+}
+
 static hone_status write_all(const Output *output, GgufWriter *writer, const char *path,
                              HoneMergeSink sink, void *user, HoneMerged *merged, HoneError *err) {
     const GgufFile *file = &output->model->file;
@@ -191,6 +207,7 @@ static hone_status write_all(const Output *output, GgufWriter *writer, const cha
     }
     if (quantised) hone_gguf_put_u32(writer, "general.quantization_version", 2);
     name_types(output, merged);
+    merged->own_head = head_is_embedding(output->model->config.architecture) && has_head(output);
     RETURN_IF_ERROR(hone_gguf_writer_begin(writer, path, err));
     for (int64_t i = 0; i < output->tensors; i++) {
         RETURN_IF_ERROR(write_planned(output, writer, tensor_of(output, i), merged, err));

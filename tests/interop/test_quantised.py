@@ -180,6 +180,18 @@ def test_llama_cpps_files_are_read(hone, tmp_path, kind, file_type):
     assert np.abs(ours - others).mean() <= 0.05
 
 
+def test_quantised_twice(hone, tmp_path):
+    """Each rounding to another type of few bits loses more, and is told."""
+    _, first = merged(hone, tmp_path, WIDE["wide"], "q4_0")
+    for kind, told in (("q5_1", True), ("q4_k_m", True), ("q8_0", False), ("f16", False),
+                       ("same", False)):
+        done = subprocess.run([str(hone), "convert", str(first), "--to", "gguf", "--out",
+                               str(tmp_path / "twice.gguf"), "--type", kind],
+                              capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert ("quantised before (Q4_0)" in done.stderr) == told, done.stderr
+
+
 def test_untouched_tensors_are_copied(hone, tmp_path):
     """Of a quantised file; and `same` writes it again, bit for bit, where nothing is merged."""
     shape = WIDE["wide"]
