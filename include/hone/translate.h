@@ -19,6 +19,7 @@ typedef struct HoneTranslateOptions {
     int64_t max_tokens; // of a target, its end included (auto 0: 256, at most the context − 1)
     int64_t candidates; // the best so many are wanted, at most `beams`
     int64_t batch;      // sources at a time
+    bool alignment;     // of the best candidate, by a second pass over it
 } HoneTranslateOptions;
 // beams 4, α 1, gnmt and early false, one candidate, 16 at a time.
 void hone_translate_defaults(HoneTranslateOptions *options);
@@ -37,6 +38,11 @@ typedef struct HoneTranslated { // valid during the call
     bool cut; // the source is longer than the context, and its end was not read
     const HoneTranslation *candidates; // the best first
     int64_t count;
+    // Of the best candidate, or NULL: for each of its tokens, the end too, how much the decoder's
+    // last layer attends to each source token, the mean over its heads (tokens, source_tokens).
+    const float *alignment;
+    int64_t alignment_rows;
+    const int32_t *source_ids; // (source_tokens)
 } HoneTranslated;
 
 // false stops: HONE_INTERRUPTED.

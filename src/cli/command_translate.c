@@ -31,6 +31,20 @@ static void print_candidate(const HoneTranslation *translation) {
     printf("]");
 }
 
+static void print_alignment(const HoneTranslated *translated) {
+    const int64_t rows = translated->alignment_rows, columns = translated->source_tokens;
+    printf(",\"source_ids\":[");
+    for (int64_t s = 0; s < columns; s++) printf("%s%d", s ? "," : "", translated->source_ids[s]);
+    printf("],\"alignment\":[");
+    for (int64_t t = 0; t < rows; t++) {
+        printf("%s[", t ? "," : "");
+        for (int64_t s = 0; s < columns; s++)
+            printf("%s%.4g", s ? "," : "", (double)translated->alignment[t * columns + s]);
+        printf("]");
+    }
+    printf("]");
+}
+
 static void print_json(const Translate *given, const HoneTranslated *translated) {
     printf("{\"source\":");
     print_json_text(stdout, given->sources[translated->index]);
@@ -46,6 +60,7 @@ static void print_json(const Translate *given, const HoneTranslated *translated)
         }
         printf("]");
     }
+    if (translated->alignment) print_alignment(translated);
     printf("}\n");
 }
 
@@ -138,9 +153,11 @@ int command_translate(int argc, char **argv) {
         {"candidates", OPTION_COUNT, &search->candidates, "N",
          "print the best N of a source, with their scores (1)"},
         {"max-tokens", OPTION_COUNT, &search->max_tokens, "N", "of a target (256)"},
+        {"alignment", OPTION_FLAG, &search->alignment, NULL,
+         "with --json: how much each token of the best attends to each of the source"},
         {"batch", OPTION_COUNT, &search->batch, "N", "sources of a file at a time (16)"},
     };
-    const int own = 9;
+    const int own = 10;
     Command command = {.name = "translate",
                        .summary = "What an encoder-decoder makes of texts, by beam search.",
                        .usage = "hone translate --model M [--data F] [options]",
@@ -152,6 +169,10 @@ int command_translate(int argc, char **argv) {
     const int penalty = choose("translate", "penalty", given.penalty, penalties, 2);
     if (penalty < 0) return EXIT_USAGE;
     search->gnmt = penalty == 1;
+    if (search->alignment && !given.common.json) {
+        fprintf(stderr, "hone translate: --alignment is printed with --json alone\n");
+        return EXIT_USAGE;
+    }
     if (!given.model) {
         fprintf(stderr, "hone translate: --model is needed (usage: %s)\n", command.usage);
         return EXIT_USAGE;

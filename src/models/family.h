@@ -30,7 +30,8 @@ typedef struct ModelFamily {
 enum { NORM_BEFORE = 1, NORM_AFTER = 2, NORM_EACH_HEAD = 4, NORM_ALL_HEADS = 8 };
 
 enum { HONE_DECODERS = 11 };
-extern const ModelFamily hone_decoders[HONE_DECODERS], hone_gpt2, hone_bert, hone_transformer;
+extern const ModelFamily hone_decoders[HONE_DECODERS], hone_gpt2, hone_bert, hone_transformer,
+    hone_t5;
 
 // Of a layer norm.
 typedef struct Norm {
@@ -130,6 +131,7 @@ typedef struct LayerRows {
     int64_t rows;                      // queries
     const int32_t *position;           // of the tokens
     const int32_t *query_position;     // of the queries
+    const int32_t *key_position;       // of the keys, where ModelBatch says it, or without a cache
     const uint64_t *path, *query_path; // of the tokens and of the queries, or NULL
     Visibility visible;
 } LayerRows;

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const ModelFamily *const others[] = {&hone_gpt2, &hone_bert, &hone_transformer};
+static const ModelFamily *const others[] = {&hone_gpt2, &hone_bert, &hone_transformer, &hone_t5};
 enum { OTHERS = sizeof others / sizeof *others, FAMILIES = HONE_DECODERS + OTHERS };
 
 static const ModelFamily *family_at(int i) {

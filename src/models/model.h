@@ -32,9 +32,11 @@ typedef struct ModelConfig {
     float rope_magnitude;    // of what rotary positions turn
     RopeScaling rope_scaling;
     // Of an encoder-decoder
-    int encoder_layers;    // of `layers`, the first ones; 0: there is no encoder
-    int32_t decoder_start; // what a target begins with
-    bool norm_first;       // norms before what they belong to, else behind the sum
+    int encoder_layers;                      // of `layers`, the first ones; 0: there is no encoder
+    int32_t decoder_start;                   // what a target begins with
+    int relative_numbers, relative_farthest; // of the bias of scores (RelativeBias)
+    bool gated;                              // the feed-forward has a gate
+    bool norm_first; // norms before what they belong to, else behind the sum
     // A mixture of experts. Each token goes to experts_used of them, whose weights add up to 1
     // where experts_normalised.
     int experts, experts_used; // 0: none
@@ -67,6 +69,9 @@ typedef struct ModelBatch {
     const int32_t *row;
     int64_t rows;
     SourceBatch source;
+    // Depths of the keys, those in the cache too; NULL: those of the batch, or behind a cache, one
+    // after the other. Only models with a bias by distance read it.
+    const int32_t *key_position;
 } ModelBatch;
 
 // Keys and values of the tokens seen so far, for generation: (capacity, K·D) a layer, f32.

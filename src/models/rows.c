@@ -10,6 +10,7 @@ LayerRows hone_all_rows(const ModelBatch *batch, const KeyValueCache *cache) {
     return (LayerRows){.rows = batch->tokens,
                        .position = batch->position,
                        .query_position = batch->position,
+                       .key_position = batch->key_position ? batch->key_position : batch->position,
                        .path = batch->path,
                        .query_path = batch->path,
                        .visible = {.queries = batch->tokens,
@@ -33,13 +34,13 @@ static int32_t rows_before(const int32_t *row, int64_t rows, int32_t token) {
 
 LayerRows hone_chosen_rows(Tape *tape, const ModelBatch *batch, const KeyValueCache *cache) {
     LayerRows all = hone_all_rows(batch, cache);
-    if (!batch->row && batch->rows == batch->tokens) return all;
+    if (batch->rows == batch->tokens) return all; // they rise, so they are all
     int64_t keys = all.visible.keys;
     int32_t *position = hone_tape_host(tape, batch->rows, sizeof *position);
     int32_t *begin = hone_tape_host(tape, keys, sizeof *begin);
     int32_t *end = hone_tape_host(tape, keys, sizeof *end);
     uint64_t *path = batch->path ? hone_tape_host(tape, batch->rows, sizeof *path) : NULL;
-    if (position && begin && end && (path || !batch->path) && !hone_tape_dry(tape)) {
+    if (position && begin && end && (path || !batch->path)) {
         for (int64_t i = 0; i < batch->rows; i++) position[i] = batch->position[batch->row[i]];
         for (int64_t i = 0; i < batch->rows && path; i++) path[i] = batch->path[batch->row[i]];
         for (int64_t j = 0; j < keys && batch->begin; j++) {
@@ -110,7 +111,7 @@ Visibility hone_source_visibility(Tape *tape, const LayerRows *rows, const Sourc
     if (!rows->row) return visible;
     int32_t *begin = hone_tape_host(tape, source->tokens, sizeof *begin);
     int32_t *end = hone_tape_host(tape, source->tokens, sizeof *end);
-    for (int64_t j = 0; begin && end && !hone_tape_dry(tape) && j < source->tokens; j++) {
+    for (int64_t j = 0; begin && end && j < source->tokens; j++) {
         begin[j] = rows_before(rows->row, rows->rows, source->seen_begin[j]);
         end[j] = rows_before(rows->row, rows->rows, source->seen_end[j]);
     }

@@ -84,6 +84,20 @@ Tensor *hone_rotary(Tape *tape, Tensor *x, int heads, Rotation rotation,
 // q (Tq,H·D), k (Tk,K·D), v (Tk,K·D) → (Tq,H·D). softcap: kernels.h; 0: none
 Tensor *hone_attention(Tape *tape, Tensor *q, Tensor *k, Tensor *v, int heads, int kv_heads,
                        float scale, float softcap, Visibility visible);
+// A bias of the scores by how far a key stands behind its query (Raffel et al. 2020): row n of the
+// table (numbers,H) is that of a distance: near ones each have a number, far ones share theirs by
+// logarithms, those from `farthest` on have the last. both_ways: half of the numbers for keys
+// behind the query, half for those before; else keys behind it are taken as at its place.
+typedef struct RelativeBias {
+    Tensor *table; // trained like any
+    int farthest;  // above numbers / 2
+    bool both_ways;
+    const int32_t *query_position, *key_position; // borrowed until backward
+} RelativeBias;
+// q, k (T,H·D), v → (Tq,H·D): hone_attention of as many key heads, scale 1, with the bias. Memory
+// for the bias is H times the queries times the keys of one example, not of the batch.
+Tensor *hone_relative_attention(Tape *tape, Tensor *q, Tensor *k, Tensor *v, int heads,
+                                RelativeBias bias, Visibility visible);
 Tensor *hone_scale(Tape *tape, float factor, Tensor *x); // factor·x; x itself where that is 1
 Tensor *hone_softcap(Tape *tape, float cap, Tensor *x); // cap·tanh(x/cap); x itself where cap is 0
 Tensor *hone_swiglu(Tape *tape, Tensor *gate, Tensor *up); // recomputable

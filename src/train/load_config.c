@@ -52,6 +52,7 @@ static const struct Convention {
     {.architecture = "gpt2", .layer_norm = true},
     {.architecture = "transformer", .layer_norm = true},
     {.architecture = "bert", .layer_norm = true},
+    {.architecture = "t5", .layer_norm = true},
 };
 
 static const struct Convention *convention_of(const char *architecture) {
@@ -282,13 +283,26 @@ static hone_status read_experts(const Reading *r, const struct Convention *conve
 
 // ---- the whole ---------------------------------------------------------------------------------
 
+static bool is(const Reading *r, const char *architecture) {
+    return strcmp(r->architecture, architecture) == 0;
+}
+
 // block_count is the encoder's.
 static hone_status read_encoder_decoder(const Reading *r) {
     ModelConfig *config = r->config;
-    int64_t decoder, start, norm_first;
-    RETURN_IF_ERROR(read_size(r, "decoder_block_count", -1, 1, 4096, &decoder));
-    RETURN_IF_ERROR(read_size(r, "decoder_start_token_id", -1, 0, config->vocabulary - 1, &start));
+    const bool t5 = is(r, "t5");
+    const int64_t missing = t5 ? 0 : -1;
+    int64_t decoder, start, norm_first, numbers = 0;
+    RETURN_IF_ERROR(
+        read_size(r, "decoder_block_count", t5 ? config->layers : -1, 1, 4096, &decoder));
+    RETURN_IF_ERROR(
+        read_size(r, "decoder_start_token_id", missing, 0, config->vocabulary - 1, &start));
     RETURN_IF_ERROR(read_size(r, "norm_first", 0, 0, 1, &norm_first));
+    if (t5)
+        RETURN_IF_ERROR(read_size(r, "attention.relative_buckets_count", -1, 4, 4096, &numbers));
+    config->relative_numbers = (int)numbers;
+    config->relative_farthest = 128; // no key says it: all that were published have this
+    config->gated = has_tensor(r, "enc.blk.0.ffn_gate.weight");
     config->encoder_layers = config->layers;
     config->layers += (int)decoder;
     config->decoder_start = (int32_t)start;
@@ -321,7 +335,8 @@ static hone_status read_sizes(const Reading *r, const struct Convention *convent
     config->head_size = (int)key;
     config->rotary = (int)rotary;
     return read_float(r,
-                      plain ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon",
+                      plain && !is(r, "t5") ? "attention.layer_norm_epsilon"
+                                            : "attention.layer_norm_rms_epsilon",
                       -1, &config->norm_eps);
 }
 
@@ -352,7 +367,7 @@ static hone_status read_all(const Reading *r, const struct Convention *conventio
         return hone_fail(r->err, HONE_ERROR_INPUT, "%s: has no matrix token_embd.weight",
                          r->file->map.path);
     config->vocabulary = embedding->shape[0];
-    if (strcmp(r->architecture, "transformer") == 0) return read_encoder_decoder(r);
+    if (is(r, "transformer") || is(r, "t5")) return read_encoder_decoder(r);
     read_heads(r);
     if (convention->layer_norm) return HONE_OK;
     config->qkv_bias = convention->bias || has_tensor(r, "blk.0.attn_q.bias") ||

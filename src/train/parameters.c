@@ -320,10 +320,10 @@ static hone_status continued_adapters(Run *run) {
 }
 
 hone_status hone_parameters_lora(Run *run) {
-    if (strcmp(run->model->config.architecture, "transformer") == 0)
+    if (run->model->config.encoder_layers > 0)
         return hone_fail(run->err, HONE_ERROR_UNSUPPORTED,
-                         "%s is a transformer of 2017, whose matrices have no names that an "
-                         "adapter's files could say: --method full",
+                         "%s is an encoder-decoder, whose adapters cannot be written yet: --method "
+                         "full",
                          run->model->name);
     RETURN_IF_ERROR(run->options.adapter ? continued_adapters(run) : fresh_adapters(run));
     for (int64_t i = 0; i < run->parameters.item_count; i++)

@@ -28,6 +28,7 @@ typedef struct Search {
     int64_t queries;        // of the step
     int32_t *token, *place; // (queries): of the step's tokens; zeros and where they stand
     int32_t *begin, *end;   // (capacity): of the cache's tokens
+    int32_t *depth;         // (capacity): where they stand
     int32_t *kept;          // (capacity): those that somebody sees
     int32_t *before;        // (queries + 1): how many of the next step come from earlier queries
     int64_t sources;        // tokens
@@ -109,7 +110,7 @@ static hone_status take_arrays(Search *search) {
     const size_t room = most * (size_t)search->options->max_tokens;
     const size_t sources = (size_t)search->sources;
     int32_t *lists =
-        hone_arena_calloc(memory, 3 * room + 3 * most + 1 + 2 * sources, sizeof *lists);
+        hone_arena_calloc(memory, 4 * room + 3 * most + 1 + 2 * sources, sizeof *lists);
     search->logits = hone_arena_alloc(memory, most * (size_t)search->model->config.vocabulary *
                                                   sizeof *search->logits);
     search->least = hone_arena_alloc(memory, most * sizeof *search->least);
@@ -120,7 +121,8 @@ static hone_status take_arrays(Search *search) {
     search->begin = lists;
     search->end = search->begin + room;
     search->kept = search->end + room;
-    search->token = search->kept + room;
+    search->depth = search->kept + room;
+    search->token = search->depth + room;
     search->place = search->token + most;
     search->before = search->place + most;
     search->seen_begin = search->before + most + 1;
@@ -163,7 +165,7 @@ static hone_status compute(Search *search, int64_t step) {
     for (int64_t q = 0; q < queries; q++) {
         search->begin[held + q] = (int32_t)q;
         search->end[held + q] = (int32_t)q + 1;
-        search->place[q] = (int32_t)step;
+        search->place[q] = search->depth[held + q] = (int32_t)step;
     }
     const ModelBatch batch = {.tokens = queries,
                               .token = search->token,
@@ -171,6 +173,7 @@ static hone_status compute(Search *search, int64_t step) {
                               .begin = search->begin,
                               .end = search->end,
                               .rows = queries,
+                              .key_position = search->depth,
                               .source = {.tokens = search->sources,
                                          .seen_begin = search->seen_begin,
                                          .seen_end = search->seen_end}};
@@ -244,6 +247,7 @@ static void tidy(Search *search) {
     for (int64_t k = 0; k < kept; k++) {
         search->begin[k] = search->begin[search->kept[k]];
         search->end[k] = search->end[search->kept[k]];
+        search->depth[k] = search->depth[search->kept[k]];
     }
     hone_cache_keep(search->cache, search->kept, kept);
 }
@@ -322,6 +326,68 @@ static hone_status make_text(Search *search, const Beam *beam, const BeamEnd *en
     return HONE_OK;
 }
 
+// What the last attention of a pass was: that of the decoder's last layer to the sources.
+typedef struct LastWeights {
+    float *mean; // (queries,keys)
+    int64_t queries, keys;
+} LastWeights;
+
+static void take_mean(void *user, int heads, int64_t queries, int64_t keys, const float *p) {
+    LastWeights *last = user;
+    if (queries != last->queries || keys != last->keys) return; // another attention
+    for (int64_t i = 0; i < queries * keys; i++) {
+        double sum = 0;
+        for (int h = 0; h < heads; h++) sum += (double)p[h * queries * keys + i];
+        last->mean[i] = (float)(sum / heads);
+    }
+}
+
+// A pass over the source and the tokens of its best hypothesis.
+static hone_status align(Search *search, const Sentence *sentence, HoneTranslated *translated) {
+    const BeamEnd *best = &sentence->beam.ends[0];
+    const int64_t tokens = best->length, sources = sentence->source_count;
+    const size_t rows = (size_t)tokens, columns = (size_t)sources;
+    int32_t *lists = hone_arena_calloc(&search->memory, 4 * rows + 5 * columns, sizeof *lists);
+    float *mean = hone_arena_calloc(&search->memory, rows * columns, sizeof *mean);
+    if (!lists || !mean) return hone_fail_memory(search->err, rows * columns * 4, "an alignment");
+    int32_t *token = lists, *place = token + tokens, *begin = place + tokens, *end = begin + tokens;
+    int32_t *source_place = end + tokens, *source_begin = source_place + sources;
+    int32_t *source_end = source_begin + sources, *seen_end = source_end + sources;
+    hone_beam_tokens(&sentence->beam, best->node, tokens, token);
+    memmove(token + 1, token, (rows - 1) * sizeof *token);
+    token[0] = search->model->config.decoder_start;
+    for (int64_t t = 0; t < tokens; t++) {
+        place[t] = begin[t] = (int32_t)t;
+        end[t] = (int32_t)tokens;
+    }
+    for (int64_t s = 0; s < sources; s++) {
+        source_place[s] = (int32_t)s;
+        source_end[s] = (int32_t)sources;
+        seen_end[s] = (int32_t)tokens;
+    }
+    const ModelBatch batch = {.tokens = tokens,
+                              .token = token,
+                              .position = place,
+                              .begin = begin,
+                              .end = end,
+                              .rows = tokens,
+                              .source = {.tokens = sources,
+                                         .token = sentence->source,
+                                         .position = source_place,
+                                         .begin = source_begin,
+                                         .end = source_end,
+                                         .seen_begin = source_begin,
+                                         .seen_end = seen_end}};
+    LastWeights last = {mean, tokens, sources};
+    hone_tape_reset(search->tape, false);
+    hone_tape_take_weights(search->tape, take_mean, &last);
+    hone_model_forward(search->model->model, search->tape, &batch);
+    hone_tape_take_weights(search->tape, NULL, NULL);
+    translated->alignment = mean;
+    translated->alignment_rows = tokens;
+    return hone_tape_status(search->tape, search->err);
+}
+
 static hone_status report(Search *search, const Sentence *sentence, HoneTranslatedSink sink,
                           void *user) {
     HoneTranslation candidates[HONE_MOST_BEAMS];
@@ -331,11 +397,13 @@ static hone_status report(Search *search, const Sentence *sentence, HoneTranslat
     hone_arena_reset(&search->memory);
     for (int64_t i = 0; i < count; i++)
         RETURN_IF_ERROR(make_text(search, beam, &beam->ends[i], &candidates[i]));
-    const HoneTranslated translated = {.index = sentence->index,
-                                       .source_tokens = sentence->source_count,
-                                       .cut = sentence->cut,
-                                       .candidates = candidates,
-                                       .count = count};
+    HoneTranslated translated = {.index = sentence->index,
+                                 .source_tokens = sentence->source_count,
+                                 .cut = sentence->cut,
+                                 .candidates = candidates,
+                                 .count = count,
+                                 .source_ids = sentence->source};
+    if (search->options->alignment) RETURN_IF_ERROR(align(search, sentence, &translated));
     if (sink(user, &translated)) return HONE_OK;
     return hone_fail(search->err, HONE_INTERRUPTED, "stopped after source %lld",
                      (long long)sentence->index + 1);

@@ -95,6 +95,7 @@ class Translate(support.Case):
             self.refused(2, says, "translate", *options)
 
         refused(["--model"], "--data", data)
+        refused(["--alignment", "--json"], "--model", self.model, "--data", data, "--alignment")
         refused(["hone generate"], "--model", support.TINY, "--data", data)
         for option, value, most in (("--beams", 65, 64), ("--candidates", 5, 4),
                                     ("--max-tokens", 24, 23), ("--batch", 5000, 4096)):

@@ -87,3 +87,22 @@ def test_greedy_with_norms_before(hone, trained):
         assert line["tokens"] == (made[1:-1] if made[-1] == 0 else made[1:])
         assert line["logprob"] == pytest.approx(logprob, abs=1e-4)
         assert np.isclose(line["score"], line["logprob"] / (len(made) - 1))
+
+
+def test_alignment(hone, trained):
+    data, make = trained
+    path, sources = make("post")
+    lines = peers.run_hone(hone, "translate", "--model", path, "--data", data, "--alignment",
+                           "--max-tokens", 40)
+    model = transformer.as_marian(path)
+    model.set_attn_implementation("eager")
+    for line, source in zip(lines, sources, strict=True):
+        assert line["source_ids"] == source
+        before = [0, *line["tokens"]][:len(line["tokens"]) + line["ended"]]
+        with torch.no_grad():
+            made = model(input_ids=torch.tensor([source]), decoder_input_ids=torch.tensor([before]),
+                         output_attentions=True)
+        want = made.cross_attentions[-1][0].mean(0).numpy()
+        got = np.array(line["alignment"])
+        assert got.shape == want.shape
+        assert np.abs(got - want).max() < 1e-3  # printed to four digits
