@@ -46,7 +46,10 @@ typedef struct HoneGenerated {
     double prompt_seconds, seconds;
 } HoneGenerated;
 
-// Continue plain text (raw) or answer a conversation through the chat template. sink may be NULL.
+// Continue plain text (raw), in which spelled-out control tokens are those tokens; or answer a
+// conversation through the chat template, where only the template makes them: what a message spells
+// out is text. (A role is the template's to check: do not pass on one that a stranger wrote.) sink
+// may be NULL.
 // HONE_ERROR_ARGUMENT when the prompt does not fit the model's context.
 hone_status hone_generate_text(HoneGenerator *generator, const char *prompt, size_t length,
                                const HoneSampling *sampling, HoneTokenSink sink, void *user,

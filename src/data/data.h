@@ -83,6 +83,7 @@ hone_status hone_translations_each(const char *path, bool sources_only, Translat
 int64_t hone_example_length(const Example *example);
 
 // Render one conversation for generation: tokens of the prompt, the generation prompt included.
+// Control tokens are the template's alone: one that a message spells out is text.
 hone_status hone_chat_prompt(const DataOptions *options, const ChatMessage *messages, int64_t count,
                              TokenList *list, HoneError *err);
 

@@ -82,15 +82,15 @@ static hone_status insert_token(TokenList *list, int64_t at, int32_t token, uint
     return HONE_OK;
 }
 
-// The whole text in one go, special tokens included. BOS goes in front when the tokeniser wants it
-// and the text does not bring it.
+// The whole text in one go, special tokens included, but none in what `content` marks (NULL:
+// nothing). BOS goes in front when the tokeniser wants it and the text does not bring it.
 static hone_status tokenize(const DataOptions *options, const char *text, size_t length,
-                            TokenList *list, HoneError *err) {
+                            const uint8_t *content, TokenList *list, HoneError *err) {
     list->count = 0;
     if (length > TEXT_LIMIT)
         return hone_fail(err, HONE_ERROR_INPUT, "the text has %zu bytes, more than %d", length,
                          (int)TEXT_LIMIT);
-    RETURN_IF_ERROR(hone_tokenize_append(options->tokenizer, text, length, true, list, err));
+    RETURN_IF_ERROR(hone_tokenize_chat(options->tokenizer, text, length, content, list, err));
     int32_t bos = hone_tokenizer_bos(options->tokenizer);
     if (bos < 0) return HONE_OK;
     if (list->count >= 2 && list->tokens[0] == bos && list->tokens[1] == bos) {
@@ -127,14 +127,29 @@ TemplateInput hone_record_input(const Workshop *workshop, const DataOptions *opt
                            .now = options->now};
 }
 
+static hone_status render(Workshop *workshop, const DataOptions *options, const Record *record,
+                          int64_t count, bool generation, HoneError *err) {
+    const TemplateInput input = hone_record_input(workshop, options, record, count, generation);
+    return hone_template_render(options->chat_template, &input, &workshop->text, &workshop->origin,
+                                err);
+}
+
 // Render and tokenise the first `count` messages, with BOS as the tokeniser wants it.
 static hone_status chat_tokens(Workshop *workshop, const DataOptions *options, const Record *record,
                                int64_t count, bool generation, TokenList *list, HoneError *err) {
-    const TemplateInput input = hone_record_input(workshop, options, record, count, generation);
-    RETURN_IF_ERROR(hone_template_render(options->chat_template, &input, &workshop->text,
-                                         &workshop->origin, err));
+    RETURN_IF_ERROR(render(workshop, options, record, count, generation, err));
     const char *text = workshop->text.data ? workshop->text.data : "";
-    return tokenize(options, text, workshop->text.length, list, err);
+    return tokenize(options, text, workshop->text.length, NULL, list, err);
+}
+
+// The same for a conversation with somebody: what the messages say is content.
+static hone_status prompt_tokens(Workshop *workshop, const DataOptions *options,
+                                 const Record *record, TokenList *list, HoneError *err) {
+    RETURN_IF_ERROR(render(workshop, options, record, record->count, true, err));
+    RETURN_IF_ERROR(hone_mask_content(workshop, err));
+    const char *text = workshop->text.data ? workshop->text.data : "";
+    const uint8_t *content = (const void *)workshop->learnt.data;
+    return tokenize(options, text, workshop->text.length, content, list, err);
 }
 
 // ---- one example -------------------------------------------------------------------------------
@@ -294,8 +309,8 @@ static hone_status make_completion(Workshop *workshop, const DataOptions *option
     hone_text_append(text, record->prompt, boundary);
     hone_text_puts(text, record->completion);
     if (text->failed) return hone_fail_memory(err, boundary, "an example's text");
-    RETURN_IF_ERROR(tokenize(options, record->prompt, boundary, &workshop->prompt, err));
-    RETURN_IF_ERROR(tokenize(options, text->data, text->length, &workshop->tokens, err));
+    RETURN_IF_ERROR(tokenize(options, record->prompt, boundary, NULL, &workshop->prompt, err));
+    RETURN_IF_ERROR(tokenize(options, text->data, text->length, NULL, &workshop->tokens, err));
     RETURN_IF_ERROR(append_eos(options, text->length, &workshop->tokens, "", err));
     RETURN_IF_ERROR(hone_mask_make(workshop, options, record, -1, boundary, err));
     example->prompt = common_prefix(&workshop->tokens, &workshop->prompt);
@@ -312,7 +327,7 @@ static hone_status make_text(Workshop *workshop, const DataOptions *options, con
                          "a 'text' record has no %s to learn: use --loss-on all",
                          options->loss_on == LOSS_ASSISTANT ? "assistant message" : "completion");
     if (length == 0) return hone_fail(err, HONE_ERROR_INPUT, "'text' is empty");
-    RETURN_IF_ERROR(tokenize(options, record->prompt, length, &workshop->tokens, err));
+    RETURN_IF_ERROR(tokenize(options, record->prompt, length, NULL, &workshop->tokens, err));
     if (!options->no_eos)
         RETURN_IF_ERROR(append_eos(options, length, &workshop->tokens, ": use --no-eos", err));
     RETURN_IF_ERROR(hone_mask_make(workshop, options, record, -1, 0, err));
@@ -344,8 +359,7 @@ hone_status hone_chat_prompt(const DataOptions *options, const ChatMessage *mess
                          "the model has no chat template: give one with --template FILE, or the "
                          "prompt as it is with --raw");
     hone_status status = hone_workshop_open(&workshop, options, err);
-    if (status == HONE_OK)
-        status = chat_tokens(&workshop, options, &record, count, true, list, err);
+    if (status == HONE_OK) status = prompt_tokens(&workshop, options, &record, list, err);
     hone_workshop_close(&workshop);
     return status;
 }

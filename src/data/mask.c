@@ -190,3 +190,11 @@ hone_status hone_mask_make(Workshop *workshop, const DataOptions *options, const
     mask_answers(options, workshop, target);
     return HONE_OK;
 }
+
+hone_status hone_mask_content(Workshop *workshop, HoneError *err) {
+    const size_t length = workshop->text.length;
+    RETURN_IF_ERROR(zeros(&workshop->learnt, length, "a prompt", err));
+    for (size_t at = 0; at < length; at++)
+        workshop->learnt.data[at] = hone_origin_message(origin_at(workshop, at)) >= 0;
+    return HONE_OK;
+}

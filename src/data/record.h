@@ -80,5 +80,7 @@ hone_status hone_translation_make(Workshop *workshop, const DataOptions *options
 // that LOSS_COMPLETION learns, −1: none; boundary: where the completion of a text begins.
 hone_status hone_mask_make(Workshop *workshop, const DataOptions *options, const Record *record,
                            int64_t last, size_t boundary, HoneError *err);
+// Of each byte of workshop->text whether it is what a message says, 1 or 0, in workshop->learnt.
+hone_status hone_mask_content(Workshop *workshop, HoneError *err);
 
 #endif

@@ -120,7 +120,7 @@ static hone_status append_found(Tokenizer *tokenizer, int step, bool late, bool 
     for (size_t from = 0; from < span.length;) {
         size_t begin, end;
         const SpecialToken *token =
-            hone_special_find(special ? all : users, span.text, span.length, from, &begin, &end);
+            hone_special_find(special ? all : users, &span, tokenizer->content, from, &begin, &end);
         Span plain = hone_span_part(span, from, begin);
         RETURN_IF_ERROR(late ? append_steps(tokenizer, step, special, plain, list, err)
                              : append_span(tokenizer, step, special, plain, list, err));
@@ -162,6 +162,14 @@ static hone_status append_span(Tokenizer *tokenizer, int step, bool special, Spa
     return step == tokenizer->late_step
                ? append_found(tokenizer, step, true, special, span, list, err)
                : append_steps(tokenizer, step, special, span, list, err);
+}
+
+hone_status hone_tokenize_chat(Tokenizer *tokenizer, const char *text, size_t length,
+                               const uint8_t *content, TokenList *list, HoneError *err) {
+    tokenizer->content = content;
+    const hone_status status = hone_tokenize_append(tokenizer, text, length, true, list, err);
+    tokenizer->content = NULL;
+    return status;
 }
 
 hone_status hone_tokenize_append(Tokenizer *tokenizer, const char *text, size_t length,

@@ -48,13 +48,23 @@ static uint32_t lower_bound(const SpecialSet *set, uint32_t low, uint32_t high, 
     return low;
 }
 
-static const SpecialToken *longest_at(const SpecialSet *set, const char *text, size_t length) {
+static bool is_allowed(const SpecialToken *token, const Span *span, const uint8_t *content,
+                       size_t at) {
+    if (!content || !(token->rules & FIND_CONTROL)) return true;
+    const uint32_t begin = hone_span_begin(span, at), end = hone_span_end(span, at + token->length);
+    return begin >= end || !memchr(content + begin, 1, end - begin);
+}
+
+static const SpecialToken *longest_at(const SpecialSet *set, const Span *span,
+                                      const uint8_t *content, size_t at) {
+    const char *text = span->text + at;
     int byte = (unsigned char)text[0];
     uint32_t low = set->first[byte], high = set->first[byte + 1];
     const SpecialToken *best = NULL;
     for (size_t depth = 1; low < high; depth++) {
-        for (; low < high && set->items[low].length == depth; low++) best = &set->items[low];
-        if (depth == length) break;
+        for (; low < high && set->items[low].length == depth; low++)
+            if (is_allowed(&set->items[low], span, content, at)) best = &set->items[low];
+        if (depth == span->length - at) break;
         byte = (unsigned char)text[depth];
         low = lower_bound(set, low, high, depth, byte);
         high = lower_bound(set, low, high, depth, byte + 1);
@@ -63,12 +73,12 @@ static const SpecialToken *longest_at(const SpecialSet *set, const char *text, s
 }
 
 // The leftmost, longest one as it is spelled.
-static const SpecialToken *find_text(const SpecialSet *set, const char *text, size_t length,
-                                     size_t from, size_t *begin) {
-    for (size_t i = from; i < length; i++) {
-        int byte = (unsigned char)text[i];
+static const SpecialToken *find_text(const SpecialSet *set, const Span *span,
+                                     const uint8_t *content, size_t from, size_t *begin) {
+    for (size_t i = from; i < span->length; i++) {
+        int byte = (unsigned char)span->text[i];
         if (set->first[byte] == set->first[byte + 1]) continue;
-        const SpecialToken *token = longest_at(set, text + i, length - i);
+        const SpecialToken *token = longest_at(set, span, content, i);
         if (token) {
             *begin = i;
             return token;
@@ -98,14 +108,17 @@ static bool is_behind(const char *text, size_t length, size_t at, bool (*is)(uin
     return at < length && hone_utf8_decode(text + at, length - at, &c) > 0 && is(c);
 }
 
-const SpecialToken *hone_special_find(const SpecialSet *set, const char *text, size_t length,
-                                      size_t from, size_t *begin, size_t *end) {
+const SpecialToken *hone_special_find(const SpecialSet *set, const Span *span,
+                                      const uint8_t *content, size_t from, size_t *begin,
+                                      size_t *end) {
+    const char *text = span->text;
+    const size_t length = span->length;
     size_t least = from;
     *begin = *end = length;
     if (set->first[256] == 0) return NULL;
     const SpecialToken *token;
     size_t at = length;
-    while ((token = find_text(set, text, length, from, &at))) {
+    while ((token = find_text(set, span, content, from, &at))) {
         size_t behind = at + token->length;
         bool inside = is_before(text, at, hone_is_word_character) ||
                       is_behind(text, length, behind, hone_is_word_character);
@@ -130,8 +143,8 @@ const SpecialToken *hone_special_find(const SpecialSet *set, const char *text, s
 static hone_status spelled(Tokenizer *tokenizer, int64_t id, SpecialToken *special,
                            HoneError *err) {
     const VocabularyToken *token = &tokenizer->tokens[id];
-    *special =
-        (SpecialToken){token->spelling.data, token->spelling.length, (int32_t)id, token->finding};
+    *special = (SpecialToken){token->spelling.data, token->spelling.length, (int32_t)id,
+                              token->finding | (token->kind == TOKEN_USER ? 0 : FIND_CONTROL)};
     if (!(token->finding & FIND_LATE)) return HONE_OK;
     Span span = {.text = special->text, .length = special->length};
     for (int step = 0; step < tokenizer->late_step; step++)

@@ -3,7 +3,7 @@
 #ifndef HONE_TOKENIZER_SPECIAL_H
 #define HONE_TOKENIZER_SPECIAL_H
 
-#include "base/error.h"
+#include "tokenizer/span.h"
 
 // Bits.
 typedef enum FindRule {
@@ -11,6 +11,7 @@ typedef enum FindRule {
     FIND_EATS_LEFT = 2,  // white space before it belongs to it
     FIND_EATS_RIGHT = 4, // and white space behind it
     FIND_LATE = 8,       // in the text as it is after normalisation
+    FIND_CONTROL = 16,   // not in content: see hone_special_find
 } FindRule;
 
 typedef struct SpecialToken {
@@ -31,8 +32,11 @@ hone_status hone_special_create(SpecialSet *set, const SpecialToken *items, size
 void hone_special_free(SpecialSet *set);
 
 // The leftmost special token at or after `from`, the longest of those there; NULL: none.
-// [*begin, *end): the text that is its (both `length` when none).
-const SpecialToken *hone_special_find(const SpecialSet *set, const char *text, size_t length,
-                                      size_t from, size_t *begin, size_t *end);
+// [*begin, *end): the text that is its (both the span's length when none). content: of each byte of
+// the caller's text, whether it is somebody's content, in which no FIND_CONTROL token is found, nor
+// where it takes part in one; NULL: nothing is.
+const SpecialToken *hone_special_find(const SpecialSet *set, const Span *span,
+                                      const uint8_t *content, size_t from, size_t *begin,
+                                      size_t *end);
 
 #endif

@@ -67,6 +67,11 @@ void hone_token_list_free(TokenList *list);
 // One thread at a time: a tokeniser remembers words.
 hone_status hone_tokenize_append(Tokenizer *tokenizer, const char *text, size_t length,
                                  bool special, TokenList *list, HoneError *err);
+// The same with special, but control tokens are found only where none of their bytes is content:
+// content[i] is 1 for such a byte i of the text, else 0. What somebody writes into a conversation
+// ends no turn and begins none.
+hone_status hone_tokenize_chat(Tokenizer *tokenizer, const char *text, size_t length,
+                               const uint8_t *content, TokenList *list, HoneError *err);
 // The bytes of one token (not NUL-terminated; "" for an id outside the vocabulary). Control,
 // unknown and unused tokens give their spelling when special is true, else nothing. Borrowed.
 TokenizerText hone_token_bytes(const Tokenizer *tokenizer, int32_t token, bool special);

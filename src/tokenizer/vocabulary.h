@@ -70,6 +70,7 @@ struct Tokenizer {
     int step_count;
     SpecialSet late_specials, late_users; // the like, which are found before step late_step
     int late_step;
+    const uint8_t *content; // of the text at hand: hone_tokenize_chat; NULL: nothing is
     CachedPiece *cache;
     int32_t bos, eos;
     bool adds_bos, adds_eos;

@@ -46,12 +46,15 @@ class Case(unittest.TestCase):
     def hone(self, *arguments, **options):
         options.setdefault("timeout", 300)
         options.setdefault("stdout", subprocess.PIPE)
+        options.setdefault("input", "")
         return subprocess.run([HONE, *map(str, arguments)], stderr=subprocess.PIPE,
-                              stdin=subprocess.DEVNULL, universal_newlines=True, **options)
+                              universal_newlines=True, **options)
 
-    def events(self, *arguments):
+    def events(self, *arguments, **options):
         """The JSON objects of a command that must succeed, and what it said on stderr."""
-        done = self.hone(*arguments, "--json")
+        arguments = list(arguments)
+        arguments.insert(arguments.index("--") if "--" in arguments else len(arguments), "--json")
+        done = self.hone(*arguments, **options)
         self.assertEqual(done.returncode, 0, done.stderr)
         return [json.loads(line) for line in done.stdout.splitlines()], done.stderr
 

@@ -159,6 +159,14 @@ static const char *content_of(Exchange *exchange, json_t *content) {
     return json_string_value(whole);
 }
 
+// A template prints a role as its own words, which may be control tokens: only a plain word is one.
+static bool is_role(const char *role) {
+    static const char letters[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
+    const size_t length = role ? strlen(role) : 0;
+    return length > 0 && length <= 64 && strspn(role, letters) == length;
+}
+
 static bool read_messages(Exchange *exchange) {
     json_t *list = field(exchange, "messages");
     const size_t count = json_array_size(list);
@@ -177,10 +185,10 @@ static bool read_messages(Exchange *exchange) {
         snprintf(place, sizeof place, "messages[%zu]", i);
         if (!is_nothing(json_object_get(message, "tool_calls")))
             return refuse(exchange, place, "no tool_calls: tools are not supported here");
-        if (!role || !*role || !content)
+        if (!is_role(role) || !content)
             return refuse(exchange, place,
-                          "an object with \"role\" and \"content\", which is text or a list of "
-                          "parts of type \"text\"");
+                          "an object with \"role\", a word of letters, digits, - and _, and "
+                          "\"content\", which is text or a list of parts of type \"text\"");
         if (strcmp(role, "developer") == 0) role = "system"; // the newer name of it
         exchange->messages[i] = (HoneMessage){role, content};
     }
