@@ -138,9 +138,15 @@ typedef struct HoneFinetuneOptions {
     double skip_spikes;
     const char *resume;  // a run folder; NULL: a fresh run
     bool resume_changed; // go on though model, data or options are others; false: refused by name
+    bool overwrite;      // replace a run in `out` that has a checkpoint and is not at its end; else
+                         // refused
     bool dry_run;        // plan only, write nothing
 } HoneFinetuneOptions;
 void hone_finetune_defaults(HoneFinetuneOptions *options);
+
+// The step from which a run in `folder` can be resumed that did not come to its end; -1: there is
+// none, or it is still going on.
+int64_t hone_unfinished_step(const char *folder);
 
 // ---- events ------------------------------------------------------------------------------------
 

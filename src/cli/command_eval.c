@@ -154,8 +154,9 @@ static void print_summary(const EvalOptions *given, const HoneEvaluation *result
         printf(",\"seconds\":%.3f}\n", result->seconds);
         return;
     }
-    printf("loss             %.4f (mean over %lld target tokens of %lld examples)\n", result->loss,
-           (long long)result->tokens, (long long)result->examples);
+    printf("loss             %.4f (mean over %lld target token%s of %lld example%s)\n",
+           result->loss, (long long)result->tokens, plural(result->tokens),
+           (long long)result->examples, plural(result->examples));
     printf("perplexity       %.4f\n", result->perplexity);
     printf("token accuracy   %.4f\n", result->accuracy);
     if (result->choice_accuracy >= 0) printf("choice accuracy  %.4f\n", result->choice_accuracy);
@@ -170,8 +171,8 @@ static int evaluate(HoneContext *context, HoneModel *model, Reporting *reporting
     HoneDataInfo info;
     hone_data_info(reporting->data, &info);
     if (info.skipped)
-        fprintf(stderr, "%lld bad examples skipped, the first: %s\n", (long long)info.skipped,
-                info.first_skipped);
+        fprintf(stderr, "%lld bad example%s skipped, the first: %s\n", (long long)info.skipped,
+                plural(info.skipped), info.first_skipped);
     reporting->examples =
         given->limit > 0 && given->limit < info.examples ? given->limit : info.examples;
     if (given->choices && !read_choices(reporting, given->choices)) return EXIT_USAGE;

@@ -65,6 +65,7 @@ int command_finetune(int argc, char **argv) {
         return EXIT_USAGE;
     }
     note_what_is_ignored(&command, argc, argv, &given.run);
+    if (!ask_to_overwrite("finetune", &given)) return EXIT_USAGE;
     HoneContext *context = open_context("finetune", &given.common, &status);
     if (!context) return status;
     watch_signals();

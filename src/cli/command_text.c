@@ -210,8 +210,8 @@ static int show_examples(HoneContext *context, const TemplateOptions *given,
                 print_words(model, &example);
         }
         if (info.skipped)
-            fprintf(stderr, "%lld examples skipped, the first: %s\n", (long long)info.skipped,
-                    info.first_skipped);
+            fprintf(stderr, "%lld example%s skipped, the first: %s\n", (long long)info.skipped,
+                    plural(info.skipped), info.first_skipped);
     } else {
         status = report_failure("template", context, result);
     }

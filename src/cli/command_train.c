@@ -100,6 +100,7 @@ int command_train(int argc, char **argv) {
         return EXIT_USAGE;
     }
     note_what_the_optimizer_ignores(&command, argc, argv, &given.run);
+    if (!ask_to_overwrite("train", &given)) return EXIT_USAGE;
     HoneContext *context = open_context("train", &given.common, &status);
     if (!context) return status;
     watch_signals();

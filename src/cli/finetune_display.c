@@ -60,14 +60,14 @@ static void show_lengths(const HonePlan *plan) {
     fprintf(stderr, "lengths   ");
     for (int i = 0; i < plan->length_buckets; i++)
         fprintf(stderr, "%.*s", 3, plan->lengths[i] ? text + 3 * (ptrdiff_t)i : " ");
-    fprintf(stderr, "  1 to %lld tokens, %lld a bar, the highest %.0f examples\n",
+    fprintf(stderr, "  1 to %lld tokens, %lld a bar, the highest %.0f example%s\n",
             (long long)(plan->length_width * plan->length_buckets), (long long)plan->length_width,
-            most);
+            most, plural((int64_t)most));
     if (plan->duplicates)
         fprintf(stderr,
-                "          %lld held-out examples are trained on too: the held-out loss will look "
+                "          %lld held-out example%s trained on too: the held-out loss will look "
                 "better than it is\n",
-                (long long)plan->duplicates);
+                (long long)plan->duplicates, plan->duplicates == 1 ? " is" : "s are");
 }
 
 static void show_plan(const Display *display, const HonePlan *plan) {
@@ -78,25 +78,24 @@ static void show_plan(const Display *display, const HonePlan *plan) {
             *plan->targets_text ? plan->targets_text : "all weights", (double)plan->trainable / 1e6,
             (long long)plan->trained_tensors);
     fprintf(stderr,
-            "data      %lld examples, %lld held out; %lld tokens, %lld to compute, %lld in the "
+            "data      %lld example%s, %lld held out; %lld token%s, %lld to compute, %lld in the "
             "loss, longest %lld",
-            (long long)plan->train_examples, (long long)plan->eval_examples,
-            (long long)plan->tokens, (long long)plan->tokens_computed, (long long)plan->targets,
-            (long long)plan->longest);
+            (long long)plan->train_examples, plural(plan->train_examples),
+            (long long)plan->eval_examples, (long long)plan->tokens, plural(plan->tokens),
+            (long long)plan->tokens_computed, (long long)plan->targets, (long long)plan->longest);
     if (plan->cut) fprintf(stderr, "; %lld cut at --max-length", (long long)plan->cut);
     fputc('\n', stderr);
     show_lengths(plan);
     if (plan->skipped)
-        fprintf(stderr, "          %lld bad examples skipped, the first: %s\n",
-                (long long)plan->skipped, plan->first_skipped);
+        fprintf(stderr, "          %lld bad example%s skipped, the first: %s\n",
+                (long long)plan->skipped, plural(plan->skipped), plan->first_skipped);
     if (plan->unended)
         fprintf(stderr,
-                "          %lld answers have no end token after them: they do not teach when to "
-                "stop\n",
-                (long long)plan->unended);
+                "          %lld answer%s no end token after: when to stop is not taught there\n",
+                (long long)plan->unended, plan->unended == 1 ? " has" : "s have");
     fprintf(stderr, "steps     %lld (%.3g epochs), ", (long long)plan->steps, plan->epochs);
     if (plan->batch)
-        fprintf(stderr, "%lld examples each", (long long)plan->batch);
+        fprintf(stderr, "%lld example%s each", (long long)plan->batch, plural(plan->batch));
     else
         fprintf(stderr, "about %.0f tokens each", plan->step_tokens);
     if (plan->accumulate > 1)
@@ -112,8 +111,8 @@ static void show_plan(const Display *display, const HonePlan *plan) {
                 plan->checkpoint_layers, plan->layers, (long long)plan->accumulate);
     if (plan->passes > 1)
         fputs("penalty   of the gradient's norm: each step takes its gradient twice\n", stderr);
-    fprintf(stderr, "time      about %s on %d threads (%s)\n", time_text(plan->minutes * 60, a),
-            plan->threads, plan->isa);
+    fprintf(stderr, "time      about %s on %d thread%s (%s)\n", time_text(plan->minutes * 60, a),
+            plan->threads, plural(plan->threads), plan->isa);
     show_example(plan);
 }
 
@@ -229,8 +228,8 @@ static void show_command(const Display *display, bool adapter) {
 static void show_done(Display *display, const HoneDone *done) {
     char time[32], memory[32];
     display_end(display);
-    fprintf(stderr, "\n%s after %lld steps, %s, peak memory %s\n",
-            done->interrupted ? "stopped" : "done", (long long)done->steps,
+    fprintf(stderr, "\n%s after %lld step%s, %s, peak memory %s\n",
+            done->interrupted ? "stopped" : "done", (long long)done->steps, plural(done->steps),
             time_text(done->seconds, time), size_text(done->rss_peak_bytes, memory));
     if (isfinite(done->loss_first) && isfinite(done->loss_last))
         fprintf(stderr, "held-out loss %.4f before, %.4f after\n", done->loss_first,

@@ -73,6 +73,7 @@ static int help_of(int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
+    guard_json_memory();
     signal(SIGXFSZ, SIG_IGN); // a file that may not grow is a write error like any other
     if (argc < 2) {
         print_overview(stderr);

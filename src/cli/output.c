@@ -103,6 +103,10 @@ void plain_text(FILE *out, const char *text, size_t length) {
     }
 }
 
+bool stdin_is_terminal(void) {
+    return isatty(STDIN_FILENO) == 1;
+}
+
 bool stderr_is_terminal(void) {
     return isatty(STDERR_FILENO) == 1;
 }
@@ -115,6 +119,10 @@ bool use_colour(FILE *out) {
     const char *no_colour = getenv("NO_COLOR"), *terminal = getenv("TERM");
     return isatty(fileno(out)) == 1 && !(no_colour && *no_colour) &&
            !(terminal && strcmp(terminal, "dumb") == 0);
+}
+
+const char *plural(int64_t count) {
+    return count == 1 ? "" : "s";
 }
 
 const char *size_text(int64_t bytes, char text[32]) {

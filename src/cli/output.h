@@ -21,10 +21,12 @@ void print_json_number(FILE *out, double value);   // null when not finite
 // Text for a terminal line: control characters become spaces.
 void plain_text(FILE *out, const char *text, size_t length);
 
+bool stdin_is_terminal(void);
 bool stderr_is_terminal(void);
 bool stdout_is_terminal(void);
 bool use_colour(FILE *out); // a terminal, and NO_COLOR is not set
 
+const char *plural(int64_t count); // "s", or "" for 1
 // "1.2 GB", "3 min 20 s" into text; return text.
 const char *size_text(int64_t bytes, char text[32]);
 const char *time_text(double seconds, char text[32]);
@@ -35,6 +37,11 @@ void watch_signals(void);
 bool was_interrupted(void);
 // Answer SIGBUS, a mapped file that was cut short, with one line and status 1; open_context does.
 void watch_maps(const char *command); // mapped.c
+
+// json_memory.c: let no text of JSON be read wrong for lack of memory, from now on.
+void guard_json_memory(void);
+// Whether this thread was refused some; it is given again afterwards.
+bool json_memory_refused(void);
 
 // Add the adapters of --adapter A[:WEIGHT] to the model.
 hone_status add_adapters(HoneModel *model, const TextList *adapters);

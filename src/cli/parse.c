@@ -11,14 +11,22 @@ static void mark_config_lists(const Command *command) {
             ((TextList *)command->options[i].target)->from_config = true;
 }
 
+// Behind "--" stand no options.
+static int end_of_options(int argc, char **argv) {
+    int end = 1;
+    while (end < argc && strcmp(argv[end], "--") != 0) end++;
+    return end;
+}
+
 // The value of --NAME wherever it stands; NULL: not given.
 static const char *value_of(const char *name, int argc, char **argv) {
     size_t length = strlen(name);
-    for (int i = 1; i < argc; i++) {
+    const int end = end_of_options(argc, argv);
+    for (int i = 1; i < end; i++) {
         if (strncmp(argv[i], "--", 2) != 0 || strncmp(argv[i] + 2, name, length) != 0) continue;
         const char *rest = argv[i] + 2 + length;
         if (*rest == '=') return rest + 1;
-        if (*rest == '\0' && i + 1 < argc) return argv[i + 1];
+        if (*rest == '\0' && i + 1 < argc) return argv[i + 1]; // even "--"
     }
     return NULL;
 }
@@ -75,15 +83,19 @@ static bool parse_one(const Command *command, int argc, char **argv, int *at) {
 }
 
 int parse_options(const Command *command, int argc, char **argv) {
-    for (int i = 1; i < argc; i++) {
+    const int end = end_of_options(argc, argv);
+    for (int i = 1; i < end; i++) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
             return print_help(command, NULL);
         if (strncmp(argv[i], "--help=", 7) == 0) return print_help(command, argv[i] + 7);
     }
     int status = apply_config(command, argc, argv);
     if (status >= 0) return status;
+    bool ended = false;
     for (int i = 1; i < argc; i++) {
-        if (strncmp(argv[i], "--", 2) == 0 && argv[i][2]) {
+        if (!ended && strcmp(argv[i], "--") == 0) {
+            ended = true;
+        } else if (!ended && strncmp(argv[i], "--", 2) == 0) {
             if (!parse_one(command, argc, argv, &i)) return EXIT_USAGE;
         } else if (command->position && !*command->position &&
                    word_fits(command->positional, argv[i])) {
@@ -104,7 +116,8 @@ int parse_options(const Command *command, int argc, char **argv) {
 
 bool is_given(int argc, char **argv, const char *name) {
     size_t length = strlen(name);
-    for (int i = 1; i < argc; i++)
+    const int end = end_of_options(argc, argv);
+    for (int i = 1; i < end; i++)
         if (strncmp(argv[i], "--", 2) == 0 && strncmp(argv[i] + 2, name, length) == 0 &&
             (argv[i][2 + length] == '\0' || argv[i][2 + length] == '='))
             return true;
@@ -113,7 +126,8 @@ bool is_given(int argc, char **argv, const char *name) {
 
 void note_without_effect(const Command *command, int argc, char **argv, const char *names,
                          const char *why) {
-    for (int i = 1; i < argc; i++) {
+    const int end = end_of_options(argc, argv);
+    for (int i = 1; i < end; i++) {
         if (strncmp(argv[i], "--", 2) != 0) continue;
         size_t length = strcspn(argv[i] + 2, "=");
         for (const char *name = names; *name; name += strcspn(name, " "), name += *name == ' ')

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "run_options.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,6 +29,8 @@ static int fill_first(RunOptions *given, Option *options) {
         {"data", OPTION_LIST, &given->data, "F[:WEIGHT]",
          "examples (.jsonl, .json, .csv, .tsv, .txt; also .gz, .zst); may be repeated"},
         {"out", OPTION_TEXT, &run->out, "DIR", "the folder for the results"},
+        {"overwrite", OPTION_FLAG, &run->overwrite, NULL,
+         "begin anew where --out holds a run that could go on with --resume"},
         {"config", OPTION_TEXT, &given->config, "FILE", "YAML of these names"},
         {"dry-run", OPTION_FLAG, &run->dry_run, NULL, "print the plan, write nothing"},
         {"what is trained", OPTION_HEADING, NULL, NULL, NULL},
@@ -200,6 +203,23 @@ void let_the_command_line_win(int argc, char **argv, HoneFinetuneOptions *run) {
     if (batch && !tokens) run->batch_tokens = 0;
     if (tokens && !batch) run->batch = 0;
     if (is_given(argc, argv, "epochs") && !is_given(argc, argv, "steps")) run->steps = 0;
+}
+
+bool ask_to_overwrite(const char *command, RunOptions *given) {
+    HoneFinetuneOptions *run = &given->run;
+    if (run->resume || run->overwrite || run->dry_run || !run->out || given->common.json ||
+        !stdin_is_terminal() || !stderr_is_terminal())
+        return true;
+    const int64_t step = hone_unfinished_step(run->out);
+    if (step < 0) return true;
+    fprintf(stderr,
+            "%s holds a run that did not come to its end, saved at step %lld; hone %s --resume %s "
+            "goes on with it.\nThrow it away and begin anew? [y/N] ",
+            run->out, (long long)step, command, run->out);
+    char answer[16] = "";
+    run->overwrite = fgets(answer, sizeof answer, stdin) && (*answer == 'y' || *answer == 'Y');
+    if (!run->overwrite) fprintf(stderr, "hone %s: nothing was changed\n", command);
+    return run->overwrite;
 }
 
 void note_what_the_optimizer_ignores(const Command *command, int argc, char **argv,

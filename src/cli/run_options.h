@@ -23,6 +23,9 @@ bool resolve_run_options(const char *command, RunOptions *given, HoneDataSource 
 // The command line wins: what it says of the batch or the length takes the place of what a config
 // file says of the same in another way.
 void let_the_command_line_win(int argc, char **argv, HoneFinetuneOptions *run);
+// A run in --out that could go on is replaced with --overwrite only: ask for it on a terminal,
+// where nothing is said elsewhere (the library refuses). Returns false when the answer is no.
+bool ask_to_overwrite(const char *command, RunOptions *given);
 void note_what_the_optimizer_ignores(const Command *command, int argc, char **argv,
                                      const HoneFinetuneOptions *run);
 

@@ -13,6 +13,7 @@ typedef struct Corpus {
     DocumentVisitor *visit;
     void *user;
     int64_t documents;
+    CorpusOthers *others; // NULL: documents are read; else names are looked at, and nothing is read
     HoneError *err;
 } Corpus;
 
@@ -98,6 +99,7 @@ typedef struct Names {
 
 static void add_name(void *user, const char *name) {
     Names *names = user;
+    if (name[0] == '.') return; // .git, .DS_Store
     if (names->count == names->capacity) {
         const size_t larger = names->capacity ? 2 * names->capacity : 64;
         char **grown =
@@ -120,6 +122,18 @@ static int by_name(const void *a, const void *b) {
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
+// Of a folder's files, those that are surely texts for a corpus: a .json there may be settings.
+static bool is_of_corpus(const char *path) {
+    return hone_content_is_named(path, ".txt") || hone_content_is_named(path, ".md") ||
+           (has_records(path) && !hone_content_is_named(path, ".json"));
+}
+
+static hone_status note_other(CorpusOthers *others, const char *path, HoneError *err) {
+    if (others->count++ > 0) return HONE_OK;
+    others->first = hone_strdup(path);
+    return others->first ? HONE_OK : hone_fail_memory(err, strlen(path), "a path");
+}
+
 static hone_status read_folder(Corpus *corpus, const char *path, int depth) {
     Names names = {0};
     hone_directory_each(path, add_name, &names);
@@ -132,8 +146,9 @@ static hone_status read_folder(Corpus *corpus, const char *path, int depth) {
             status = hone_fail_memory(corpus->err, strlen(path), "a path");
         else if (hone_is_directory(entry) && depth < DEEPEST_FOLDER)
             status = read_folder(corpus, entry, depth + 1);
-        else if (hone_content_is_named(entry, ".txt") ||
-                 (has_records(entry) && !hone_content_is_named(entry, ".json")))
+        else if (hone_is_directory(entry) || !is_of_corpus(entry))
+            status = corpus->others ? note_other(corpus->others, entry, corpus->err) : HONE_OK;
+        else if (!corpus->others)
             status = read_file(corpus, entry);
         hone_free(entry);
     }
@@ -148,5 +163,12 @@ hone_status hone_corpus_each(const char *path, DocumentVisitor *visit, void *use
                                             : read_file(&corpus, path));
     if (corpus.documents > 0) return HONE_OK;
     return hone_fail(err, HONE_ERROR_INPUT, "%s: holds no document%s", path,
-                     hone_is_directory(path) ? " in files named .jsonl, .csv, .tsv or .txt" : "");
+                     hone_is_directory(path) ? " in files named .jsonl, .csv, .tsv, .txt or .md"
+                                             : "");
+}
+
+hone_status hone_corpus_others(const char *path, CorpusOthers *others, HoneError *err) {
+    *others = (CorpusOthers){0};
+    Corpus corpus = {.others = others, .err = err};
+    return hone_is_directory(path) ? read_folder(&corpus, path, 0) : HONE_OK;
 }

@@ -40,6 +40,10 @@ static json_t *parse(const char *text, size_t length, size_t flags, json_error_t
     flags |= JSON_REJECT_DUPLICATES | JSON_DECODE_ANY;
     hone_memory_watch();
     json_t *value = json_loadb(text, length, flags, problem);
+    if (value && hone_memory_lacked()) { // a character may be missing
+        json_decref(value);
+        return NULL;
+    }
     if (value || json_error_code(problem) != json_error_numeric_overflow) return value;
     return json_loadb(text, length, flags | JSON_DECODE_INT_AS_REAL, problem);
 }

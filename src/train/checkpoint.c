@@ -231,13 +231,16 @@ static hone_status no_checkpoint(const Run *run) {
                      run->options.resume);
 }
 
+int64_t hone_checkpoint_newest(const char *run_folder) {
+    char folder[4096]; // no memory is asked for: without an answer a run would be lost
+    int64_t steps[2] = {-1, -1};
+    const int length = snprintf(folder, sizeof folder, "%s/checkpoint", run_folder);
+    if (length > 0 && length < (int)sizeof folder) newest(folder, steps);
+    return steps[0];
+}
+
 hone_status hone_checkpoint_check(Run *run) {
-    char *folder = hone_path_join(run->options.resume, "checkpoint");
-    if (!folder) return hone_fail_memory(run->err, 0, "a path");
-    int64_t steps[2];
-    newest(folder, steps);
-    hone_free(folder);
-    return steps[0] >= 0 ? HONE_OK : no_checkpoint(run);
+    return hone_checkpoint_newest(run->options.resume) >= 0 ? HONE_OK : no_checkpoint(run);
 }
 
 // The newest checkpoint that is whole; the one before it when the newest cannot be read.

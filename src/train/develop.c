@@ -45,6 +45,11 @@ static hone_status in_range(HoneError *err, const char *name, int64_t value, int
                      (long long)value, (long long)low, (long long)high);
 }
 
+// 0 is "as it comes".
+static hone_status up_to(HoneError *err, const char *name, int64_t value, int64_t most) {
+    return value == 0 ? HONE_OK : in_range(err, name, value, 1, most);
+}
+
 hone_status hone_develop_check(const HoneTrainOptions *options, HoneError *err) {
     const int64_t large = 1 << 20;
     const bool translates = hone_develop_translates(options);
@@ -64,16 +69,16 @@ hone_status hone_develop_check(const HoneTrainOptions *options, HoneError *err) 
     if (translates && options->run.sample)
         return hone_fail(err, HONE_ERROR_UNSUPPORTED,
                          "--sample continues a text, which the architecture transformer does not");
-    RETURN_IF_ERROR(in_range(err, "encoder-layers", options->encoder_layers, 0, 4096));
+    RETURN_IF_ERROR(up_to(err, "encoder-layers", options->encoder_layers, 4096));
     RETURN_IF_ERROR(in_range(err, "layers", options->layers, 1, 4096));
     RETURN_IF_ERROR(in_range(err, "channels", options->channels, 1, large));
     RETURN_IF_ERROR(in_range(err, "heads", options->heads, 1, 65536));
-    RETURN_IF_ERROR(in_range(err, "kv-heads", options->kv_heads, 0, options->heads));
-    RETURN_IF_ERROR(in_range(err, "head-size", options->head_size, 0, 256));
-    RETURN_IF_ERROR(in_range(err, "feed-forward", options->feed_forward, 0, large));
+    RETURN_IF_ERROR(up_to(err, "kv-heads", options->kv_heads, options->heads));
+    RETURN_IF_ERROR(up_to(err, "head-size", options->head_size, 256));
+    RETURN_IF_ERROR(up_to(err, "feed-forward", options->feed_forward, large));
     RETURN_IF_ERROR(in_range(err, "context", options->context, 2, 1 << 30));
     RETURN_IF_ERROR(in_range(err, "vocabulary", options->vocabulary, 1, 1 << 30));
-    RETURN_IF_ERROR(in_range(err, "min-frequency", options->min_frequency, 0, 1 << 30));
+    RETURN_IF_ERROR(up_to(err, "min-frequency", options->min_frequency, 1 << 30));
     if (options->head_size == 0 && options->channels % options->heads)
         return hone_fail(err, HONE_ERROR_ARGUMENT,
                          "channels is %lld, which %lld heads do not divide; give head-size too",

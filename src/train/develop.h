@@ -13,6 +13,8 @@
 // temporary files). Caller frees with hone_data_free.
 hone_status hone_corpus_read(HoneModel *model, const char *path, const HoneDataOptions *options,
                              const char *out, HoneData **data);
+// Say which files of the corpora's folders are not read.
+hone_status hone_corpus_note(Run *run);
 // A file of that folder, hidden and of this process. Caller frees; NULL: out of memory.
 char *hone_scratch_path(const char *out, const char *what);
 

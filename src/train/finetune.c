@@ -44,6 +44,17 @@ static hone_status in_range(HoneError *err, const char *name, double value, doub
                      high);
 }
 
+// 0 is "as it comes", what an option of the command is not given for.
+static hone_status up_to(HoneError *err, const char *name, int64_t value, int64_t most) {
+    return value == 0 ? HONE_OK : in_range(err, name, (double)value, 1, (double)most);
+}
+
+static hone_status above_zero(HoneError *err, const char *name, double value, double most) {
+    if (value >= 0 && value <= most) return HONE_OK;
+    return hone_fail(err, HONE_ERROR_ARGUMENT, "%s is %.10g, want above 0, at most %.10g", name,
+                     value, most);
+}
+
 // A difference of two gradients that are rounded to bf16 would be noise.
 static hone_status check_penalty(const HoneFinetuneOptions *options, HoneError *err) {
     if (options->gradient_penalty <= 0 || strcmp(options->precision, "bf16") != 0) return HONE_OK;
@@ -55,18 +66,18 @@ static hone_status check_penalty(const HoneFinetuneOptions *options, HoneError *
 static hone_status check_numbers(const HoneFinetuneOptions *options, HoneError *err) {
     RETURN_IF_ERROR(in_range(err, "--eval-split", options->eval_split, 0, 1e9));
     if (options->method != HONE_METHOD_FULL && !options->adapter) {
-        RETURN_IF_ERROR(in_range(err, "--rank", options->rank, 0, 4096));
-        RETURN_IF_ERROR(in_range(err, "--alpha", options->alpha, 0, 1e6));
+        RETURN_IF_ERROR(up_to(err, "--rank", options->rank, 4096));
+        RETURN_IF_ERROR(above_zero(err, "--alpha", options->alpha, 1e6));
     }
-    RETURN_IF_ERROR(in_range(err, "--layers", options->layers, 0, 4096));
+    RETURN_IF_ERROR(up_to(err, "--layers", options->layers, 4096));
     if (options->steps == 0) RETURN_IF_ERROR(in_range(err, "--epochs", options->epochs, 1e-6, 1e6));
-    RETURN_IF_ERROR(in_range(err, "--steps", (double)options->steps, 0, 1e7));
-    RETURN_IF_ERROR(in_range(err, "--batch", (double)options->batch, 0, 1e6));
-    RETURN_IF_ERROR(in_range(err, "--batch-tokens", (double)options->batch_tokens, 0, 1e8));
+    RETURN_IF_ERROR(up_to(err, "--steps", options->steps, 10000000));
+    RETURN_IF_ERROR(up_to(err, "--batch", options->batch, 1000000));
+    RETURN_IF_ERROR(up_to(err, "--batch-tokens", options->batch_tokens, 100000000));
     RETURN_IF_ERROR(in_range(err, "--accumulate", (double)options->accumulate, 1, 1e6));
     RETURN_IF_ERROR(in_range(err, "--checkpoint-layers", options->checkpoint_layers, -1, 65536));
-    RETURN_IF_ERROR(in_range(err, "--memory", (double)options->memory, 0, 1e18));
-    RETURN_IF_ERROR(in_range(err, "--lr", options->lr, 0, 100));
+    RETURN_IF_ERROR(up_to(err, "--memory", options->memory, INT64_MAX));
+    RETURN_IF_ERROR(above_zero(err, "--lr", options->lr, 100));
     RETURN_IF_ERROR(in_range(err, "--warmup", options->warmup, 0, 1e9));
     RETURN_IF_ERROR(in_range(err, "--beta", options->beta, 1e-9, 1e6));
     RETURN_IF_ERROR(in_range(err, "--temperature", options->temperature, 1e-3, 1e3));
@@ -77,15 +88,15 @@ static hone_status check_numbers(const HoneFinetuneOptions *options, HoneError *
     RETURN_IF_ERROR(in_range(err, "--label-smoothing", options->label_smoothing, 0, 0.999));
     RETURN_IF_ERROR(in_range(err, "--router-loss", options->router_loss, 0, 1e6));
     RETURN_IF_ERROR(in_range(err, "--gradient-penalty", options->gradient_penalty, 0, 1e6));
-    RETURN_IF_ERROR(in_range(err, "--log-norms", (double)options->log_norms, 0, 1e9));
+    RETURN_IF_ERROR(up_to(err, "--log-norms", options->log_norms, 1000000000));
     RETURN_IF_ERROR(in_range(err, "--weight-decay", options->weight_decay, 0, 100));
     RETURN_IF_ERROR(in_range(err, "--clip", options->clip, 0, 1e9));
     RETURN_IF_ERROR(in_range(err, "--beta1", options->beta1, 0, 0.999999));
     RETURN_IF_ERROR(in_range(err, "--beta2", options->beta2, 0, 0.9999999));
     RETURN_IF_ERROR(in_range(err, "--eps", options->eps, 1e-30, 1));
-    RETURN_IF_ERROR(in_range(err, "--patience", (double)options->patience, 0, 1e9));
+    RETURN_IF_ERROR(up_to(err, "--patience", options->patience, 1000000000));
     RETURN_IF_ERROR(in_range(err, "--skip-spikes", options->skip_spikes, 0, 1e9));
-    RETURN_IF_ERROR(in_range(err, "--eval-every", (double)options->eval_every, 0, 1e9));
+    RETURN_IF_ERROR(up_to(err, "--eval-every", options->eval_every, 1000000000));
     for (int64_t s = 0; s < options->data_count; s++)
         RETURN_IF_ERROR(in_range(err, "a data file's weight", options->data[s].weight, 1e-6, 1000));
     return HONE_OK;
@@ -163,6 +174,10 @@ static hone_status checkpoint_interval(Run *run) {
 
 static void send(Run *run, HoneEvent event) {
     if (run->sink && !run->sink(run->user, &event)) run->stop = true;
+}
+
+void hone_run_note(Run *run, const char *text) {
+    send(run, (HoneEvent){.kind = HONE_EVENT_NOTE, .as.text = text});
 }
 
 static hone_status log_step(Run *run, const HoneStep *step) {
@@ -443,6 +458,8 @@ static hone_status execute(Run *run) {
     }
     send(run, (HoneEvent){.kind = HONE_EVENT_PLAN, .as.plan = &plan});
     if (run->options.out && !run->options.resume) hone_place_note(run);
+    if (run->develop && !hone_develop_translates(run->develop))
+        RETURN_IF_ERROR(hone_corpus_note(run));
     if (run->options.dry_run) return HONE_OK;
     if (run->options.resume) {
         RETURN_IF_ERROR(open_outputs(run, run->progress.steps));

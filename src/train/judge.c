@@ -75,11 +75,6 @@ bool hone_judge_enough(const Run *run) {
     return run->options.patience > 0 && run->progress.worse_in_a_row >= run->options.patience;
 }
 
-static void note(Run *run, const char *text) {
-    HoneEvent event = {.kind = HONE_EVENT_NOTE, .as.text = text};
-    if (run->sink && !run->sink(run->user, &event)) run->stop = true;
-}
-
 // The examples' own losses, for the report, are those of the weights that are written.
 static hone_status measure_kept(Run *run) {
     HoneHeldOut kept;
@@ -95,7 +90,7 @@ hone_status hone_judge_finish(Run *run) {
     if (progress->skipped > 0) {
         snprintf(text, sizeof text, "%lld steps stood out and were skipped (--skip-spikes %.10g)",
                  (long long)progress->skipped, run->options.skip_spikes);
-        note(run, text);
+        hone_run_note(run, text);
     }
     if (hone_judge_enough(run) && progress->steps < run->step_count) {
         snprintf(text, sizeof text,
@@ -104,7 +99,7 @@ hone_status hone_judge_finish(Run *run) {
                  (long long)progress->steps, (long long)run->step_count,
                  (long long)progress->worse_in_a_row, progress->best_loss,
                  (long long)progress->best_step);
-        note(run, text);
+        hone_run_note(run, text);
     }
     if (!run->options.keep_best || progress->best_step == progress->steps) return HONE_OK;
     RETURN_IF_ERROR(hone_checkpoint_take_best(run));
@@ -114,6 +109,6 @@ hone_status hone_judge_finish(Run *run) {
              "the weights are those after step %lld, whose held-out loss was "
              "lowest (--keep best)",
              (long long)progress->best_step);
-    note(run, text);
+    hone_run_note(run, text);
     return HONE_OK;
 }

@@ -52,8 +52,7 @@ static hone_status write_gguf_adapter(Run *run, const AdapterBase *base, const A
     RETURN_IF_ERROR(status);
     if (!obstacle) return hone_run_add_file(run, "adapter.gguf");
     snprintf(note, sizeof note, "adapter.gguf is not written: %s", obstacle);
-    HoneEvent event = {.kind = HONE_EVENT_NOTE, .as.text = note};
-    if (run->sink && !run->sink(run->user, &event)) run->stop = true;
+    hone_run_note(run, note);
     return HONE_OK;
 }
 

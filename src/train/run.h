@@ -145,7 +145,8 @@ struct Run {
     int64_t file_count;
 };
 
-void hone_run_free(Run *run); // and what it holds; run is hone_calloc's
+void hone_run_free(Run *run);                   // and what it holds; run is hone_calloc's
+void hone_run_note(Run *run, const char *text); // say it to who looks on
 
 // parameters.c
 hone_status hone_parameters_lora(Run *run);           // fresh or from options.adapter
@@ -265,7 +266,8 @@ void hone_diagnose(Run *run, const Example *const *examples, int64_t count, char
                    size_t size);
 
 // checkpoint.c
-hone_status hone_checkpoint_check(Run *run); // fail unless options.resume holds one
+int64_t hone_checkpoint_newest(const char *run_folder); // its step; -1: there is none
+hone_status hone_checkpoint_check(Run *run);            // fail unless options.resume holds one
 void hone_checkpoint_clear(const Run *run);
 // Of run->progress and the trained values, after which metrics.jsonl is on the disk too.
 hone_status hone_checkpoint_write(Run *run);
@@ -277,8 +279,9 @@ hone_status hone_checkpoint_take_best(Run *run);
 hone_status hone_checkpoint_carry_best(Run *run);
 
 // place.c
-hone_status hone_place_check(Run *run); // fail where the run's files could not be written
-void hone_place_note(Run *run);         // say which run will be replaced
+// Fail where the run's files could not be written, or would replace a run that can go on.
+hone_status hone_place_check(Run *run);
+void hone_place_note(Run *run); // say which run will be replaced
 
 // outputs.c
 hone_status hone_outputs_write(Run *run);

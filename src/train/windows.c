@@ -154,3 +154,24 @@ hone_status hone_corpus_read(HoneModel *model, const char *path, const HoneDataO
     *data = read;
     return HONE_OK;
 }
+
+hone_status hone_corpus_note(Run *run) {
+    for (int64_t s = 0; s < run->options.data_count; s++) {
+        const char *path = run->options.data[s].path;
+        CorpusOthers others;
+        hone_status status = hone_corpus_others(path, &others, run->err);
+        TextBuffer text = {0};
+        if (status == HONE_OK && others.count > 0) {
+            hone_text_printf(
+                &text,
+                "%s: %lld of its files %s not read, the first is %s; of a folder those "
+                "named .jsonl, .csv, .tsv, .txt and .md are, --data FILE reads another",
+                path, (long long)others.count, others.count == 1 ? "is" : "are", others.first);
+            if (!text.failed) hone_run_note(run, text.data);
+        }
+        hone_text_free(&text);
+        hone_free(others.first);
+        RETURN_IF_ERROR(status);
+    }
+    return HONE_OK;
+}

@@ -253,7 +253,7 @@ class Finetune(Case):
         self.assertEqual(events[0]["unended"], 0)
         done = self.hone(*self.command, "--out", self.folder / "run", "--steps", 1, "--template",
                          words, "--no-eos")
-        self.assertIn("have no end token", done.stderr)
+        self.assertIn(f"{len(CHAT)} answers have no end token", done.stderr)
 
     def test_text_ends_with_eos_unless_told(self):
         texts = self.write("texts.jsonl", TEXTS)
@@ -471,7 +471,7 @@ class Finetune(Case):
                     WORK, f"hone finetune: {out}: another run is writing into it\n"))
             process.send_signal(signal.SIGKILL)
             process.communicate(timeout=300)
-        self.run_to("run", "--steps", 3)
+        self.run_to("run", "--steps", 3, "--overwrite")
 
     def test_interrupted_before_the_first_step(self):
         """Nothing of the run that stands there is touched, and no checkpoint is claimed."""

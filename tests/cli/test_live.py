@@ -91,7 +91,7 @@ class File(Case):
         self.assertEqual(done.returncode, 0)
         self.assertNotRegex(done.stderr, "[\r\033]")
         self.assertRegex(done.stderr, r"\nlengths   [ ▁▂▃▄▅▆▇█]+  1 to \d+ tokens, \d+ a bar")
-        self.assertIn("1 held-out examples are trained on too", done.stderr)
+        self.assertIn("1 held-out example is trained on too", done.stderr)
         self.assertRegex(done.stderr, r"\nstep 3/3  loss [\d.]+ \(mean [\d.]+\)  norm [\d.]+  \d+ "
                                       r"tokens/s  \d+ MB  0 s left\n")
         [plan], _ = self.events("finetune", "--model", TINY, "--data", data, "--dry-run",

@@ -42,6 +42,32 @@ class Pages(Case):
                             self.assertIn(name, known[command],
                                           f"{path}:{number}: hone {command} has no --{name}")
 
+    def test_behind_two_dashes_stand_no_options(self):
+        self.write("--json", "{}")
+        data = self.write("data.jsonl", CHAT)
+        done = self.hone("inspect", "--", "--json", cwd=self.folder)
+        self.assertIn("--json", done.stdout + done.stderr)
+        self.assertNotIn("usage", done.stderr)
+        self.refused(USAGE, ['"--steps" was not expected'], "finetune", "--model", TINY, "--data", data,
+                     "--out", self.folder / "run", "--", "--steps", 1)
+        self.refused(USAGE, ['"--help" was not expected'], "finetune", "--", "--help")
+        got, _ = self.events("tokenize", "--model", TINY, "--")
+        self.assertEqual(got, [{"tokens": []}])
+
+    def test_limits_are_those_that_are_let_through(self):
+        """A message of what is wanted names no 0 where 0 is refused."""
+        data = self.write("data.jsonl", CHAT)
+        for name in ("rank", "layers", "steps", "batch", "batch-tokens", "accumulate", "eval-every",
+                     "patience", "log-norms", "lr", "alpha", "epochs"):
+            command = ["finetune", "--model", TINY, "--data", data, "--out", self.folder / "run"]
+            line = self.refused(USAGE, [f"--{name} is "], *command, f"--{name}", 2147483647)
+            self.assertRegex(line, r"want (1 to|1e-\S+ to|above 0, at most) \d")
+            self.refused(USAGE, [f"--{name} is "], *command, f"--{name}", 0)
+        for name in ("encoder-layers", "kv-heads", "head-size", "feed-forward", "min-frequency"):
+            line = self.refused(USAGE, [f"{name} is "], "train", "--architecture", "transformer",
+                                "--data", data, "--out", self.folder / "run", f"--{name}", 2147483647)
+            self.assertIn("want 1 to ", line)
+
     def test_man_pages(self):
         groff = shutil.which("groff")
         for command in commands():

@@ -2,6 +2,7 @@
 """hone train: resumed and on any number of threads the same bytes; what it refuses."""
 import gzip
 import json
+import os
 import subprocess
 
 import support
@@ -18,7 +19,8 @@ class Train(support.Case):
         self.write("corpus/a.jsonl", support.TEXTS[:4])
         self.write("corpus/more/b.txt", "to be or not to be\n" * 4)
         self.write("corpus/c.jsonl", support.TEXTS[4:])
-        self.write("corpus/ignored.md", "not this")
+        self.write("corpus/ignored.py", "not this")
+        self.write("corpus/.hidden.txt", "nor this")
         return self.folder / "corpus"
 
     def train(self, name, *options):
@@ -102,6 +104,40 @@ class Train(support.Case):
         done = self.hone("train", "--data", packed, *SMALL, "--dry-run", "--json")
         if "was built without" not in done.stderr:
             self.assertEqual(plan(packed), wanted)
+
+    def test_what_is_not_read_of_a_folder_is_told(self):
+        def plan_and_notes(*data):
+            events, _ = self.events("train", *data, *SMALL, "--dry-run")
+            return events[0]["examples"], [event["text"] for event in events if event["event"] == "note"]
+        corpus = ["--data", self.corpus_path]
+        examples, [note] = plan_and_notes(*corpus)
+        for words in ("corpus: 1 of its files is not read", "ignored.py", ".md", "--data FILE"):
+            self.assertIn(words, note)
+        self.assertNotIn("hidden", note)
+        self.write("corpus/more/ignored.json", "{}")
+        [note] = plan_and_notes(*corpus)[1]
+        self.assertIn("2 of its files are not read", note)
+        self.write("corpus/more/notes.md", "# Notes")
+        self.assertEqual(plan_and_notes(*corpus)[0], examples + 1)
+        self.assertEqual(plan_and_notes("--data", self.folder / "corpus" / "ignored.py", "--data",
+                                        self.folder / "corpus" / "a.jsonl")[1], [])
+
+    def test_no_run_writes_into_its_corpus(self):
+        corpus, here = self.corpus_path, os.getcwd()
+        for out in (corpus, corpus / "run", corpus / "more" / "deep" / "run", f"{corpus}/../corpus/run"):
+            self.refused(2, [out, "lies in the corpus", corpus], "train", "--data", corpus, "--out", out,
+                         *SMALL)
+        (self.folder / "link").symlink_to(corpus)
+        self.refused(2, ["lies in the corpus"], "train", "--data", corpus, "--out",
+                     self.folder / "link" / "run", *SMALL)
+        os.chdir(corpus)
+        self.addCleanup(os.chdir, here)
+        for data, out in ((".", "run"), ("..", "run"), ("../corpus", "./run")):
+            self.refused(2, [out, "lies in the corpus"], "train", "--data", data, "--out", out, *SMALL)
+        os.chdir(here)
+        self.assertEqual(sorted(path.name for path in corpus.iterdir()),
+                         [".hidden.txt", "a.jsonl", "c.jsonl", "ignored.py", "more"])
+        self.train("corpus-run", "--steps", 1)  # a name that begins like the corpus's
 
     def test_windows_leave_out_no_token(self):
         events, _ = self.train("out", "--dry-run", "--eval-split", 0)

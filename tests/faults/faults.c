@@ -9,7 +9,7 @@
 //     read     the N-th read fails (EIO)
 //     map      the N-th mapping of a file fails
 //     memory   the N-th block of memory is not there, and no later one, also for the JSON library
-//     block    the N-th block that Hone asks for is not there, later ones are
+//     block    the N-th block is not there, later ones are
 //     thread   no thread starts from the N-th on
 //     signal   SIGTERM comes in the middle of the N-th write
 //     kill     SIGKILL comes before the N-th change to a disk
@@ -18,7 +18,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
-#include <jansson.h>
 #include <limits.h>
 #include <pthread.h>
 #include <signal.h>
@@ -343,25 +342,13 @@ void *__wrap_aligned_alloc(size_t alignment, size_t bytes) {
     return no_memory() ? NULL : __real_aligned_alloc(alignment, bytes);
 }
 
-// The command's own.
+// The command's own, and what the command lends to the JSON library.
 void *__wrap_malloc(size_t bytes) {
     return no_memory() ? NULL : __real_malloc(bytes);
 }
 
 void *__wrap_realloc(void *block, size_t bytes) {
     return no_memory() ? NULL : __real_realloc(block, bytes);
-}
-
-// The JSON library drops a character when one block is not there and the next one is: only a lack
-// that stays can be noticed.
-static void *lend(size_t bytes) {
-    const bool none = fails_from_then_on(MEMORY);
-    if (none) errno = ENOMEM;
-    return none ? NULL : __real_malloc(bytes);
-}
-
-__attribute__((constructor)) static void lend_memory(void) {
-    json_set_alloc_funcs(lend, free);
 }
 
 void *__wrap_mmap(void *at, size_t bytes, int protection, int flags, int descriptor, off_t offset) {

@@ -40,7 +40,7 @@ static bool on_event(void *user, const HoneEvent *event) {
     return stopping->events == 0 || --stopping->events > 0;
 }
 
-static hone_status finetune(HoneContext *context, const char *out, int stop_after) {
+static hone_status finetune(HoneContext *context, const char *out, int stop_after, bool overwrite) {
     char data[128];
     Stopping stopping = {stop_after};
     const HoneDataSource source = {place(data, "data.jsonl"), 1};
@@ -56,6 +56,7 @@ static hone_status finetune(HoneContext *context, const char *out, int stop_afte
     options.dropout = 0.1;
     options.eval_split = 2;
     options.checkpoint_every = "2";
+    options.overwrite = overwrite;
     return hone_finetune(context, &options, on_event, &stopping);
 }
 
@@ -65,7 +66,7 @@ static hone_status run_to(const char *name, int threads) {
     HoneContextOptions options = {.threads = threads};
     HoneContext *context = NULL;
     hone_status status = hone_context_create(&options, &context);
-    if (status == HONE_OK) status = finetune(context, place(out, name), 0);
+    if (status == HONE_OK) status = finetune(context, place(out, name), 0, false);
     hone_context_free(context);
     return status;
 }
@@ -110,19 +111,19 @@ static void a_forked_child_goes_on(void) {
     HoneContextOptions options = {.threads = 4};
     HoneContext *context = NULL;
     CHECK_INT(hone_context_create(&options, &context), HONE_OK);
-    CHECK_INT(finetune(context, place(out, "parent"), 0), HONE_OK);
+    CHECK_INT(finetune(context, place(out, "parent"), 0, false), HONE_OK);
     fflush(stdout);
     const pid_t child = fork();
     if (child == 0) {
         alarm(300); // a hang is a failure
-        const hone_status status = finetune(context, place(out, "child"), 0);
+        const hone_status status = finetune(context, place(out, "child"), 0, false);
         hone_context_free(context);
         _exit(status == HONE_OK ? 0 : 1);
     }
     int status = -1;
     CHECK(child > 0 && waitpid(child, &status, 0) == child);
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-    CHECK_INT(finetune(context, place(out, "after"), 0), HONE_OK);
+    CHECK_INT(finetune(context, place(out, "after"), 0, false), HONE_OK);
     hone_context_free(context);
     same_adapter("alone", "child");
     same_adapter("alone", "after");
@@ -149,10 +150,17 @@ static void runs_come_and_go(void) {
         HoneContext *context = NULL;
         CHECK_INT(hone_context_create(&options, &context), HONE_OK);
         const int events = 1 + i % 20;
-        const hone_status status = finetune(context, place(out, "come"), events);
+        const hone_status status = finetune(context, place(out, "come"), events, true);
         CHECK(status == HONE_INTERRUPTED || status == HONE_OK);
         hone_context_free(context);
     }
+    HoneContext *context = NULL; // one that did not come to its end is not replaced unasked
+    CHECK_INT(hone_context_create(NULL, &context), HONE_OK);
+    CHECK_INT(finetune(context, out, 8, true), HONE_INTERRUPTED);
+    CHECK(hone_unfinished_step(out) >= 0);
+    CHECK_INT(finetune(context, out, 0, false), HONE_ERROR_ARGUMENT);
+    CHECK_CONTAINS(hone_context_error(context), "--overwrite");
+    hone_context_free(context);
     CHECK_INT(entries_of("/proc/self/fd"), files);
     CHECK_INT(entries_of("/proc/self/task"), threads);
     CHECK_INT(entries_of(folder), here + 1); // out

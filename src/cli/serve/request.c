@@ -219,6 +219,10 @@ bool read_request(Exchange *exchange) {
     json_error_t error;
     const char *body = exchange->body.data ? exchange->body.data : "";
     exchange->request = json_loadb(body, exchange->body.length, 0, &error);
+    if (json_memory_refused()) {
+        answer_error(exchange, MHD_HTTP_SERVICE_UNAVAILABLE, NULL, NULL, "out of memory");
+        return false;
+    }
     if (!exchange->request) {
         answer_error(exchange, MHD_HTTP_BAD_REQUEST, "invalid_json", NULL,
                      "the body is not JSON: %s (line %d, column %d)", error.text, error.line,
