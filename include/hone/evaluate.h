@@ -51,6 +51,12 @@ hone_status hone_evaluate(HoneModel *model, const HoneData *data,
                           const HoneEvaluateOptions *options, HoneEvaluatedSink sink, void *user,
                           HoneEvaluation *result);
 
+// ln p(tokens[i + 1] | tokens[0 … i]) into logprobs[i], for i = 0 … count − 2; logprobs (count − 1)
+// is the caller's, as is tokens (count). HONE_ERROR_ARGUMENT: fewer than two tokens, more than the
+// model's context, or one outside its vocabulary. Nothing is written then.
+hone_status hone_log_probabilities(HoneModel *model, const int32_t *tokens, int64_t count,
+                                   float *logprobs);
+
 #ifdef __cplusplus
 }
 #endif

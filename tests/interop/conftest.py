@@ -6,6 +6,8 @@
 """
 import os
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -49,3 +51,18 @@ def built(hone):
         pytest.fail(f"{name} is not beside {hone}: was it built with -DHONE_TESTS=ON?")
 
     return find
+
+
+@pytest.fixture(scope="session")
+def package(hone, tmp_path_factory):
+    """A folder with the Python package, as pip installs it; built beside this `hone`, as far as it has
+    changed."""
+    source = pathlib.Path(__file__).resolve().parent.parent.parent / "bindings" / "python"
+    folder = tmp_path_factory.mktemp("package")
+    build = pathlib.Path(hone).parent.parent / "python"
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps",
+         "--no-build-isolation", "--target", folder, "-C", f"build-dir={build}", source],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0, done.stdout
+    return folder

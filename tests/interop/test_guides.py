@@ -19,14 +19,14 @@ WITH_PYTHON = [path for path in guides.GUIDES
 
 
 @pytest.mark.parametrize("path", WITH_PYTHON, ids=lambda path: path.stem)
-def test_guide(hone, tmp_path, path):
+def test_guide(hone, package, tmp_path, path):
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "hone").symlink_to(hone)
     folder = tmp_path / "guide"
     folder.mkdir()
     (folder / "SmolLM2.gguf").symlink_to(HERE.parent / "fixtures" / "tiny.gguf")
     environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
-                   "HF_HUB_OFFLINE": "1"}
+                   "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(package)}
     assert guides.run(path, folder, environment, sys.executable) is None
 
 

@@ -3,6 +3,7 @@
 // stopped again and again, a model whose file goes away.
 #include <dirent.h>
 #include <hone/hone.h>
+#include <math.h>
 #include <pthread.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -204,6 +205,37 @@ static void a_copied_model_needs_no_file(void) {
     hone_context_free(context);
 }
 
+// ---- log-probabilities -------------------------------------------------------------------------
+
+static void probabilities_of_what_can_follow_add_up_to_one(void) {
+    HoneContext *context = NULL;
+    HoneModel *model = NULL;
+    HoneModelInfo info = {0};
+    float logprobs[3] = {0}, again[3] = {0};
+    CHECK_INT(hone_context_create(NULL, &context), HONE_OK);
+    CHECK_INT(hone_model_load(context, TINY, &model), HONE_OK);
+    if (!model) return;
+    hone_model_info(model, &info);
+    double total = 0;
+    for (int32_t last = 0; last < info.vocabulary; last++) {
+        const int32_t tokens[] = {70, 71, 72, last};
+        CHECK_INT(hone_log_probabilities(model, tokens, 4, logprobs), HONE_OK);
+        total += exp((double)logprobs[2]);
+    }
+    CHECK_NEAR(total, 1, 0, 1e-4);
+    // What stands before a token alone counts.
+    CHECK_INT(hone_log_probabilities(model, (const int32_t[]){70, 71, 72}, 3, again), HONE_OK);
+    for (int i = 0; i < 2; i++) CHECK_NEAR((double)logprobs[i], (double)again[i], 1e-5, 1e-5);
+    again[0] = 5;
+    CHECK_INT(hone_log_probabilities(model, (const int32_t[]){70, 9999}, 2, again),
+              HONE_ERROR_ARGUMENT);
+    CHECK_CONTAINS(hone_context_error(context), "token 1 is 9999");
+    CHECK_INT(hone_log_probabilities(model, (const int32_t[]){70}, 1, again), HONE_ERROR_ARGUMENT);
+    CHECK_NEAR((double)again[0], 5, 0, 0);
+    hone_model_free(model);
+    hone_context_free(context);
+}
+
 int main(void) {
     struct stat info; // in memory where there is such a place: hundreds of syncs
     const bool memory = stat("/dev/shm", &info) == 0;
@@ -215,6 +247,7 @@ int main(void) {
     RUN(a_forked_child_goes_on);
     RUN(runs_come_and_go);
     RUN(a_copied_model_needs_no_file);
+    RUN(probabilities_of_what_can_follow_add_up_to_one);
     char command[80];
     snprintf(command, sizeof command, "rm -r %s", folder);
     CHECK_INT(system(command), 0);
