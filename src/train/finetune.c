@@ -415,8 +415,9 @@ static hone_status finish(Run *run) {
         RETURN_IF_ERROR(hone_checkpoint_write(run));
         RETURN_IF_ERROR(hone_judge_finish(run));
     }
-    hone_tape_free(run->tape); // the outputs take its place
+    hone_tape_free(run->tape); // the outputs, and the base that answers, take their place
     run->tape = NULL;
+    hone_parameters_free_state(&run->parameters);
     RETURN_IF_ERROR(hone_outputs_write(run));
     if (!interrupted) hone_record_answer(run);
     RETURN_IF_ERROR(hone_run_add_file(run, "run.json"));

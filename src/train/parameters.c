@@ -398,14 +398,22 @@ hone_status hone_parameters_allocate_state(Run *run) {
     return HONE_OK;
 }
 
-void hone_parameters_free(Parameters *parameters) {
-    hone_free(parameters->items);
-    hone_free(parameters->values);
+void hone_parameters_free_state(Parameters *parameters) {
+    for (int64_t i = 0; parameters->gradient && i < parameters->item_count; i++)
+        parameters->items[i].tensor->grad = NULL;
     hone_free(parameters->gradient);
-    hone_free(parameters->kept_values);
     hone_free(parameters->kept_gradient);
     hone_optimizer_free(&parameters->state);
     for (int level = 0; level < 32; level++) hone_free(parameters->partial[level]);
+    parameters->gradient = parameters->kept_gradient = NULL;
+    memset(parameters->partial, 0, sizeof parameters->partial);
+}
+
+void hone_parameters_free(Parameters *parameters) {
+    hone_parameters_free_state(parameters);
+    hone_free(parameters->items);
+    hone_free(parameters->values);
+    hone_free(parameters->kept_values);
     *parameters = (Parameters){0};
 }
 

@@ -158,6 +158,8 @@ void hone_parameters_draw_dropout(Run *run, int64_t step);
 Adapter *hone_trained_adapter(const Trainable *item);
 // After A or B have changed: what DoRA divides by.
 hone_status hone_parameters_norms(Run *run);
+// Behind the last step: of what allocate_state took nothing stays, the values do.
+void hone_parameters_free_state(Parameters *parameters);
 void hone_parameters_free(Parameters *parameters);
 void hone_gradient_leaf_done(const KernelContext *kc, Parameters *parameters);
 void hone_gradient_sum(const KernelContext *kc, Parameters *parameters);
