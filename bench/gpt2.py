@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""GPT-2 124M, every weight in f32, beside llm.c on the same machine: `hone finetune --method full`
-and llm.c's steps by turns (A B A B), the same random weights, tokens, order, rate and threads.
+"""GPT-2 124M, every weight in f32, beside PyTorch and llm.c on the same machine: `hone finetune
+--method full`, bench/torch_gpt2.py and llm.c's steps by turns (A B C A B C), the same random
+weights, tokens, order, rate and threads.
 
-    HONE_BINARY=build/release/hone HONE_MODEL=SmolLM2.gguf bench/run gpt2 --llmc FOLDER
+    HONE_BINARY=build/release/hone HONE_MODEL=SmolLM2.gguf bench/run gpt2 [--llmc FOLDER]
         [--steps 6] [--rounds 2] [--batch 4] [--length 64] [--threads 2] [--alone]
 
 FOLDER is a checkout of https://github.com/karpathy/llm.c, built here with the flags of its
-Makefile. The text is this project's own sources, in the tokens of $HONE_MODEL (a file with at most
-50257 of them); the model's sizes are GPT-2's. Figures as bench/main_job.py has them. Both run AdamW
-without decay; Hone clips nothing either, so that the losses of all steps must agree.
+Makefile; without one PyTorch is the only peer. The text is this project's own sources, in the tokens of $HONE_MODEL (a file with at most
+50257 of them); the model's sizes are GPT-2's. Figures as bench/main_job.py has them. All run AdamW
+without decay and clip nothing, so that the losses of all steps must agree.
 """
 import argparse
 import json
@@ -35,15 +36,15 @@ def arguments():
     for name, value in (("steps", 6), ("rounds", 2), ("batch", 4), ("length", 64)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--llmc", help="a checkout of llm.c")
-    parser.add_argument("--alone", action="store_true", help="Hone without its peer")
+    parser.add_argument("--alone", action="store_true", help="Hone without its peers")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
     options.precision = "f32"  # as main_job.peak reads it
     for name in ("HONE_BINARY", "HONE_MODEL"):
         if not os.path.isfile(os.environ.get(name, "")):
             parser.error(f"${name} is not set to a file")
-    if not options.alone and not os.path.isfile(f"{options.llmc}/train_gpt2.c"):
-        parser.error("--llmc: a folder with train_gpt2.c is wanted, or --alone")
+    if options.llmc and not os.path.isfile(f"{options.llmc}/train_gpt2.c"):
+        parser.error("--llmc: a folder with train_gpt2.c is wanted")
     if options.steps < 2:
         parser.error("--steps: the first step of a run does not count, so at least 2")
     return options
@@ -123,6 +124,20 @@ def write_bin(path, values):
                 file.write(np.zeros((PADDED - VOCABULARY, WIDTH), np.float32).tobytes())
 
 
+def write_npz(path, values):
+    """transformers' names; its matrices are llm.c's transposed."""
+    names = {"token_embd": "wte", "position_embd": "wpe", "output_norm": "ln_f",
+             "attn_norm": "ln_1", "attn_qkv": "attn.c_attn", "attn_output": "attn.c_proj",
+             "ffn_norm": "ln_2", "ffn_up": "mlp.c_fc", "ffn_down": "mlp.c_proj"}
+
+    def named(name):
+        *layer, name, kind = name.split(".")
+        return ".".join([*(["h", layer[1]] if layer else []), names[name], kind])
+
+    np.savez(path, **{named(name): tensor.T if ".blk" in f".{name}" else tensor
+                      for name, tensor in values})
+
+
 def build_llmc(options, folder):
     driver = pathlib.Path(__file__).resolve().with_name("llmc_train.c")
     subprocess.run(["cc", *LLMC_FLAGS, f"-I{options.llmc}", str(driver), "-lm", "-o",
@@ -135,21 +150,25 @@ def run_hone(options, folder, data):
         "--loss-on", "all", "--weight-decay", 0, "--clip", 0])
 
 
-def run_llmc(options, folder):
+def run_peer(options, folder, peer):
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
-    out, wall, memory = main_job.measured([
-        folder / "llmc_train", folder / "gpt2.bin", folder / "tokens.bin", options.batch,
-        options.length, RATE])
+    rest = [folder / "tokens.bin", options.batch, options.length, RATE]
+    command = ([folder / "llmc_train", folder / "gpt2.bin", *rest] if peer == "llm.c" else
+               [sys.executable, pathlib.Path(__file__).resolve().with_name("torch_gpt2.py"),
+                folder / "gpt2.npz", *rest, options.threads])
+    out, wall, memory = main_job.measured(command)
     steps = [line.split()[1:] for line in out.splitlines() if line.startswith("step ")]
     return {"loss": [float(loss) for loss, _ in steps], "wall": wall, "memory": memory,
             "seconds": [float(seconds) for _, seconds in steps]}
 
 
-def prepare(options, folder):
-    """The models, the data; the tokens that each step reads."""
+def prepare(options, folder, peers):
+    """The models and the tokens that each step reads; the data."""
     values = tensors()
     write_gguf(folder / "gpt2.gguf", values)
-    if not options.alone:
+    if "pytorch" in peers:
+        write_npz(folder / "gpt2.npz", values)
+    if "llm.c" in peers:
         write_bin(folder / "gpt2.bin", values)
         build_llmc(options, folder)
     options.length += 1  # the last token is only a target
@@ -159,37 +178,42 @@ def prepare(options, folder):
     return data
 
 
+def agree(runs):
+    """The losses of all steps, of every program."""
+    for peer in list(runs)[1:]:
+        apart = max(abs(a - b) for a, b in zip(runs["hone"][0]["loss"], runs[peer][0]["loss"],
+                                               strict=True))
+        if apart > 1e-3:
+            raise SystemExit(f"losses differ from {peer}'s by {apart}: the work was not the same")
+        print(f"losses of all steps: at most {apart:.1e} from {peer}'s")
+
+
 def main():
     options = arguments()
-    runs = {"hone": []} if options.alone else {"hone": [], "llm.c": []}
+    peers = [] if options.alone else ["pytorch", *(["llm.c"] if options.llmc else [])]
+    runs = {"hone": [], **{peer: [] for peer in peers}}
     with tempfile.TemporaryDirectory(prefix="hone-bench-") as name:
         folder = pathlib.Path(name)
-        data = prepare(options, folder)
+        data = prepare(options, folder, peers)
         for turn in range(options.rounds):
             print(f"round {turn + 1} of {options.rounds}", file=sys.stderr, flush=True)
             before = main_job.peak(options)
             run = run_hone(options, folder, data)
             runs["hone"].append({**run, "peak": max(before, main_job.peak(options))})
-            if not options.alone:
-                runs["llm.c"].append(run_llmc(options, folder))
+            for peer in peers:
+                runs[peer].append(run_peer(options, folder, peer))
     tokens = [options.batch * options.length] * options.steps
     results = {name: main_job.summary(of, options.batch, tokens) for name, of in runs.items()}
-    if not options.alone:
-        apart = max(abs(a - b) for a, b in zip(runs["hone"][0]["loss"], runs["llm.c"][0]["loss"],
-                                               strict=True))
-        if apart > 1e-3:
-            raise SystemExit(f"the losses differ by {apart}: the work was not the same")
-        print(f"losses of {options.steps} steps: at most {apart:.1e} apart")
+    agree(runs)
     print(f"GPT-2 124M, every weight, {options.batch} x {options.length} tokens a step, "
           f"{options.threads} threads, {main_job.processor()}")
     main_job.say(results)
-    summed = {**results, "steps": options.steps, "rounds": options.rounds,
-              "threads": options.threads}
-    if not options.alone:
-        summed["ratio"] = round(results["hone"]["tokens_per_s"] / results["llm.c"]["tokens_per_s"],
-                                3)
-        print(f"Hone has {summed['ratio']:.2f} times the speed of llm.c")
-    print(json.dumps(summed))
+    ratios = {peer: round(results["hone"]["tokens_per_s"] / results[peer]["tokens_per_s"], 3)
+              for peer in peers}
+    for peer, ratio in ratios.items():
+        print(f"Hone has {ratio:.2f} times the speed of {peer}")
+    print(json.dumps({**results, "steps": options.steps, "rounds": options.rounds,
+                      "threads": options.threads, "ratio": ratios}))
 
 
 if __name__ == "__main__":
