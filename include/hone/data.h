@@ -20,6 +20,9 @@ typedef enum HoneLossOn {
 typedef enum HoneTask {
     HONE_TASK_NONE,  // the model continues texts
     HONE_TASK_EMBED, // a vector of each "text"; a .txt file and lines that are no JSON: one a line
+    // A class of each "text", with a "text_pair" behind it where there is one: "label", a text or a
+    // whole number
+    HONE_TASK_CLASSIFY,
 } HoneTask;
 
 // The defaults are the zero value.
@@ -31,7 +34,12 @@ typedef struct HoneDataOptions {
     bool no_eos;   // do not end "text" records with EOS
     bool pairs;    // records of prompt, chosen and rejected, for preference losses
     HoneTask task; // of an encoder
-    int64_t now;   // what strftime_now in a chat template tells, in seconds since 1970, UTC; 0: now
+    // Of classes: the names that a label can have; a whole number that is none of them is one's
+    // place. NULL: any, but where the data is hone_finetune's those of the model.
+    const char *const *labels;
+    int64_t label_count;
+    bool unlabelled; // records need no label, and what HONE_TASK_EMBED reads is read
+    int64_t now; // what strftime_now in a chat template tells, in seconds since 1970, UTC; 0: now
 } HoneDataOptions;
 
 typedef struct HoneData HoneData;

@@ -91,7 +91,10 @@ typedef struct HoneFinetuneOptions {
     // Bound on the resident pages, anonymous and mapped; 0: none. accumulate and checkpoint_layers
     // are raised as far as it needs, HONE_ERROR_MEMORY names the smallest size that would do.
     int64_t memory;
+    // examples.task says what an encoder learns. Of classes: the labels, parted by commas, in the
+    // order of their numbers; NULL: those of the model or of the adapter, else of the data
     HoneDataOptions examples;
+    const char *labels;
     double lr;               // (auto 0: 2e-4 for adapters, 2e-5 for full)
     HoneOptimizer optimizer; // HONE_ADAMW
     HoneSchedule schedule;
@@ -125,7 +128,7 @@ typedef struct HoneFinetuneOptions {
     // tokens within windows of 16 steps of the shuffled order; the steps are then shuffled. false
     bool group_prefixes;
     const char *precision; // "auto" (f32), "f32", or "bf16": matrix products of operands so rounded
-    const char *type;      // of a fully fine-tuned model: "f16" (default), "bf16", "f32"
+    const char *type; // of a fully fine-tuned model: "f16", "bf16", "f32"; NULL: f16, encoders f32
     const char *template_path; // NULL: the model's own
     uint64_t seed;
     int64_t eval_every;           // steps between held-out losses (auto 0: a quarter of the run)
@@ -202,6 +205,8 @@ typedef struct HoneHeldOut {
     int64_t step; // 0: before the first
     double loss, perplexity;
     double preferred; // share of the pairs whose chosen answer is the likelier one; NAN: no pairs
+    double accuracy,
+        f1; // of classes: the share that is right, the mean of the labels' F1; else NAN
     int64_t tokens;
     double seconds;
 } HoneHeldOut;
@@ -256,7 +261,8 @@ typedef bool (*HoneEventSink)(void *user, const HoneEvent *event);
 // Train. Nothing is written before the held-out loss of the model as it is has been measured and
 // its event has returned true; files appear whole or not at all. out/ holds afterwards:
 // adapter_model.safetensors, adapter_config.json, adapter.gguf (LoRA and DoRA, the last where
-// llama.cpp has a form for it; a note says so where not) or model.gguf (full); metrics.jsonl,
+// llama.cpp has a form for it; a note says so where not) or model.gguf (full), of an encoder the
+// Hugging Face folder model/; labels.json beside an adapter of classes; metrics.jsonl,
 // config.yaml, checkpoint/, run.json and report.html (hone/report.h). HONE_ERROR_NUMERIC names the
 // step and the first tensor that is not finite; the parameters are untouched then.
 hone_status hone_finetune(HoneContext *context, const HoneFinetuneOptions *options,

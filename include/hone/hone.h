@@ -8,6 +8,7 @@
 #include <hone/base.h>
 #include <hone/bench.h>
 #include <hone/data.h>
+#include <hone/classify.h>
 #include <hone/embed.h>
 #include <hone/evaluate.h>
 #include <hone/files.h>

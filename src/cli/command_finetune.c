@@ -22,6 +22,11 @@ static void note_what_is_ignored(const Command *command, int argc, char **argv,
         note_without_effect(command, argc, argv, "beta", "without --loss dpo or orpo");
     else
         note_without_effect(command, argc, argv, "loss-on z-loss", "with --loss dpo or orpo");
+    if (run->examples.task != HONE_TASK_CLASSIFY)
+        note_without_effect(command, argc, argv, "labels", "without --task classify");
+    if (run->examples.task != HONE_TASK_NONE)
+        note_without_effect(command, argc, argv, "loss-on no-eos template date stride",
+                            "with an encoder's --task");
     if (run->adapter)
         note_without_effect(command, argc, argv, "targets layers save-modules", "beside --adapter");
     note_what_the_optimizer_ignores(command, argc, argv, run);
@@ -73,6 +78,7 @@ int command_finetune(int argc, char **argv) {
     Display display = {.json = given.common.json,
                        .model = given.run.model,
                        .out = given.run.out,
+                       .classifies = given.run.examples.task == HONE_TASK_CLASSIFY,
                        .dry_run = given.run.dry_run};
     hone_status result = hone_finetune(context, &given.run, display_event, &display);
     display_end(&display);

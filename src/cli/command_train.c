@@ -10,9 +10,9 @@
 // Of the options of a run, those that a new model has no use for.
 static bool is_of_finetune_only(const char *name) {
     static const char *const names[] = {
-        "model",   "method",  "rank",        "alpha",          "targets",    "layers", "rslora",
-        "adapter", "loss-on", "date",        "on-bad-example", "template",   "stride", "loss",
-        "beta",    "teacher", "temperature", "teacher-share",  "router-loss"};
+        "model",   "method",  "rank",        "alpha",          "targets",     "layers", "rslora",
+        "adapter", "loss-on", "date",        "on-bad-example", "template",    "stride", "loss",
+        "beta",    "teacher", "temperature", "teacher-share",  "router-loss", "task",   "labels"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(names[i], name) == 0) return true;
     return false;

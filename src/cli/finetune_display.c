@@ -185,7 +185,9 @@ static void show_held_out(Display *display, const HoneHeldOut *eval) {
     live_clear(&display->live);
     display->live.held_out = eval->loss;
     fprintf(stderr, "held out after step %lld: loss %.4f, ", (long long)eval->step, eval->loss);
-    if (isnan(eval->preferred))
+    if (!isnan(eval->accuracy))
+        fprintf(stderr, "%.1f %% right, F1 %.3f\n", 100 * eval->accuracy, eval->f1);
+    else if (isnan(eval->preferred))
         fprintf(stderr, "perplexity %.2f\n", eval->perplexity);
     else
         fprintf(stderr, "%.1f %% of the chosen answers preferred\n", 100 * eval->preferred);
@@ -213,6 +215,16 @@ static void show_command(const Display *display, bool adapter) {
     if (display->translates) {
         fputs("try it:\n  echo \"a text\" | hone translate --model ", stderr);
         put_word(display->out, "/model.gguf");
+        fputc('\n', stderr);
+        return;
+    }
+    if (display->classifies) {
+        fputs("try it:\n  echo \"a text\" | hone classify --model ", stderr);
+        put_word(adapter ? display->model : display->out, adapter ? "" : "/model");
+        if (adapter) {
+            fputs(" --adapter ", stderr);
+            put_word(display->out, "");
+        }
         fputc('\n', stderr);
         return;
     }
@@ -290,6 +302,8 @@ static void json_event(const HoneEvent *event) {
             (long long)event->as.eval->tokens);
         if (!isnan(event->as.eval->preferred))
             printf(",\"preferred\":%.9g", event->as.eval->preferred);
+        if (!isnan(event->as.eval->accuracy))
+            printf(",\"accuracy\":%.9g,\"f1\":%.9g", event->as.eval->accuracy, event->as.eval->f1);
         printf("}\n");
         break;
     case HONE_EVENT_PROGRESS:

@@ -11,6 +11,7 @@ static const CommandEntry entries[] = {
     {"train", command_train, "develop a model from random weights on a corpus"},
     {"eval", command_eval, "loss, accuracy, ranked choices, exact match"},
     {"embed", command_embed, "vectors of texts by an encoder"},
+    {"classify", command_classify, "classes of texts by an encoder"},
     {"generate", command_generate, "continue a prompt"},
     {"chat", command_chat, "talk with a model, with or without an adapter"},
     {"attention", command_attention, "what each head attends to on a text: page, picture or JSON"},

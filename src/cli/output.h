@@ -64,6 +64,7 @@ int command_finetune(int argc, char **argv);
 int command_train(int argc, char **argv);
 int command_eval(int argc, char **argv);
 int command_embed(int argc, char **argv);
+int command_classify(int argc, char **argv);
 int command_generate(int argc, char **argv);
 int command_chat(int argc, char **argv);
 int command_attention(int argc, char **argv);

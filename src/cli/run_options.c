@@ -10,6 +10,7 @@
 void run_option_defaults(RunOptions *given) {
     given->method = "lora";
     given->loss = "tokens";
+    given->task = "lm";
     given->schedule = "cosine";
     given->optimizer = "adamw";
     given->loss_on = "auto";
@@ -51,7 +52,7 @@ static int fill_first(RunOptions *given, Option *options) {
         {"rslora", OPTION_FLAG, &run->rslora, NULL, "scale alpha/sqrt(rank)"},
         {"adapter", OPTION_TEXT, &run->adapter, "A", "begin from this adapter"},
         {"type", OPTION_TEXT, &run->type, "TYPE",
-         "of a fully tuned model: f16 (default) or as hone merge has them"},
+         "of a fully tuned model: f16 (an encoder: f32) or as hone merge has them"},
         {"the examples", OPTION_HEADING, NULL, NULL, NULL},
         {"eval-data", OPTION_TEXT, &run->eval_data, "FILE", "held-out examples"},
         {"eval-split", OPTION_REAL, &run->eval_split, "X",
@@ -60,6 +61,12 @@ static int fill_first(RunOptions *given, Option *options) {
          "cut longer examples (the model's context, at most 2048)"},
         {"stride", OPTION_COUNT, &run->examples.stride, "N",
          "tokens from window to window of a .txt file (no overlap)"},
+        {"task", OPTION_TEXT, &given->task, "lm|classify",
+         "what is learnt: to continue texts (lm); of an encoder, a class of each text: records "
+         "with "
+         "text, label and perhaps text_pair"},
+        {"labels", OPTION_TEXT, &run->labels, "LIST",
+         "of classify: the classes in the order of their numbers (the model's, else the data's)"},
         {"loss", OPTION_TEXT, &given->loss, "tokens|dpo|orpo|distill",
          "of each token (tokens); of pairs: records of prompt, chosen, rejected; of a teacher"},
         {"beta", OPTION_RATE, &run->beta, "X", "of dpo and orpo (0.1)"},
@@ -174,8 +181,11 @@ bool resolve_run_options(const char *command, RunOptions *given, HoneDataSource 
     int method = choose(command, "method", given->method, methods, 3);
     int loss = method < 0 ? -1 : choose(command, "loss", given->loss, losses, 4);
     int schedule = loss < 0 ? -1 : choose(command, "schedule", given->schedule, schedules, 5);
+    static const char *const tasks[] = {"lm", "classify"};
+    static const HoneTask known_tasks[] = {HONE_TASK_NONE, HONE_TASK_CLASSIFY};
+    const int task = schedule < 0 ? -1 : choose(command, "task", given->task, tasks, 2);
     static const char *const kept[] = {"last", "best"};
-    const int keep = schedule < 0 ? -1 : choose(command, "keep", given->keep, kept, 2);
+    const int keep = task < 0 ? -1 : choose(command, "keep", given->keep, kept, 2);
     if (keep < 0 || !parse_optimizer(command, given->optimizer, &run->optimizer) ||
         !parse_loss_on(command, given->loss_on, &run->examples.loss_on) ||
         !parse_on_bad(command, given->on_bad, &run->examples.skip_bad) ||
@@ -184,6 +194,7 @@ bool resolve_run_options(const char *command, RunOptions *given, HoneDataSource 
         return false;
     run->method = (HoneMethod)method;
     run->loss = (HoneLoss)loss;
+    run->examples.task = known_tasks[task];
     run->schedule = (HoneSchedule)schedule;
     run->keep_best = keep == 1;
     const int64_t most = INT32_MAX;

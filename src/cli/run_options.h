@@ -10,7 +10,7 @@ typedef struct RunOptions {
     HoneFinetuneOptions run;
     TextList data;
     const char *method, *loss, *schedule, *optimizer, *loss_on, *on_bad, *date, *config,
-        *checkpoint_layers, *keep;
+        *checkpoint_layers, *keep, *task;
     int64_t rank, layers;
 } RunOptions;
 

@@ -163,8 +163,8 @@ static hone_status take_arrays(Trie *trie, TokenBatch *batch, Arena *memory, Hon
 
 // ---- layout ------------------------------------------------------------------------------------
 
-// The hash of a token after what `before` is the hash of (the finaliser of MurmurHash3).
-static uint64_t hash_on(uint64_t before, int32_t token) {
+// The finaliser of MurmurHash3.
+uint64_t hone_token_hash(uint64_t before, int32_t token) {
     uint64_t h = before * 0x9E3779B97F4A7C15u + (uint64_t)(uint32_t)token + 1;
     h = (h ^ h >> 33) * 0xFF51AFD7ED558CCDu;
     h = (h ^ h >> 33) * 0xC4CEB9FE1A85EC53u;
@@ -183,7 +183,7 @@ static int64_t lay_out_source(const Trie *trie, int64_t i, TokenSources *source,
         source->begin[s] = (int32_t)first;
         source->end[s] = (int32_t)end;
         source->seen_begin[s] = at;
-        source->path[s] = hash_on(s > first ? source->path[s - 1] : 0, source->token[s]);
+        source->path[s] = hone_token_hash(s > first ? source->path[s - 1] : 0, source->token[s]);
     }
     return end;
 }
@@ -202,7 +202,8 @@ static void lay_out_path(Trie *trie, int64_t i, TokenBatch *batch, uint64_t root
         if (!placed) continue;
         batch->token[*at] = token[d];
         batch->position[*at] = (int32_t)d;
-        batch->path[*at] = hash_on(d > 0 ? batch->path[trie->place_at[d - 1]] : root, token[d]);
+        batch->path[*at] =
+            hone_token_hash(d > 0 ? batch->path[trie->place_at[d - 1]] : root, token[d]);
         batch->begin[*at] = *at; // key `at` is seen by the queries from itself …
         (*at)++;
     }

@@ -185,7 +185,9 @@ static hone_status read_plain(Reader *reader, const Content *content) {
 
 // Lines of text that are no records.
 static bool is_plain(const Reader *reader, const Content *content) {
-    if (reader->options->task != TASK_EMBED) return false;
+    const DataOptions *options = reader->options;
+    const bool asks = options->task == TASK_CLASSIFY && options->unlabelled;
+    if (options->task != TASK_EMBED && !asks) return false;
     size_t at = 0;
     while (at < content->length && strchr(" \t\r\n", content->text[at]) && content->text[at]) at++;
     return content->kind == CONTENT_TEXT ||

@@ -11,8 +11,9 @@
 typedef enum LossOn { LOSS_AUTO, LOSS_ASSISTANT, LOSS_COMPLETION, LOSS_ALL } LossOn;
 // What an encoder's examples are for; LOSS_… are of the others.
 typedef enum EncoderTask {
-    TASK_NONE,  // a model that continues texts
-    TASK_EMBED, // {"text"}: framed by the tokens of both ends
+    TASK_NONE,     // a model that continues texts
+    TASK_EMBED,    // {"text"}: framed by the tokens of both ends
+    TASK_CLASSIFY, // {"text", "label"}, where "text_pair" is given behind it in the same frame
 } EncoderTask;
 
 typedef enum OnBad { BAD_STOP, BAD_SKIP } OnBad;
@@ -28,7 +29,12 @@ typedef struct DataOptions {
     bool pairs;  // records of prompt, chosen and rejected; only the answers are learnt
     int64_t now; // seconds since 1970, for templates; 0: now
     EncoderTask task;
-    bool keep_text; // keep the rendered text (hone template, previews)
+    // Of classes: the names that a label can have, the only ones; NULL: any. A whole number that is
+    // none of the names is the label's place among them.
+    const char *const *labels;
+    int64_t label_count;
+    bool unlabelled; // a label is not asked for
+    bool keep_text;  // keep the rendered text (hone template, previews)
     // For an encoder-decoder: records of two texts, source and target, each of max_length tokens
     // at most. A source is its tokens and EOS; a target is `start`, its tokens, EOS.
     bool translates;
@@ -45,11 +51,14 @@ typedef struct Example {
     int64_t source_count; // tokens of the source; target[−source_count … −1] are 0
     int64_t prompt;       // tokens before the last answer: what generation starts from
     char *text;           // rendered (keep_text), NUL-terminated
-    char *answer; // content of the last assistant message or the completion; NULL for plain text
+    // Content of the last assistant message or the completion; a class's name; NULL: neither
+    char *answer;
     int64_t answer_length;
     int line; // in its file, from 1
     bool cut;
     const struct Example *rejected; // of a pair: the other answer to the same prompt; else NULL
+    int64_t second;                 // of an encoder: where the second text begins; 0: there is none
+    int32_t label; // of classes: its place among the labels, −1: not known or not given
 } Example;
 
 typedef struct Dataset {
@@ -66,7 +75,8 @@ typedef struct Dataset {
 // its line and how many more there are. All bad, or an empty file: HONE_ERROR_INPUT in any case.
 hone_status hone_dataset_read(const char *path, const DataOptions *options, Dataset *dataset,
                               HoneError *err);
-// The same of texts that are given (line: their numbers from 1), for a task of encoders.
+// The same of texts that are given (line: their numbers from 1), for a task of encoders: without
+// labels.
 hone_status hone_dataset_texts(const char *const *texts, int64_t count, const DataOptions *options,
                                Dataset *dataset, HoneError *err);
 void hone_dataset_free(Dataset *dataset);
@@ -112,6 +122,21 @@ typedef struct TokenBatch {
     int64_t targets;   // of all examples
     int32_t *result;   // of each target, example by example as given: its entry
 } TokenBatch;
+// The hash of a token after what `before` is the hash of; 0: after nothing.
+uint64_t hone_token_hash(uint64_t before, int32_t token);
+
+// An encoder's batch: the examples side by side, in the order given, without padding; key j is seen
+// by the tokens of its own example, begin[j] ≤ i < end[j]. Arrays live in the arena.
+typedef struct TextBatch {
+    int64_t tokens, texts;
+    int32_t *token, *position, *begin, *end;
+    int32_t *type;  // 1 from the second text of an example on, else 0
+    int32_t *first; // (texts+1): where each example begins
+    uint64_t *path; // a hash of all of the example's tokens and the place among them
+} TextBatch;
+hone_status hone_texts_pack(const Example *const *examples, int64_t count, Arena *memory,
+                            TextBatch *batch, HoneError *err);
+
 // Into the order of their tokens, so that those that begin alike stand together; equal ones stay as
 // they are.
 hone_status hone_examples_sort(const Example **examples, int64_t count, Arena *memory,

@@ -6,7 +6,7 @@
 
 #include "io/adapter.h"
 #include "io/gguf.h"
-#include "io/hf.h"
+#include "io/hf_parts.h"
 
 // The linear layers of a block, in the order of the computation.
 enum { Q, K, V, QKV, O, ROUTER, GATE, UP, DOWN, TENSORS };
@@ -60,6 +60,16 @@ static const ModuleNames gpt2 = {
     true,
     NULL};
 
+static const ModuleNames bert = {"bert.encoder.layer.",
+                                 {[Q] = "attention.self.query",
+                                  [K] = "attention.self.key",
+                                  [V] = "attention.self.value",
+                                  [O] = "attention.output.dense",
+                                  [UP] = "intermediate.dense",
+                                  [DOWN] = "output.dense"},
+                                 false,
+                                 NULL};
+
 static const struct Architecture {
     const char *name;
     const ModuleNames *names;
@@ -69,6 +79,7 @@ static const struct Architecture {
     {"qwen2", &separate, false},  {"qwen3", &separate, false},   {"olmo2", &separate, false},
     {"gemma2", &separate, false}, {"gemma3", &separate, false},  {"phi3", &fused, false},
     {"gpt2", &gpt2, false},       {"qwen3moe", &mixture, false}, {"olmoe", &mixture, false},
+    {"bert", &bert, false},
 };
 
 enum { ARCHITECTURES = sizeof architectures / sizeof *architectures };
@@ -122,6 +133,13 @@ bool hone_adapter_name(const AdapterBase *base, const char *module, size_t lengt
         snprintf(name, ADAPTER_NAME, "token_embd.weight");
         return true;
     }
+    if (hone_hf_is_encoder(base->architecture)) { // with its prefix or, of the bare model, without
+        char stored[HF_STORED_NAME], found[HF_NAME];
+        snprintf(stored, sizeof stored, "%.*s.weight", (int)(length < 96 ? length : 96), module);
+        if (!hone_hf_encoder_gguf_name(base->architecture, stored, found)) return false;
+        snprintf(name, ADAPTER_NAME, "%s", found);
+        return true;
+    }
     if (!skip_text(&module, end, names->layers) || !skip_number(&module, end, &layer) ||
         !skip_text(&module, end, "."))
         return false;
@@ -166,9 +184,21 @@ static bool split_name(const char *name, int *layer, int *kind, int *expert) {
     return false;
 }
 
+// A matrix of an encoder, outside of its layers too.
+static bool encoder_module(const AdapterBase *base, const char *name, char module[ADAPTER_MODULE]) {
+    char stored[HF_STORED_NAME];
+    if (!hone_hf_encoder_name(base->architecture, name, stored)) return false;
+    char *part = strrchr(stored, '.');
+    if (!part || strcmp(part, ".weight") != 0 || part - stored >= ADAPTER_MODULE) return false;
+    *part = '\0';
+    snprintf(module, ADAPTER_MODULE, "%.*s", ADAPTER_MODULE - 1, stored);
+    return true;
+}
+
 bool hone_adapter_module(const AdapterBase *base, const char *name, char module[ADAPTER_MODULE]) {
     const ModuleNames *names = names_of(base);
     int layer, kind, expert;
+    if (hone_hf_is_encoder(base->architecture)) return encoder_module(base, name, module);
     const char *embedding = hone_hf_embedding(base->architecture);
     if (strcmp(name, "output.weight") == 0)
         snprintf(module, ADAPTER_MODULE, "lm_head");

@@ -83,6 +83,8 @@ char *hone_gguf_part_path(const GgufFile *file, int64_t part);
 // On failure the caller closes.
 hone_status hone_gguf_from_keys(const unsigned char *data, size_t bytes, int64_t keys,
                                 int64_t tensors, GgufFile *file, HoneError *err);
+// Room for so many more tensors than there are.
+hone_status hone_gguf_make_room(GgufFile *file, int64_t more, HoneError *err);
 // Enter file->tensors[tensor_count], whose other fields are set, under its name.
 hone_status hone_gguf_enter_tensor(GgufFile *file, HoneError *err);
 

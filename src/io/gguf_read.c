@@ -382,6 +382,22 @@ hone_status hone_gguf_from_keys(const unsigned char *data, size_t bytes, int64_t
     return HONE_OK;
 }
 
+hone_status hone_gguf_make_room(GgufFile *file, int64_t more, HoneError *err) {
+    const size_t used = (size_t)file->tensor_count, room = used + (size_t)more;
+    GgufTensor *tensors = hone_alloc(room * sizeof *tensors);
+    if (!tensors) return hone_fail_memory(err, room * sizeof *tensors, "a list of tensors");
+    memcpy(tensors, file->tensors, used * sizeof *tensors);
+    for (size_t i = 0; i < used; i++) { // the index knows the names by their addresses
+        const size_t length = strlen(tensors[i].name);
+        if (hone_map_put(file->tensor_index, tensors[i].name, length, (int64_t)i)) continue;
+        hone_free(tensors); // only the first one can need memory: no name has moved yet
+        return hone_fail_memory(err, length, "an index of names");
+    }
+    hone_free(file->tensors);
+    file->tensors = tensors;
+    return HONE_OK;
+}
+
 hone_status hone_gguf_enter_tensor(GgufFile *file, HoneError *err) {
     const char *name = file->tensors[file->tensor_count].name;
     const GgufString string = {name, strlen(name)};

@@ -119,6 +119,7 @@ static const char *const copied_names[] = {
     "generation_config.json",
     "tokenizer.model",
     "gguf_metadata.json",
+    "vocab.txt",
 };
 
 enum { COPIED_NAMES = sizeof copied_names / sizeof *copied_names };
@@ -155,8 +156,30 @@ void hone_hf_dump(const json_t *root, TextBuffer *text) {
     hone_text_puts(text, "\n");
 }
 
-// config.json as it was, but for the type of the weights under the name that it has there, and for
-// a head that has come to be its own.
+// transformers' class for texts' classes, and their names.
+static bool set_labels(json_t *root, const HfModel *model) {
+    const HfFamily *family = hone_hf_family_of(model->architecture);
+    const size_t stem = strlen(family->class_name) - strlen("Model");
+    char name[96];
+    snprintf(name, sizeof name, "%.*sForSequenceClassification", (int)stem, family->class_name);
+    json_t *classes = json_pack("[s]", name), *names = json_object(), *places = json_object();
+    for (int64_t i = 0; i < model->label_count; i++) {
+        char number[24];
+        snprintf(number, sizeof number, "%lld", (long long)i);
+        json_object_set_new(names, number, json_string(model->labels[i]));
+        json_object_set_new(places, model->labels[i], json_integer(i));
+    }
+    json_object_del(root, "problem_type");
+    json_object_del(root, "num_labels");
+    const bool whole = json_object_size(names) == (size_t)model->label_count &&
+                       json_object_size(places) == (size_t)model->label_count;
+    return (json_object_set_new(root, "architectures", classes) == 0) &
+           (json_object_set_new(root, "id2label", names) == 0) &
+           (json_object_set_new(root, "label2id", places) == 0) & whole;
+}
+
+// config.json as it was, but for the type of the weights under the name that it has there, for
+// a head that has come to be its own, and for classes.
 static hone_status retyped_config(const char *source, const HfModel *model, TextBuffer *json,
                                   HoneError *err) {
     json_t *root;
@@ -167,7 +190,12 @@ static hone_status retyped_config(const char *source, const HfModel *model, Text
     hone_status status = HONE_OK;
     if (model->untied && json_object_set_new(root, "tie_word_embeddings", json_false()) != 0)
         status = hone_fail_memory(err, 0, "config.json");
-    if (word && strcmp(word, hone_hf_dtype_word(dtype)) == 0 && !model->untied) {
+    if (status == HONE_OK && model->labels && !set_labels(root, model))
+        status = hone_fail(err, HONE_ERROR_INPUT,
+                           "%s/config.json: the labels cannot be written: one is there twice, is "
+                           "no UTF-8, or there is no memory",
+                           source);
+    if (word && strcmp(word, hone_hf_dtype_word(dtype)) == 0 && !model->untied && !model->labels) {
         json_decref(root);
         char *path = hone_path_join(source, "config.json"), *text = NULL;
         size_t length = 0;
@@ -258,6 +286,12 @@ hone_status hone_hf_write_settings(const char *folder, const GgufFile *file, con
     if (status == HONE_OK) status = hone_hf_write_text(folder, "config.json", &text, err);
     hone_text_free(&text);
     return status;
+}
+
+bool hone_hf_is_written(const char *name) {
+    for (int i = 0; i < COPIED_NAMES; i++)
+        if (strcmp(copied_names[i], name) == 0) return true;
+    return strcmp(name, "config.json") == 0 || strcmp(name, "model.safetensors") == 0;
 }
 
 void hone_hf_remove_settings(const char *folder) {

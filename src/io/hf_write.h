@@ -27,6 +27,9 @@ typedef struct HfModel {
     bool experts_normalised;
     const bool *sparse; // (layers) NULL: all have experts
     int dtype;          // of the folder: F32, F16 or BF16
+    // An encoder's classes, which config.json names with its class; NULL: as it was
+    const char *const *labels;
+    int64_t label_count;
 } HfModel;
 
 // Whether all of it can be said in a folder, before anything is written. HONE_ERROR_UNSUPPORTED
@@ -36,6 +39,7 @@ hone_status hone_hf_check(const GgufFile *file, const HfModel *model, HoneError 
 // last. source: the folder that file was read from, NULL where that is a GGUF file.
 hone_status hone_hf_write_settings(const char *folder, const GgufFile *file, const char *source,
                                    const HfModel *model, HoneError *err);
+bool hone_hf_is_written(const char *name); // one of these, or the weights
 // Remove what it may have written.
 void hone_hf_remove_settings(const char *folder);
 

@@ -51,6 +51,7 @@ typedef struct AdapterSettings {
     int rank;
     float alpha, dropout;
     bool rslora;
+    const char *task;          // PEFT's word for what the model is for; NULL: CAUSAL_LM
     const AdapterWhole *whole; // borrowed
     int64_t whole_count;
 } AdapterSettings;

@@ -110,8 +110,12 @@ static hone_status put_targets(TextBuffer *text, const AdapterBase *base, const 
         if (strcmp(counted, leaf) != 0) {
             snprintf(counted, sizeof counted, "%s", leaf);
             everywhere = in_all_layers(base, pairs, count, leaf, layers);
+            if (strcmp(leaf, "output.dense") == 0) // BERT's attention has one of that end too
+                everywhere = everywhere &&
+                             in_all_layers(base, pairs, count, "attention.output.dense", layers);
         }
-        const bool whole = sscanf(pairs[i].name, "blk.%d.", &layer) != 1 || everywhere;
+        const bool outside = sscanf(pairs[i].name, "blk.%d.", &layer) != 1;
+        const bool whole = outside ? strchr(leaf, '.') || strcmp(leaf, "dense") != 0 : everywhere;
         snprintf(names[i], sizeof names[i], "%s", whole ? leaf : module);
     }
     qsort(names, (size_t)count, sizeof *names, compare_names);
@@ -174,8 +178,9 @@ static hone_status make_config(const AdapterBase *base, const AdapterSettings *s
     RETURN_IF_ERROR(put_pattern(text, "rank_pattern", base, settings, pairs, count, true, err));
     RETURN_IF_ERROR(put_targets(text, base, pairs, count, err));
     hone_text_printf(text,
-                     "  \"task_type\": \"CAUSAL_LM\",\n  \"use_dora\": %s,\n"
+                     "  \"task_type\": \"%s\",\n  \"use_dora\": %s,\n"
                      "  \"use_rslora\": %s\n}\n",
+                     settings->task ? settings->task : "CAUSAL_LM",
                      bool_text(pairs->magnitude != NULL), bool_text(settings->rslora));
     if (text->failed) return hone_fail_memory(err, text->length, "adapter_config.json");
     return HONE_OK;

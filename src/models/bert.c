@@ -3,7 +3,9 @@
 //     x ← n0(embedding(token) + positions(position) + types(type))
 //     x ← n1(x + o(attention(q(x), k(x), v(x))))
 //     x ← n2(x + down(gelu(up(x))))
-// gelu is the one with erf, in GGUF files too, whatever they are computed with elsewhere.
+// with dropout behind the first norm and behind o and down, as the paper has it but for that of the
+// attention's weights. gelu is the one with erf, in GGUF files too, whatever they are computed with
+// elsewhere.
 #include <inttypes.h>
 #include <math.h>
 
@@ -101,6 +103,11 @@ static Tensor *normalise(Tape *tape, const Place *at, Norm *norm, Tensor *x) {
     return hone_layer_norm(tape, &norm->gain, &norm->bias, at->model->config.norm_eps, x);
 }
 
+// Behind the embedding: 0; behind each layer's two parts: 1, 2, ….
+static Tensor *drop(Tape *tape, const Place *at, uint32_t place, const uint64_t *path, Tensor *x) {
+    return hone_dropout(tape, at->model->dropout, place, path, x);
+}
+
 static Tensor *self_attention(Tape *tape, const Place *at, BertLayer *layer, Tensor *x) {
     const LayerRows *rows = &at->rows;
     const int H = at->model->config.heads;
@@ -120,10 +127,12 @@ static Tensor *feed_forward(Tape *tape, const Place *at, BertLayer *layer, Tenso
 static Tensor *encoder_layer(Tape *tape, const void *place, Tensor *x) {
     const Place *at = place;
     BertLayer *layer = &((Bert *)at->model->parameters)->layers[at->layer];
-    Tensor *attended = self_attention(tape, at, layer, x);
+    const uint64_t *path = at->rows.query_path;
+    const uint32_t number = 2 * (uint32_t)at->layer + 1;
+    Tensor *attended = drop(tape, at, number, path, self_attention(tape, at, layer, x));
     x = hone_add(tape, hone_layer_rows(tape, &at->rows, x), attended);
     x = normalise(tape, at, &layer->n1, x);
-    x = hone_add(tape, x, feed_forward(tape, at, layer, x));
+    x = hone_add(tape, x, drop(tape, at, number + 1, path, feed_forward(tape, at, layer, x)));
     return normalise(tape, at, &layer->n2, x);
 }
 
@@ -146,7 +155,7 @@ static Tensor *forward(Model *model, Tape *tape, const ModelBatch *batch, KeyVal
     hone_tape_enter(tape);
     const Place first = {model, all, 0};
     Tensor *x = normalise(tape, &first, &bert->n0, embed(bert, tape, batch));
-    x = hone_tape_renew(tape, x);
+    x = hone_tape_renew(tape, drop(tape, &first, 0, batch->path, x));
     for (int i = 0; i < layers; i++) {
         const Place at = {model, i + 1 < layers ? all : chosen, i};
         x = hone_tape_renew(tape, hone_run_layer(model, tape, i, encoder_layer, &at, sizeof at, x));

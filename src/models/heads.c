@@ -30,3 +30,15 @@ hone_status hone_heads_visit(Model *model, ParameterVisitor visitor, void *user,
     RETURN_IF_ERROR(hone_visit_norm(&to, "mask.norm", &heads->mask_norm));
     return hone_visit_part(&to, "mask", "bias", &heads->mask_bias, NULL, NULL);
 }
+
+// tanh(x) is the soft-cap of 1.
+Tensor *hone_model_pool(Model *model, Tape *tape, Tensor *x, const uint64_t *path) {
+    if (model->config.pooler)
+        x = hone_softcap(tape, 1, hone_linear(tape, &model->heads->pooler, x, path));
+    const uint32_t place = 2 * (uint32_t)model->config.layers + 1; // behind the layers'
+    return hone_dropout(tape, model->dropout, place, path, x);
+}
+
+Weight *hone_model_classifier(Model *model) {
+    return &model->heads->classifier;
+}

@@ -101,8 +101,8 @@ Tensor *hone_model_forward(Model *model, Tape *tape, const ModelBatch *batch);
 // Whether a layer's activations are dropped in training and made again in backward: less memory, a
 // second forward pass of the layer, the same bits. Off at first.
 void hone_model_checkpoint(Model *model, int layer, bool on);
-// What is dropped of the activations while gradients are recorded, by families that drop any (the
-// encoder-decoders). Nothing at first.
+// What is dropped of the activations while gradients are recorded, by families that drop any
+// (encoders and encoder-decoders). Nothing at first.
 void hone_model_drop(Model *model, Dropout dropout);
 // Training with a loss for the even use of experts: coefficient · RouterBalance's, whose gradient
 // backward adds (tape.h). Its value is that of the last forward pass with gradients. All rows go
@@ -112,6 +112,10 @@ double hone_model_router_loss(const Model *model); // 0 where there is no such l
 // For hone_head_cross_entropy. When tied: the embedding's values and gradient as they are at the
 // call, and adapters of its own, for what is looked up and what is predicted may be adapted apart.
 Weight *hone_model_head(Model *model);
+// Encoders' heads. x (T,C): the hidden states of each text's first token → what the classifier
+// reads, tanh of the pooler where there is one; path as of hone_linear.
+Tensor *hone_model_pool(Model *model, Tape *tape, Tensor *x, const uint64_t *path);
+Weight *hone_model_classifier(Model *model); // (labels,C); the model has one
 // From now on a tied head keeps the values that it has: embedding or head are about to get others.
 void hone_model_part_head(Model *model);
 

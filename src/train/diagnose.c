@@ -70,7 +70,9 @@ static bool tell_layer(Run *run, const Example *const *examples, int64_t count, 
     hone_tape_reset(run->tape, false);
     hone_arena_reset(&run->batch_memory);
     hone_tape_watch(run->tape, true);
-    const hone_status status = hone_batch_loss(&call, examples, count, 1, &result);
+    const bool classes = run->options.examples.task == HONE_TASK_CLASSIFY;
+    const hone_status status = classes ? hone_class_loss(&call, examples, count, 1, &result)
+                                       : hone_batch_loss(&call, examples, count, 1, &result);
     const int64_t layer = hone_tape_not_finite(run->tape);
     hone_tape_watch(run->tape, false);
     if (status != HONE_OK || layer < 0) return false;

@@ -11,9 +11,11 @@
 
 hone_status hone_need_decoder(HoneModel *model, const char *why) {
     if (!hone_model_is_encoder(model->model)) return HONE_OK;
-    return hone_fail(&model->context->error, HONE_ERROR_UNSUPPORTED,
-                     "%s: a %s model is an encoder: %s; hone embed makes vectors of texts with it",
-                     model->name, model->config.architecture, why);
+    return hone_fail(
+        &model->context->error, HONE_ERROR_UNSUPPORTED,
+        "%s: a %s model is an encoder: %s; hone embed makes vectors of texts with it, hone "
+        "finetune --task classify teaches it classes",
+        model->name, model->config.architecture, why);
 }
 
 hone_status hone_need_encoder(HoneModel *model) {
@@ -80,37 +82,15 @@ static int longer_first(const void *left, const void *right) {
     return a < b ? -1 : a > b;
 }
 
-// The texts side by side: each sees itself alone.
-static hone_status lay_out(Embedding *embedding, int64_t begin, int64_t count, ModelBatch *batch,
-                           int32_t **first) {
-    int64_t tokens = 0;
-    for (int64_t i = 0; i < count; i++) tokens += embedding->examples[begin + i]->count;
-    int32_t *numbers =
-        hone_arena_calloc(&embedding->memory, (size_t)(4 * tokens + count + 1), sizeof *numbers);
-    if (!numbers) return hone_fail_memory(embedding->err, (size_t)tokens * 16, "a batch");
-    int32_t *position = numbers + tokens, *from = position + tokens, *to = from + tokens;
-    int32_t at = 0;
-    *first = to + tokens;
-    for (int64_t i = 0; i < count; i++) {
-        const Example *example = embedding->examples[begin + i];
-        const int32_t end = at + (int32_t)example->count;
-        (*first)[i] = at;
-        memcpy(numbers + at, example->token, (size_t)example->count * sizeof *numbers);
-        for (int32_t t = at; t < end; t++) {
-            position[t] = t - at;
-            from[t] = at;
-            to[t] = end;
-        }
-        at = end;
-    }
-    (*first)[count] = at;
-    *batch = (ModelBatch){.tokens = tokens,
-                          .token = numbers,
-                          .position = position,
-                          .begin = from,
-                          .end = to,
-                          .rows = tokens};
-    return HONE_OK;
+ModelBatch hone_text_model_batch(const TextBatch *texts) {
+    return (ModelBatch){.tokens = texts->tokens,
+                        .token = texts->token,
+                        .position = texts->position,
+                        .begin = texts->begin,
+                        .end = texts->end,
+                        .path = texts->path,
+                        .type = texts->type,
+                        .rows = texts->tokens};
 }
 
 static hone_status finish_vector(const Embedding *embedding, const Example *example, float *x) {
@@ -131,18 +111,19 @@ static hone_status run_batch(Embedding *embedding, int64_t begin, int64_t count)
     const size_t C = (size_t)embedding->model->config.channels;
     Model *model = embedding->model->model;
     Tape *tape = embedding->tape;
-    ModelBatch batch;
-    int32_t *first = NULL;
+    TextBatch texts;
     hone_tape_reset(tape, false);
     hone_arena_reset(&embedding->memory);
-    RETURN_IF_ERROR(lay_out(embedding, begin, count, &batch, &first));
+    RETURN_IF_ERROR(hone_texts_pack(embedding->examples + begin, count, &embedding->memory, &texts,
+                                    embedding->err));
+    ModelBatch batch = hone_text_model_batch(&texts);
     if (pooling == HONE_POOLING_CLS) {
-        batch.row = first;
+        batch.row = texts.first;
         batch.rows = count;
     }
     Tensor *x = hone_model_forward(model, tape, &batch);
     if (pooling != HONE_POOLING_CLS)
-        x = hone_pool_rows(tape, pooling == HONE_POOLING_MAX, x, first, count);
+        x = hone_pool_rows(tape, pooling == HONE_POOLING_MAX, x, texts.first, count);
     hone_tape_read(tape, x, embedding->pooled);
     RETURN_IF_ERROR(hone_tape_status(tape, embedding->err));
     for (int64_t i = 0; i < count; i++) {

@@ -6,6 +6,7 @@
 
 DataOptions hone_model_data_options(const HoneModel *model, const HoneDataOptions *options) {
     static const HoneDataOptions defaults = {0};
+    static const EncoderTask tasks[] = {TASK_NONE, TASK_EMBED, TASK_CLASSIFY};
     if (!options) options = &defaults;
     int64_t longest = model->config.context < 2048 ? model->config.context : 2048;
     LossOn loss_on = options->loss_on == HONE_LOSS_ASSISTANT    ? LOSS_ASSISTANT
@@ -24,7 +25,10 @@ DataOptions hone_model_data_options(const HoneModel *model, const HoneDataOption
                          .translates = model->config.encoder_layers > 0,
                          .start = model->config.decoder_start,
                          .now = options->now,
-                         .task = options->task == HONE_TASK_EMBED ? TASK_EMBED : TASK_NONE,
+                         .task = tasks[options->task],
+                         .labels = options->labels,
+                         .label_count = options->label_count,
+                         .unlabelled = options->unlabelled,
                          .keep_text = true};
 }
 
@@ -42,6 +46,9 @@ static hone_status read_data(HoneModel *model, const char *path, const char *con
                          "a length of at most %lld tokens (--max-length): the model's context is "
                          "%lld",
                          (long long)options->max_length, (long long)model->config.context);
+    if (options && options->task != HONE_TASK_NONE && options->pairs)
+        return hone_fail(err, HONE_ERROR_ARGUMENT,
+                         "pairs of answers (--loss dpo, orpo) are no --task of an encoder");
     if (options && options->pairs && model->config.encoder_layers > 0)
         return hone_fail(err, HONE_ERROR_UNSUPPORTED,
                          "%s is an encoder-decoder, which does not learn from pairs of answers: "

@@ -30,7 +30,6 @@ void hone_finetune_defaults(HoneFinetuneOptions *options) {
                                      .eps = 1e-8,
                                      .shuffle = true,
                                      .precision = "auto",
-                                     .type = "f16",
                                      .checkpoint_every = "5m"};
 }
 
@@ -137,7 +136,8 @@ static hone_status check_options(const HoneFinetuneOptions *options, bool has_mo
         return hone_fail(err, HONE_ERROR_ARGUMENT,
                          "--precision is \"%s\"; it can be auto, f32 or bf16", options->precision);
     const Recipe *recipe;
-    RETURN_IF_ERROR(hone_recipe_find(options->type, NULL, "--type", &recipe, err));
+    if (options->type)
+        RETURN_IF_ERROR(hone_recipe_find(options->type, NULL, "--type", &recipe, err));
     if (options->method == HONE_METHOD_FULL && options->adapter)
         return hone_fail(err, HONE_ERROR_ARGUMENT,
                          "full fine-tuning cannot begin from an adapter: merge it first");
@@ -206,7 +206,10 @@ static hone_status log_held_out(Run *run, const HoneHeldOut *result) {
              "{\"event\":\"eval\",\"step\":%lld,\"loss\":%.9g,\"perplexity\":%.9g,\"tokens\":%lld",
              (long long)result->step, result->loss, result->perplexity, (long long)result->tokens);
     const size_t used = strlen(line), left = sizeof line - used;
-    if (isnan(result->preferred))
+    if (!isnan(result->accuracy))
+        snprintf(line + used, left, ",\"accuracy\":%.9g,\"f1\":%.9g}", result->accuracy,
+                 result->f1);
+    else if (isnan(result->preferred))
         snprintf(line + used, left, "}");
     else
         snprintf(line + used, left, ",\"preferred\":%.9g}", result->preferred);
@@ -256,6 +259,34 @@ static void fix_date(Run *run) {
         (int64_t)seconds - (int64_t)seconds % DAY + DAY / 2; // noon: its date is the same all over
 }
 
+// What an encoder's run is told of, and what it cannot do.
+static hone_status check_task(Run *run) {
+    HoneFinetuneOptions *options = &run->options;
+    const HoneModel *model = run->model;
+    const bool encoder = hone_model_is_encoder(model->model);
+    if (!options->type) options->type = encoder ? "f32" : "f16";
+    if (options->labels && options->examples.task != HONE_TASK_CLASSIFY)
+        return hone_fail(run->err, HONE_ERROR_ARGUMENT, "--labels are those of --task classify");
+    if (options->examples.task == HONE_TASK_NONE) return HONE_OK;
+    RETURN_IF_ERROR(hone_need_encoder(run->model));
+    if (options->loss != HONE_LOSS_TOKENS)
+        return hone_fail(run->err, HONE_ERROR_ARGUMENT,
+                         "--loss dpo, orpo and distill are not for an encoder's --task");
+    if (options->sample)
+        return hone_fail(run->err, HONE_ERROR_ARGUMENT,
+                         "--sample continues a text, which an encoder does not");
+    if (options->group_prefixes)
+        return hone_fail(run->err, HONE_ERROR_ARGUMENT,
+                         "--group-prefixes: an encoder's texts share no beginning");
+    if (options->method != HONE_METHOD_FULL) return HONE_OK;
+    if (!model->file.hugging_face)
+        return hone_fail(run->err, HONE_ERROR_UNSUPPORTED,
+                         "%s: --method full of an encoder begins from a Hugging Face folder, "
+                         "since it writes one; --method lora takes this file",
+                         model->name);
+    return hone_check_model_folder(run);
+}
+
 static hone_status prepare(Run *run) {
     HoneFinetuneOptions *options = &run->options;
     RETURN_IF_ERROR(checkpoint_interval(run));
@@ -264,6 +295,7 @@ static hone_status prepare(Run *run) {
     if (options->resume) RETURN_IF_ERROR(hone_checkpoint_check(run));
     RETURN_IF_ERROR(run->develop ? hone_develop_model(run)
                                  : hone_model_load(run->context, options->model, &run->model));
+    RETURN_IF_ERROR(check_task(run));
     if (options->template_path)
         RETURN_IF_ERROR(hone_model_set_template(run->model, options->template_path));
     if (options->router_loss > 0 && run->model->config.experts == 0)

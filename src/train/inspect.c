@@ -113,7 +113,9 @@ static void can_do(HoneContext *context, const char *path, const char *adapter, 
     if (status == HONE_OK && model->config.encoder_layers > 0)
         hone_text_puts(able, "an encoder-decoder: finetune --method full, eval, translate, merge");
     else if (status == HONE_OK && hone_model_is_encoder(model->model))
-        hone_text_puts(able, "an encoder: embed, convert");
+        hone_text_puts(able, model->label_count
+                                 ? "an encoder: classify, embed, finetune --task, convert"
+                                 : "an encoder: embed, finetune --task, convert");
     else if (status == HONE_OK)
         hone_text_printf(able, "a model: finetune (lora, full), eval, generate, merge%s",
                          model->chat_template ? ", chat" : "; it has no chat template");

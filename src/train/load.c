@@ -153,6 +153,27 @@ static hone_status load_template(HoneModel *model, HoneError *err) {
 
 // ---- the whole ---------------------------------------------------------------------------------
 
+static void forget_parameters(HoneModel *model) {
+    hone_model_destroy(model->model);
+    hone_map_free(&model->slot_index);
+    model->model = NULL;
+    model->slot_count = 0;
+}
+
+// The model that the file's keys and tensors make.
+hone_status hone_model_build(HoneModel *model, HoneError *err) {
+    if (model->model) forget_parameters(model);
+    RETURN_IF_ERROR(hone_load_config(model, err));
+    hone_status status = hone_model_make(&model->config, &model->model, err);
+    if (status != HONE_OK) return hone_fail_in(err, "%s", model->name);
+    RETURN_IF_ERROR(hone_model_visit(model->model, load_parameter, model, err));
+    RETURN_IF_ERROR(index_slots(model, err));
+    RETURN_IF_ERROR(refuse_unused(model, err));
+    make_tied_head(model);
+    RETURN_IF_ERROR(rope_factors(model, "rope_freqs.weight", err));
+    return rope_factors(model, "rope_factors_short.weight", err);
+}
+
 static hone_status load(HoneModel *model, const char *path, HoneError *err) {
     model->name = hone_arena_strndup(&model->memory, path, strlen(path));
     char *found;
@@ -163,15 +184,8 @@ static hone_status load(HoneModel *model, const char *path, HoneError *err) {
     RETURN_IF_ERROR(hone_model_file_open(model->path, &model->file, err));
     if (model->context->copies) RETURN_IF_ERROR(hone_file_copy(&model->file.map, err));
     RETURN_IF_ERROR(hone_gguf_part_experts(&model->file, err));
-    RETURN_IF_ERROR(hone_load_config(model, err));
-    hone_status status = hone_model_make(&model->config, &model->model, err);
-    if (status != HONE_OK) return hone_fail_in(err, "%s", path);
-    RETURN_IF_ERROR(hone_model_visit(model->model, load_parameter, model, err));
-    RETURN_IF_ERROR(index_slots(model, err));
-    RETURN_IF_ERROR(refuse_unused(model, err));
-    make_tied_head(model);
-    RETURN_IF_ERROR(rope_factors(model, "rope_freqs.weight", err));
-    RETURN_IF_ERROR(rope_factors(model, "rope_factors_short.weight", err));
+    RETURN_IF_ERROR(hone_model_build(model, err));
+    RETURN_IF_ERROR(hone_read_labels(model, err));
     RETURN_IF_ERROR(load_tokenizer(model, err));
     return load_template(model, err);
 }

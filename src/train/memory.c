@@ -20,13 +20,20 @@ static int64_t resident(int64_t bytes) {
 
 // ---- the layers --------------------------------------------------------------------------------
 
+static bool is_head(const char *target) {
+    static const char *const heads[] = {"head", "classifier", "pooler", "mask"};
+    for (size_t i = 0; i < sizeof heads / sizeof *heads; i++)
+        if (strcmp(heads[i], target) == 0) return true;
+    return false;
+}
+
 // Layers below the lowest trained parameter keep nothing.
 static int lowest_layer(const Run *run) {
     int lowest = run->model->config.layers;
     for (int64_t i = 0; i < run->parameters.item_count; i++) {
         const ParameterSlot *slot = run->parameters.items[i].slot;
         const bool above = slot->layer < 0 && // the last norm, the head
-                           (!slot->target || strcmp(slot->target, "head") == 0);
+                           (!slot->target || is_head(slot->target));
         if (!above && slot->layer < lowest) lowest = slot->layer < 0 ? 0 : slot->layer;
     }
     return lowest;
@@ -54,7 +61,10 @@ static hone_status rehearse(Run *run, Tape *dry, const Example *const *examples,
     if (gradients) call.teacher = hone_run_teacher(run, &teacher);
     hone_tape_reset(dry, gradients);
     hone_arena_reset(&run->batch_memory);
-    if (!hone_loss_has_pairs(run->options.loss)) {
+    if (run->options.examples.task == HONE_TASK_CLASSIFY) {
+        BatchLoss unused;
+        RETURN_IF_ERROR(hone_class_loss(&call, examples, count, 1.0, &unused));
+    } else if (!hone_loss_has_pairs(run->options.loss)) {
         BatchLoss unused;
         RETURN_IF_ERROR(hone_batch_loss(&call, examples, count, 1.0, &unused));
     } else {

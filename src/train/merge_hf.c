@@ -146,7 +146,8 @@ static hone_status reorder(const Output *output, const GgufTensor *stored, float
 static bool is_copied(const Output *output, const GgufTensor *stored, int dtype) {
     const ParameterSlot *slot = hone_model_slot(output->model, stored->name);
     const bool adapted = slot && slot->weight && slot->weight->adapter_count > 0;
-    return dtype == stored->dtype && !adapted && !(slot && slot->whole.rank > 0);
+    const bool trained = slot && slot->tensor->requires_grad;
+    return dtype == stored->dtype && !adapted && !trained && !(slot && slot->whole.rank > 0);
 }
 
 static hone_status make_values(Output *output, const GgufTensor *stored, SafeTensorEntry *entry,
@@ -336,6 +337,8 @@ static hone_status write_all(Output *output, HoneError *err) {
     HfModel described = describe(output->model, output->dtype);
     described.untied = output->untied;
     described.tied = described.tied && !output->untied;
+    described.labels = output->model->labels;
+    described.label_count = output->model->label_count;
     RETURN_IF_ERROR(hone_hf_check(&output->model->file, &described, err));
     RETURN_IF_ERROR(list_tensors(output, err));
     name_types(output, output->merged);

@@ -3,6 +3,7 @@
 #include "train/session.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "tensor/dora.h"
@@ -211,6 +212,35 @@ static hone_status attach_pair(HoneModel *model, const char *path, const Adapter
     return hone_slot_add_adapter(model, slot, adapter, NULL);
 }
 
+// An adapter that holds a classifier says by labels.json which classes these are; where it is
+// PEFT's own, how many. The model gets room for it.
+static hone_status make_classes(HoneModel *model, const char *path, const AdapterFile *file) {
+    HoneError *err = &model->context->error;
+    int64_t rows = 0, count = 0;
+    const char **labels = NULL;
+    for (int64_t i = 0; i < file->whole_count; i++)
+        if (strcmp(file->whole[i].name, "cls.output.weight") == 0) rows = file->whole[i].shape[0];
+    if (rows == 0 || !hone_model_is_encoder(model->model)) return HONE_OK;
+    RETURN_IF_ERROR(hone_labels_load(model, file->path, &labels, &count, err));
+    if (count > 0 && count != rows)
+        return hone_fail(err, HONE_ERROR_INPUT,
+                         "%s: labels.json names %lld labels, the classifier has %lld", path,
+                         (long long)count, (long long)rows);
+    if (count == 0 && model->config.labels == rows) return HONE_OK;
+    if (count == 0) {
+        count = rows;
+        labels = hone_arena_calloc(&model->memory, (size_t)rows, sizeof *labels);
+        if (!labels) return hone_fail_memory(err, (size_t)rows * sizeof *labels, "labels");
+        for (int64_t i = 0; i < rows; i++) {
+            char name[32];
+            snprintf(name, sizeof name, "LABEL_%lld", (long long)i);
+            labels[i] = hone_arena_strndup(&model->memory, name, strlen(name));
+            if (!labels[i]) return hone_fail_memory(err, sizeof name, "a label");
+        }
+    }
+    return hone_model_add_classes(model, labels, count, 0, err);
+}
+
 hone_status hone_model_add_adapter(HoneModel *model, const char *path, float weight) {
     HoneError *err = hone_begin(model->context);
     AdapterBase base = hone_model_adapter_base(model);
@@ -225,6 +255,11 @@ hone_status hone_model_add_adapter(HoneModel *model, const char *path, float wei
     hone_status opened = hone_adapter_read(found, &base, &file, err);
     hone_free(found);
     RETURN_IF_ERROR(opened);
+    hone_status made = make_classes(model, path, &file);
+    if (made != HONE_OK) {
+        hone_adapter_close(&file);
+        return made;
+    }
     char *kept = hone_arena_strndup(&model->memory, path, strlen(path));
     if (kept) model->adapter_path[model->adapter_paths++] = kept;
     hone_status status = HONE_OK;

@@ -73,6 +73,15 @@ double hone_reference_operations(const Run *run, const StepRange *step) {
     return 0;
 }
 
+// Of what stands on the last hidden states, a row.
+static double head_values(const Run *run) {
+    const ModelConfig *config = &run->model->config;
+    const double C = (double)config->channels;
+    return run->options.examples.task == HONE_TASK_CLASSIFY
+               ? C * ((config->pooler ? C : 0) + (double)config->labels)
+               : C * (double)config->vocabulary;
+}
+
 double hone_step_operations(const Run *run, const StepRange *step) {
     const ModelConfig *config = &run->model->config;
     const bool full = run->options.method == HONE_METHOD_FULL;
@@ -84,7 +93,7 @@ double hone_step_operations(const Run *run, const StepRange *step) {
             *(meets_source(slot) ? &of_sources : &linear) +=
                 (double)hone_tensor_count(slot->tensor) * share_of(run->model, slot->name);
     }
-    double head = (double)config->vocabulary * (double)config->channels;
+    const double head = head_values(run);
     const double queries = (double)config->heads * config->head_size;
     const int encoder = config->encoder_layers, decoder = config->layers - encoder;
     const double pairs = encoder * (double)step->source_pairs +

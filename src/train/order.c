@@ -66,6 +66,7 @@ hone_status hone_run_read_data(Run *run) {
     const HoneFinetuneOptions *options = &run->options;
     HoneDataInfo info;
     int64_t total = 0;
+    RETURN_IF_ERROR(hone_run_given_labels(run));
     for (int64_t s = 0; s < options->data_count; s++) {
         RETURN_IF_ERROR(read_examples(run, options->data[s].path, &run->data[s]));
         hone_data_info(run->data[s], &info);
@@ -78,6 +79,7 @@ hone_status hone_run_read_data(Run *run) {
         for (int64_t i = 0; i < set->count; i++) run->train[run->train_count++] = &set->examples[i];
     }
     run->source_begin[options->data_count] = run->train_count;
+    RETURN_IF_ERROR(hone_run_take_labels(run));
     if (!options->eval_data) return split_held_out(run);
     RETURN_IF_ERROR(read_examples(run, options->eval_data, &run->eval_data));
     const Dataset *set = &run->eval_data->set;
@@ -238,6 +240,26 @@ const Example *const *hone_micro_batch(const Run *run, const StepRange *step, in
     return run->order + step->first + begin;
 }
 
+// Texts of an encoder lie side by side: nothing of them is shared.
+static void count_texts(StepRange *step, int64_t part, const Example *const *examples,
+                        int64_t count) {
+    int64_t tokens = 0;
+    for (int64_t i = 0; i < count; i++) {
+        tokens += examples[i]->count;
+        step->pairs += examples[i]->count * examples[i]->count;
+    }
+    step->computed += tokens;
+    step->rows += count;
+    if (tokens > step->most_tokens) {
+        step->most_tokens = tokens;
+        step->tokens_part = part;
+    }
+    if (count > step->most_rows) {
+        step->most_rows = count;
+        step->rows_part = part;
+    }
+}
+
 // What is left to compute where examples of a micro-batch begin alike.
 hone_status hone_step_count(Run *run, StepRange *step) {
     *step = (StepRange){.first = step->first,
@@ -248,6 +270,10 @@ hone_status hone_step_count(Run *run, StepRange *step) {
         int64_t count;
         const Example *const *examples = hone_micro_batch(run, step, part, &count);
         TokenBatch batch;
+        if (run->options.examples.task != HONE_TASK_NONE) {
+            count_texts(step, part, examples, count);
+            continue;
+        }
         hone_arena_reset(&run->batch_memory);
         RETURN_IF_ERROR(
             hone_pairs_list(examples, count, &run->batch_memory, &examples, &count, run->err));

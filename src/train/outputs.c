@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a run leaves behind: the adapter in both forms or the model, and every option as resolved.
+#include "io/hf_write.h"
 #include "io/tokenizer_file.h"
 #include "train/develop.h"
 
@@ -56,6 +57,15 @@ static hone_status write_gguf_adapter(Run *run, const AdapterBase *base, const A
     return HONE_OK;
 }
 
+static hone_status write_labels(Run *run) {
+    char *path = hone_path_join(run->options.out, "labels.json");
+    if (!path) return hone_fail_memory(run->err, 0, "a path");
+    hone_status status = hone_labels_save(run->model, path, run->err);
+    hone_free(path);
+    RETURN_IF_ERROR(status);
+    return hone_run_add_file(run, "labels.json");
+}
+
 static hone_status write_adapter(Run *run) {
     const size_t most = (size_t)run->parameters.item_count;
     AdapterPair *pairs = hone_calloc(most, sizeof *pairs);
@@ -67,6 +77,7 @@ static hone_status write_adapter(Run *run) {
     }
     run->adapter.whole = whole;
     run->adapter.whole_count = 0;
+    if (run->options.examples.task == HONE_TASK_CLASSIFY) run->adapter.task = "SEQ_CLS";
     for (size_t i = 0; i < most; i++) {
         const Trainable *item = &run->parameters.items[i];
         if (item->part == PART_WHOLE)
@@ -78,6 +89,8 @@ static hone_status write_adapter(Run *run) {
         hone_peft_write(run->options.out, &base, &run->adapter, pairs, count, run->err);
     if (status == HONE_OK) status = hone_run_add_file(run, "adapter_model.safetensors");
     if (status == HONE_OK) status = hone_run_add_file(run, "adapter_config.json");
+    if (status == HONE_OK && run->options.examples.task == HONE_TASK_CLASSIFY)
+        status = write_labels(run);
     if (status == HONE_OK) status = write_gguf_adapter(run, &base, pairs, count);
     run->adapter.whole = NULL;
     run->adapter.whole_count = 0;
@@ -89,11 +102,11 @@ static hone_status write_adapter(Run *run) {
 // What the replaced run left and this one does not write would look like this one's.
 static void remove_stale(Run *run) {
     static const char *const adapter[] = {"adapter_model.safetensors", "adapter_config.json",
-                                          "adapter.gguf"};
+                                          "adapter.gguf", "labels.json"};
     static const char *const model[] = {"model.gguf"};
     bool lora = run->options.method != HONE_METHOD_FULL;
     const char *const *names = lora ? model : adapter;
-    for (int i = 0; i < (lora ? 1 : 3); i++) {
+    for (int i = 0; i < (lora ? 1 : 4); i++) {
         char *path = hone_path_join(run->options.out, names[i]);
         if (path && !(run->options.model && hone_same_file(path, run->options.model)))
             hone_file_remove(path);
@@ -101,9 +114,58 @@ static void remove_stale(Run *run) {
     }
 }
 
+// ---- an encoder's folder -----------------------------------------------------------------------
+
+typedef struct Foreign {
+    char name[64]; // a file that a run does not write there; empty: none
+} Foreign;
+
+static void find_foreign(void *user, const char *name) {
+    Foreign *foreign = user;
+    if (!hone_hf_is_written(name)) snprintf(foreign->name, sizeof foreign->name, "%s", name);
+}
+
+hone_status hone_check_model_folder(Run *run) {
+    Foreign foreign = {""};
+    if (!run->options.out) return HONE_OK;
+    char *path = hone_path_join(run->options.out, "model");
+    if (!path) return hone_fail_memory(run->err, 0, "a path");
+    hone_status status = HONE_OK;
+    hone_directory_each(path, find_foreign, &foreign);
+    if (hone_is_file(path))
+        status = hone_fail(run->err, HONE_ERROR_ARGUMENT,
+                           "%s: is a file; the model's folder would be there", path);
+    else if (hone_same_file(path, run->model->path))
+        status = hone_fail(run->err, HONE_ERROR_ARGUMENT,
+                           "%s: is the model that is read, and would be written: give another "
+                           "--out",
+                           path);
+    else if (*foreign.name)
+        status = hone_fail(run->err, HONE_ERROR_ARGUMENT,
+                           "%s: holds %s, which is no model's file: give another --out", path,
+                           foreign.name);
+    hone_free(path);
+    return status;
+}
+
+static hone_status write_folder(Run *run) {
+    char *path = hone_path_join(run->options.out, "model");
+    if (!path) return hone_fail_memory(run->err, 0, "a path");
+    hone_hf_remove_settings(path); // an earlier run's: check_model_folder saw nothing else there
+    char *weights = hone_path_join(path, "model.safetensors");
+    if (weights) hone_file_remove(weights);
+    hone_free(weights);
+    HoneMerged merged;
+    hone_status status = hone_merge_hf(run->model, run->options.type, path, NULL, NULL, &merged);
+    hone_free(path);
+    RETURN_IF_ERROR(status);
+    return hone_run_add_file(run, "model");
+}
+
 hone_status hone_outputs_write(Run *run) {
     if (run->replaces) remove_stale(run);
     if (run->options.method != HONE_METHOD_FULL) return write_adapter(run);
+    if (hone_model_is_encoder(run->model->model)) return write_folder(run);
     char *path = hone_path_join(run->options.out, "model.gguf");
     if (!path) return hone_fail_memory(run->err, 0, "a path");
     HoneMerged merged;
@@ -278,6 +340,22 @@ static hone_status write_vocabulary(Run *run) {
                : hone_fail(run->err, status, "%s", unsupported.message);
 }
 
+// Labels that hold a comma are those of the data, which have no list.
+static void put_task(TextBuffer *text, const HoneFinetuneOptions *options) {
+    const HoneDataOptions *examples = &options->examples;
+    TextBuffer list = {0};
+    bool fine = examples->label_count > 0;
+    if (examples->task != HONE_TASK_CLASSIFY) return;
+    put_text(text, "task", "classify");
+    for (int64_t i = 0; i < examples->label_count; i++) {
+        fine = fine && !strchr(examples->labels[i], ',');
+        hone_text_printf(&list, "%s%s", i ? "," : "", examples->labels[i]);
+    }
+    if (fine && list.data) put_text(text, "labels", list.data);
+    text->failed = text->failed || list.failed;
+    hone_text_free(&list);
+}
+
 void hone_config_text(const Run *run, TextBuffer *text) {
     static const char *const methods[] = {"lora", "full", "dora"};
     static const char *const losses[] = {"auto", "assistant", "completion", "all"};
@@ -303,6 +381,7 @@ void hone_config_text(const Run *run, TextBuffer *text) {
         put_text(text, "type", options->type);
         if (options->dropout > 0) put_real(text, "dropout", options->dropout);
     }
+    put_task(text, options);
     put_integer(text, "max-length", options->examples.max_length);
     if (options->examples.stride > 0) put_integer(text, "stride", options->examples.stride);
     if (!run->develop) {

@@ -82,7 +82,7 @@ hone_status hone_plan_preview(Run *run, HonePlan *plan, HoneExample *shown) {
 static bool lacks_an_end(const Run *run, const Example *example) {
     int64_t last = example->count - 1;
     while (last > 0 && !example->target[last]) last--;
-    return example->answer && !example->cut &&
+    return run->options.examples.task == HONE_TASK_NONE && example->answer && !example->cut &&
            !hone_token_ends(run->model->tokenizer, example->token[last]);
 }
 

@@ -6,6 +6,7 @@
 #include <hone/train.h>
 
 #include "base/random.h"
+#include "train/classes.h"
 #include "train/loss.h"
 #include "train/optimizer.h"
 #include "train/session.h"
@@ -116,6 +117,7 @@ struct Run {
     void *user;
     HoneModel *model, *teacher; // teacher NULL: none
     HoneData *data[64], *eval_data;
+    ClassCounts classes;               // of the held-out examples
     const Example **train, **held_out; // borrowed from data
     int64_t train_count, held_out_count;
     int64_t source_begin[65]; // train[source_begin[s] … source_begin[s+1]-1] come from data[s]
@@ -177,6 +179,12 @@ hone_status hone_run_load_teacher(Run *run);
 // Of a loss that learns from it; memory of `teacher`. NULL: none.
 const BatchTeacher *hone_run_teacher(const Run *run, BatchTeacher *teacher);
 bool hone_loss_has_pairs(HoneLoss loss);
+
+// label_set.c: for a task of classes. Before data is read: those that are given, or the model's or
+// the adapter's own; once it is read: else those of the training data, by number where all are
+// numbers, and the classifier for them.
+hone_status hone_run_given_labels(Run *run);
+hone_status hone_run_take_labels(Run *run);
 
 // order.c
 hone_status hone_run_read_data(Run *run);
@@ -286,6 +294,8 @@ hone_status hone_place_check(Run *run);
 void hone_place_note(Run *run); // say which run will be replaced
 
 // outputs.c
+// Of an encoder that is trained whole: fail where out/model is no place for it.
+hone_status hone_check_model_folder(Run *run);
 hone_status hone_outputs_write(Run *run);
 void hone_config_text(const Run *run, TextBuffer *text); // every option as resolved, a line each
 hone_status hone_config_write(Run *run);

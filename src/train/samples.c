@@ -69,7 +69,7 @@ static void choose(Run *run) {
 
 void hone_record_answer(Run *run) {
     // Where one weight at a time is resident, a whole model would be beyond --memory.
-    if (run->memory.releases) return;
+    if (run->memory.releases || hone_model_is_encoder(run->model->model)) return;
     choose(run);
     if (run->record.sample_count == 0) return;
     if (run->develop) {

@@ -38,6 +38,9 @@ struct HoneModel {
     ParameterSlot tied_head; // for adapters of a head that is the embedding; weight NULL: it is not
     Tokenizer *tokenizer;
     ChatTemplate *chat_template; // NULL: none
+    const char **labels;         // an encoder's classes; NULL: it tells none apart
+    int64_t label_count;
+    bool fresh_pooler; // drawn with the classifier
     bool adapters_enabled;
     const char *adapter_path[64]; // as added, for those who write beside them
     int adapter_paths;
@@ -65,6 +68,8 @@ hone_status hone_give_text(TextBuffer *buffer, char **text, size_t *length, Hone
 hone_status hone_need_decoder(HoneModel *model, const char *why);
 hone_status hone_need_encoder(HoneModel *model);
 
+ModelBatch hone_text_model_batch(const TextBatch *texts); // all rows of it
+
 // load.c
 // The number of parameters, adapters left out.
 int64_t hone_model_parameters(const HoneModel *model);
@@ -77,6 +82,23 @@ hone_status hone_slot_add_adapter(HoneModel *model, ParameterSlot *slot, Adapter
 ParameterSlot *hone_model_slot(HoneModel *model, const char *name);
 // The slots and the tied head's, from number 0 on; NULL beyond.
 ParameterSlot *hone_adaptable_slot(HoneModel *model, int64_t number);
+// Make the parameters again of the file, which has got other tensors. No adapter is attached.
+hone_status hone_model_build(HoneModel *model, HoneError *err);
+
+// labels.c
+// The classes that the file names, or as transformers calls those that have no names.
+hone_status hone_read_labels(HoneModel *model, HoneError *err);
+// Give an encoder a classifier for these labels, and a pooler where it has none, drawn by the seed;
+// a classifier that it has for the same labels stays. The names are copied. HONE_ERROR_UNSUPPORTED:
+// it is no encoder, or adapters are attached.
+hone_status hone_model_add_classes(HoneModel *model, const char *const *labels, int64_t count,
+                                   uint64_t seed, HoneError *err);
+// An adapter's labels.json, {"id2label":{"0":…}}: that for all of a folder's classes. *count 0:
+// there is none.
+hone_status hone_labels_load(HoneModel *model, const char *folder, const char ***labels,
+                             int64_t *count, HoneError *err);
+hone_status hone_labels_save(const HoneModel *model, const char *path, HoneError *err);
+
 hone_status hone_model_add_slot(HoneModel *model, const ParameterVisit *visit, HoneError *err);
 
 // whole.c: another tensor's values in place of the slot's: its own + weight·(whole's − the file's).

@@ -57,7 +57,9 @@ static hone_status micro_batch(Run *run, const StepRange *step, const Example *c
             (float)(run->options.router_loss / (double)hone_micro_batches(run, step)), run->err));
     double start = hone_seconds();
     BatchLoss result = {0};
-    if (!hone_loss_has_pairs(run->options.loss)) {
+    if (run->options.examples.task == HONE_TASK_CLASSIFY) {
+        RETURN_IF_ERROR(hone_class_loss(&call, examples, count, weight, &result));
+    } else if (!hone_loss_has_pairs(run->options.loss)) {
         RETURN_IF_ERROR(hone_batch_loss(&call, examples, count, weight, &result));
     } else {
         PairsLoss pairs;
@@ -218,12 +220,34 @@ static void keep_losses(const Run *run, int64_t first, int64_t count, const floa
     }
 }
 
+static hone_status held_out_classes(Run *run, const LossCall *call, int64_t first, int64_t count,
+                                    double *losses, double *loss) {
+    const int64_t labels = run->model->label_count;
+    float *logits = hone_arena_calloc(call->memory, (size_t)(count * labels), sizeof *logits);
+    double *probability = hone_arena_alloc(call->memory, (size_t)labels * sizeof *probability);
+    if (!logits || !probability)
+        return hone_fail_memory(run->err, (size_t)(count * labels) * sizeof *logits, "logits");
+    RETURN_IF_ERROR(hone_class_logits(call, run->held_out + first, count, logits));
+    *loss = 0;
+    for (int64_t i = 0; i < count; i++) {
+        const int32_t label = run->held_out[first + i]->label;
+        const float *z = logits + i * labels;
+        const int64_t said = hone_class_softmax(z, labels, probability);
+        hone_class_count(&run->classes, label, said);
+        losses[first + i] = (double)z[said] - log(probability[said]) - (double)z[label];
+        *loss += losses[first + i];
+    }
+    return HONE_OK;
+}
+
 // One held-out batch: what it adds to the sum of losses.
 static hone_status held_out_batch(Run *run, int64_t first, int64_t count, double *losses,
                                   double *loss, int64_t *preferred) {
     LossCall call = hone_run_loss_call(run, run->tape);
     hone_tape_reset(run->tape, false);
     hone_arena_reset(&run->batch_memory);
+    if (run->options.examples.task == HONE_TASK_CLASSIFY)
+        return held_out_classes(run, &call, first, count, losses, loss);
     if (!hone_loss_has_pairs(run->options.loss)) {
         BatchLoss batch;
         call.by_target = true;
@@ -251,10 +275,12 @@ hone_status hone_run_held_out(Run *run, int64_t step, HoneHeldOut *result) {
     const bool pairs = hone_loss_has_pairs(run->options.loss);
     double start = hone_seconds(), total = 0;
     int64_t targets = 0, preferred = 0;
+    const bool classes = run->options.examples.task == HONE_TASK_CLASSIFY;
+    if (classes) hone_class_forget(&run->classes);
     for (int64_t first = 0; first < run->held_out_count;) {
         const int64_t count = hone_held_out_batch(run, first);
         for (int64_t i = 0; i < count; i++) targets += run->held_out[first + i]->targets;
-        double loss;
+        double loss = 0;
         RETURN_IF_ERROR(held_out_batch(run, first, count, losses, &loss, &preferred));
         if (!isfinite(loss)) return fail_held_out(run, step, first, count, loss);
         total += loss;
@@ -268,12 +294,14 @@ hone_status hone_run_held_out(Run *run, int64_t step, HoneHeldOut *result) {
         }
     }
     double loss = total / (double)(pairs ? run->held_out_count : targets);
-    *result = (HoneHeldOut){.step = step,
-                            .loss = loss,
-                            .perplexity = exp(loss),
-                            .tokens = targets,
-                            .preferred = pairs ? (double)preferred / (double)run->held_out_count
-                                               : (double)NAN,
-                            .seconds = hone_seconds() - start};
+    *result = (HoneHeldOut){
+        .step = step,
+        .loss = loss,
+        .perplexity = exp(loss),
+        .tokens = targets,
+        .preferred = pairs ? (double)preferred / (double)run->held_out_count : (double)NAN,
+        .accuracy = classes ? (double)run->classes.right / (double)targets : (double)NAN,
+        .f1 = classes ? hone_class_f1(&run->classes) : (double)NAN,
+        .seconds = hone_seconds() - start};
     return HONE_OK;
 }

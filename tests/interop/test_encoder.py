@@ -177,7 +177,7 @@ def test_bad_input(hone, tmp_path):
     refused(["encoder"], hone, "attention", "--model", folder, "--prompt", "x", "--out",
             tmp_path / "map.html")
     refused(["encoder"], hone, "bench", "train", "--model", folder, "--length", 16)
-    assert "an encoder: embed, convert" in run(hone, "inspect", folder)
+    assert "an encoder: embed, finetune --task, convert" in run(hone, "inspect", folder)
     for change, says in (({"type": "sentence_transformers.models.Dense"}, ["Dense", "Normalize"]),
                          ({"path": "../x"}, ["../x"]), ({"type": 3}, ["modules.json", "type"])):
         encoders.add_modules(folder, "mean", False)
