@@ -7,9 +7,14 @@
 #include "base/system.h"
 #include "check.h"
 
-// Under AddressSanitizer too, a block that cannot be had is NULL and no abort.
+// Under the sanitizers too, a block that cannot be had is NULL and no abort.
 const char *__asan_default_options(void);
 const char *__asan_default_options(void) {
+    return "allocator_may_return_null=1";
+}
+
+const char *__tsan_default_options(void);
+const char *__tsan_default_options(void) {
     return "allocator_may_return_null=1";
 }
 

@@ -13,17 +13,19 @@ import sys
 import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "cli"))
-from support import CHAT, HONE, TINY, Case, main  # noqa: E402,F401  (main is for those who import)
+from support import CHAT, HONE, TEXTS, TINY, Case, main  # noqa: E402,F401  (main is for those who import)
 
 if os.path.isdir("/dev/shm"):
     tempfile.tempdir = "/dev/shm"  # thousands of syncs
 FAULTS = os.path.abspath(sys.argv.pop(2))
 LONG = os.environ.get("HONE_TRUST") == "long"
+KINDS = ("lora", "dpo", "orpo", "distill", "llama", "gpt2", "transformer")
 TIMING = ("tokens_per_s", "seconds", "rss_bytes", "rss_anon_bytes", "rss_mapped_bytes")
 RECORDED = ("state", "lengths", "sources", "first_example", "held_out")
 OPTIONS = ["--steps", 5, "--checkpoint-every", 1, "--eval-split", 2, "--eval-every", 2, "--batch", 4,
-           "--accumulate", 2, "--dropout", "0.1", "--lr", "0.01", "--checkpoint-layers", 1,
+           "--accumulate", 2, "--lr", "0.01", "--checkpoint-layers", 1,
            "--keep", "best", "--patience", 9, "--skip-spikes", 9, "--threads", 2]
+DROPOUT = ["--dropout", "0.1"]
 
 
 def some(count, most, long=1000):
@@ -52,11 +54,46 @@ def contents(folder):
     return files
 
 
+WORDS = ("one", "in", "the end", "on", "a", "of it", "same", "1 2")
+PAIRS = [{"prompt": f"{word}? ", "chosen": "yes, the " + word, "rejected": "no"} for word in WORDS]
+TRANSLATIONS = [{"source": text["text"], "target": text["text"][::-1]} for text in TEXTS]
+NEW = ["--layers", 2, "--channels", 16, "--heads", 2, "--vocabulary", 270, "--eval-split", 2, "--steps",
+       5, "--checkpoint-every", 1, "--eval-every", 2, "--threads", 2, "--json"]
+
+
 class Faulty(Case):
+    kind = "lora"
+
     def setUp(self):
         super().setUp()
         self.data = self.write("data.jsonl", CHAT)
-        self.command = ["finetune", "--model", TINY, "--data", self.data, *OPTIONS, "--json"]
+        self.command = self.command_of(self.kind)
+
+    def command_of(self, kind):
+        """A run of some kind, without its --out; each with what it alone has."""
+        def tune(data, *more):
+            return ["finetune", "--model", TINY, "--data", data, *OPTIONS, *more, "--json"]
+
+        if kind == "lora":
+            return tune(self.data, *DROPOUT)
+        if kind in ("dpo", "orpo"):
+            return tune(self.write("pairs.jsonl", PAIRS), *DROPOUT, "--loss", kind, "--method",
+                        "dora" if kind == "dpo" else "lora")
+        if kind == "distill":
+            return tune(self.data, "--loss", "distill", "--teacher", TINY, "--method", "full",
+                        "--optimizer", "adamw8bit")
+        if kind == "transformer":
+            data = self.write("pairs.jsonl", TRANSLATIONS)
+            return ["train", "--data", data, "--architecture", "transformer", "--context", 24, "--batch", 3,
+                    "--dropout", 0.1, "--label-smoothing", 0.1, "--schedule", "inverse-sqrt",
+                    "--accumulate", 2, "--checkpoint-layers", 1, *NEW]
+        data = self.write("corpus.txt", "to be or not to be, that is the question\n" * 40)
+        if kind == "gpt2":
+            return ["train", "--data", data, "--architecture", "gpt2", "--context", 16, "--batch", 4,
+                    "--optimizer", "adafactor", "--accumulate", 2, "--keep", "best", "--patience", 9, *NEW]
+        assert kind == "llama"
+        return ["train", "--data", data, "--context", 16, "--batch", 2, "--optimizer", "muon",
+                "--gradient-penalty", 0.1, *NEW]
 
     def fault(self, fault, *arguments, counts=None):
         """Run the command with a fault; counts: a file for the number of calls."""

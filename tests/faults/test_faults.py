@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 
-from faults import HONE, OPTIONS, TINY, Faulty, contents, main, some
+from faults import HONE, PAIRS, TINY, Faulty, contents, main, some
 
 WORK, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -18,13 +18,9 @@ class Stopped(Faulty):
 
     def setUp(self):
         super().setUp()
-        self.prepare()
         self.out = self.folder / "run"
         self.counted = self.counts(*self.command, "--out", self.folder / "whole")
         self.whole = contents(self.folder / "whole")
-
-    def prepare(self):
-        """Other kinds of runs set self.command here."""
 
     def place(self, out):
         """Where a file lies that cannot be written."""
@@ -90,34 +86,28 @@ class Stopped(Faulty):
         self.refused("open", 5, "Too many open files")
 
 
-PAIRS = [{"prompt": f"{word}? ", "chosen": "yes, the " + word, "rejected": "no"}
-         for word in ("one", "in", "the end", "on", "a", "of it", "same", "1 2")]
-
-
 class StoppedPreference(Stopped):
     """Answers preferred to others, and an adapter with magnitudes of its own."""
-    long = 60
+    kind, long = "dpo", 60
 
-    def prepare(self):
-        self.data = self.write("pairs.jsonl", PAIRS)
-        self.command = ["finetune", "--model", TINY, "--data", self.data, "--loss", "dpo", "--method",
-                        "dora",                        *OPTIONS, "--json"]
+
+class StoppedDistillation(Stopped):
+    """A teacher, and all weights."""
+    kind, long = "distill", 60
 
 
 class StoppedTraining(Stopped):
     """A model and its vocabulary made from nothing."""
-    long = 60
-
-    def prepare(self):
-        self.data = self.write("corpus.txt", "to be or not to be, that is the question\n" * 40)
-        self.command = ["train", "--data", self.data, "--layers", 2, "--channels", 16, "--heads", 2,
-                        "--context", 16, "--vocabulary", 270, "--batch", 2, "--eval-split", 2, "--steps",
-                        5, "--checkpoint-every", 1, "--eval-every", 2, "--optimizer", "muon",
-                        "--gradient-penalty", "0.1", "--threads", 2, "--json"]
+    kind, long = "llama", 60
 
     def place(self, out):
         """The first weights and the tokens are files without names beside the folder."""
         return out.parent
+
+
+class StoppedTransformer(StoppedTraining):
+    """An encoder-decoder from nothing."""
+    kind = "transformer"
 
 
 class Refused(Faulty):

@@ -2,7 +2,7 @@
 """The same bits on any number of threads, run after run; nearly the same on every level of kernels."""
 import json
 
-from faults import HONE, LONG, TINY, Faulty, contents, main  # noqa: F401
+from faults import KINDS, LONG, Faulty, contents, main
 
 THREADS = (1, 2, 3, 8)
 # Everything that could depend on how the work is cut: examples that begin alike (tries), dropout,
@@ -35,6 +35,26 @@ class Same(Faulty):
             for threads in (*THREADS, THREADS[-1]):
                 with self.subTest(options=options, threads=threads):
                     self.same_files(self.run_to(f"run{number}", *options, "--threads", threads), whole)
+
+    def test_other_kinds_of_runs(self):
+        """Of each kind: on any number of threads, and resumed on another one."""
+        for kind in KINDS[1:]:
+            command, out = self.command_of(kind), self.folder / kind
+
+            def run(*options):
+                done = self.hone(*options)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                return contents(out)
+
+            whole = run(*command, "--out", out, "--threads", 1)
+            last = out / "checkpoint" / "step-000005.safetensors"
+            self.assertIn(str(last.relative_to(out)), whole)
+            for threads in (*THREADS[1:], THREADS[-1]) if LONG else THREADS[2:]:
+                with self.subTest(kind=kind, threads=threads):
+                    self.same_files(run(*command, "--out", out, "--threads", threads), whole)
+                    last.unlink()
+                    self.same_files(run(command[0], "--resume", out, "--threads", 5 - threads // 2,
+                                        "--json"), whole)
 
     def test_levels(self):
         """Losses of eight steps agree to 1e-4: rounding differs, and grows step by step."""
