@@ -35,7 +35,7 @@ typedef struct HoneTrainOptions {
     int64_t context;  // tokens
     double norm_eps, rope_base; // 1e-5, 10000
     bool tied_head;             // the head is the embedding; true
-    // "bpe": learnt from the data; else a GGUF file, a tokenizer.json or its folder.
+    // "bpe", "unigram": learnt from the data; else a GGUF file, a tokenizer.json or its folder.
     const char *tokenizer;
     int64_t vocabulary;    // of a learnt one, tokens at most; 8192
     int64_t min_frequency; // bpe: pairs that stand less often are not merged; 2
@@ -48,7 +48,7 @@ void hone_train_defaults(HoneTrainOptions *options);
 // 2019); gains are 1, biases 0. "transformer" draws as its authors' programs did: matrices (out,in)
 // uniform in ±√(6/(in+out)) (Glorot, Bengio 2010), embeddings normal of deviation 1/√channels. All
 // of it depends on the seed alone. Then as hone_finetune. out/ holds model.gguf, tokenizer.json and
-// tokenizer_config.json (of BPE), metrics.jsonl, config.yaml, checkpoint/.
+// tokenizer_config.json, metrics.jsonl, config.yaml, checkpoint/.
 hone_status hone_train(HoneContext *context, const HoneTrainOptions *options, HoneEventSink sink,
                        void *user);
 

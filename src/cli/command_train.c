@@ -39,11 +39,12 @@ static int fill_table(RunOptions *given, HoneTrainOptions *train, const char **n
         {"norm-eps", OPTION_RATE, &train->norm_eps, "X", "(1e-5)"},
         {"rope-base", OPTION_RATE, &train->rope_base, "X", "(10000)"},
         {"tied-head", OPTION_SWITCH, &train->tied_head, "on|off", "the head is the embedding (on)"},
-        {"tokenizer", OPTION_TEXT, &train->tokenizer, "FILE|bpe",
-         "bpe (default): learnt from the data; or a GGUF file, a tokenizer.json or its folder"},
+        {"tokenizer", OPTION_TEXT, &train->tokenizer, "FILE|bpe|unigram",
+         "bpe (default) or unigram: learnt from the data; or a GGUF file, a tokenizer.json or its "
+         "folder"},
         {"vocabulary", OPTION_COUNT, &train->vocabulary, "N", "tokens to learn at most (8192)"},
         {"min-frequency", OPTION_COUNT, &train->min_frequency, "N",
-         "pairs that stand less often are not merged (2)"},
+         "of bpe: pairs that stand less often are not merged (2)"},
     };
     Option shared[96];
     const int all = run_option_table(given, shared);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // tokenizer.json, tokenizer_config.json and their neighbours as GGUF's tokenizer keys: byte-level
-// BPE whose pre-tokeniser GGUF has a name for, and the BPE that came from sentencepiece.
+// BPE whose pre-tokeniser GGUF has a name for, the BPE that came from sentencepiece, unigram models
+// that leave texts as they are, WordPiece.
 #include <string.h>
 
 #include "base/file.h"
@@ -53,6 +54,32 @@ static hone_status set_token(Reading *reading, const char *text, const json_t *i
     return hone_fail_memory(reading->err, strlen(text), "the vocabulary");
 }
 
+static bool is_unigram(const Reading *reading) {
+    return strcmp(type_of(reading->model), "Unigram") == 0;
+}
+
+// A unigram model's: ["text", score], by number.
+static hone_status read_scored(Reading *reading, const json_t *vocabulary) {
+    size_t i;
+    const json_t *entry;
+    if (!json_is_array(vocabulary))
+        return fail(reading, HONE_ERROR_INPUT, "model.vocab is no JSON array");
+    json_array_foreach(vocabulary, i, entry) {
+        const json_t *score = json_array_get(entry, 1);
+        if (!json_is_string(json_array_get(entry, 0)) || !json_is_number(score))
+            return hone_fail(reading->err, HONE_ERROR_INPUT,
+                             "%s/tokenizer.json: model.vocab: entry %zu is not [text, score]",
+                             reading->folder, i);
+        json_t *id = json_integer((json_int_t)i);
+        hone_status status =
+            set_token(reading, json_string_value(json_array_get(entry, 0)), id, NORMAL);
+        json_decref(id);
+        RETURN_IF_ERROR(status);
+        reading->score[i] = (float)json_number_value(score);
+    }
+    return HONE_OK;
+}
+
 static hone_status read_tokens(Reading *reading) {
     const char *text;
     json_t *id;
@@ -64,7 +91,9 @@ static hone_status read_tokens(Reading *reading) {
     reading->score = hone_arena_calloc(&reading->memory, room, sizeof *reading->score);
     if (!reading->token || !reading->kind || !reading->score)
         return hone_fail_memory(reading->err, room * sizeof *reading->token, "the vocabulary");
-    if (!json_is_object(vocabulary))
+    if (is_unigram(reading))
+        RETURN_IF_ERROR(read_scored(reading, vocabulary));
+    else if (!json_is_object(vocabulary))
         return fail(reading, HONE_ERROR_INPUT, "model.vocab is no JSON object");
     json_object_foreach((json_t *)(uintptr_t)vocabulary, text, id)
         RETURN_IF_ERROR(set_token(reading, text, id, NORMAL));
@@ -289,15 +318,53 @@ static hone_status mark_beginnings(Reading *reading) {
     return HONE_OK;
 }
 
+static bool is_json(const json_t *value, const char *text) {
+    json_t *wanted = json_loads(text, 0, NULL);
+    const bool equal = wanted && json_equal((json_t *)(uintptr_t)value, wanted);
+    json_decref(wanted);
+    return equal;
+}
+
+#define REPLACE_SPACES                                                                             \
+    "{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\"\xe2\x96\x81\"}"
+
+// Spaces become ▁, one is put before each text or none, and words are cut or not, which changes
+// nothing. What sentencepiece's normalisation does besides is not read.
+static hone_status put_unigram(Reading *reading) {
+    static const char prefixed[] =
+        "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Prepend\",\"prepend\":"
+        "\"\xe2\x96\x81\"}," REPLACE_SPACES "]}";
+    static const char bare[] = "{\"type\":\"Sequence\",\"normalizers\":[" REPLACE_SPACES "]}";
+    static const char words[] = "{\"type\":\"Metaspace\",\"replacement\":\"\xe2\x96\x81\","
+                                "\"prepend_scheme\":\"never\",\"split\":true}";
+    const json_t *normalizer = json_object_get(reading->root, "normalizer");
+    const json_t *cutter = json_object_get(reading->root, "pre_tokenizer");
+    const bool prefix = is_json(normalizer, prefixed);
+    if (!prefix && !is_json(normalizer, bare) && !is_json(normalizer, REPLACE_SPACES))
+        return fail(reading, HONE_ERROR_UNSUPPORTED,
+                    "its normalizer is none that GGUF files can say of a unigram model");
+    if (cutter && !json_is_null(cutter) && !is_json(cutter, words))
+        return fail(reading, HONE_ERROR_UNSUPPORTED,
+                    "its pre_tokenizer is none that GGUF files can say of a unigram model");
+    put_text(reading, "tokenizer.ggml.model", "t5");
+    hone_hf_put_bool(reading->keys, "tokenizer.ggml.add_space_prefix", prefix);
+    hone_hf_put_bool(reading->keys, "tokenizer.ggml.remove_extra_whitespaces", false);
+    return HONE_OK;
+}
+
 static hone_status put_model(Reading *reading, bool *scored) {
     const json_t *normalizer = json_object_get(reading->root, "normalizer");
     const json_t *cutter = json_object_get(reading->root, "pre_tokenizer");
     *scored = json_is_true(json_object_get(reading->model, "byte_fallback"));
     if (is_wordpiece(reading)) return put_wordpiece(reading);
+    if (is_unigram(reading)) {
+        *scored = true;
+        return put_unigram(reading);
+    }
     if (strcmp(type_of(reading->model), "BPE") != 0)
         return hone_fail(reading->err, HONE_ERROR_UNSUPPORTED,
                          "%s/tokenizer.json: a model of type \"%.40s\" in a folder is not "
-                         "supported yet; BPE and WordPiece are",
+                         "supported yet; BPE, Unigram and WordPiece are",
                          reading->folder, type_of(reading->model));
     if (*scored) { // ▁ for spaces, by a normaliser or by Metaspace
         const bool spaced =
@@ -328,6 +395,13 @@ static hone_status put_model(Reading *reading, bool *scored) {
 
 // ---- the rest ----------------------------------------------------------------------------------
 
+// The number of a unigram model's unknown token; -1: none.
+static int64_t unknown_id(const Reading *reading) {
+    const json_t *id = json_object_get(reading->model, "unk_id");
+    const json_int_t number = json_is_integer(id) ? json_integer_value(id) : -1;
+    return number >= 0 && number < reading->count ? (int64_t)number : -1;
+}
+
 static void name_kinds(Reading *reading) {
     const char *unknown = json_string_value(json_object_get(reading->model, "unk_token"));
     for (int64_t i = 0; i < reading->count; i++) {
@@ -340,6 +414,7 @@ static void name_kinds(Reading *reading) {
         else if (strlen(text) == 6 && sscanf(text, "<0x%2X%c", &byte, &end) == 2 && end == '>')
             reading->kind[i] = BYTE;
     }
+    if (unknown_id(reading) >= 0) reading->kind[unknown_id(reading)] = UNKNOWN;
 }
 
 static void put_arrays(Reading *reading, bool scored) {
@@ -388,6 +463,8 @@ static void put_roles(Reading *reading) {
         const int64_t id = role_id(reading, roles[i].token, roles[i].id);
         if (id >= 0) hone_hf_put_u32(reading->keys, roles[i].key, id);
     }
+    if (role_id(reading, "unk_token", "unk_token_id") < 0 && unknown_id(reading) >= 0)
+        hone_hf_put_u32(reading->keys, "tokenizer.ggml.unknown_token_id", unknown_id(reading));
     // What a post-processor puts before and after a text; a flag says so in files without one.
     const json_t *processor = json_object_get(reading->root, "post_processor");
     const json_t *begins = json_object_get(reading->settings, "add_bos_token");
@@ -444,7 +521,7 @@ static hone_status put_all(Reading *reading) {
     name_kinds(reading);
     if (is_wordpiece(reading))
         RETURN_IF_ERROR(mark_beginnings(reading));
-    else
+    else if (!is_unigram(reading))
         RETURN_IF_ERROR(scored ? score_merges(reading) : put_merges(reading));
     put_arrays(reading, scored);
     put_roles(reading);

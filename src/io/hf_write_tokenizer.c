@@ -7,7 +7,7 @@
 #include "io/hf_parts.h"
 #include "io/hf_write_parts.h"
 
-enum { NORMAL = 1, UNKNOWN = 2, CONTROL = 3, USER_DEFINED = 4, UNUSED = 5 };
+enum { NORMAL = 1, UNKNOWN = 2, CONTROL = 3, USER_DEFINED = 4, UNUSED = 5, BYTE = 6 };
 
 #define SPACE_MARK "\xe2\x96\x81" // ▁
 
@@ -17,7 +17,8 @@ typedef struct Writing {
     int32_t *kind;
     float *score;
     int64_t count, merges;
-    bool pieces; // sentencepiece's BPE: scores in place of merges
+    bool pieces;  // sentencepiece's models: scores in place of merges
+    bool unigram; // of these, the unigram model
     StringMap ids;
     TextBuffer *json;
     HoneError *err;
@@ -72,15 +73,38 @@ static bool cuts_digits(const Writing *w) {
            text_is(w->rule, "starcoder");
 }
 
+static bool flag_of(const Writing *w, const char *key, bool missing) {
+    int64_t flag;
+    if (!hone_gguf_key(w->file, key) || hone_gguf_int(w->file, key, &flag, NULL) != HONE_OK)
+        return missing;
+    return flag != 0;
+}
+
+// What sentencepiece's normalisation does to a text is not written.
+static hone_status check_unchanged(const Writing *w) {
+    static const char charsmap[] = "tokenizer.ggml.precompiled_charsmap",
+                      merged[] = "tokenizer.ggml.remove_extra_whitespaces";
+    const char *key = hone_gguf_key(w->file, charsmap) ? charsmap
+                      : flag_of(w, merged, false)      ? merged
+                                                       : NULL;
+    if (!key) return HONE_OK;
+    return hone_fail(w->err, HONE_ERROR_UNSUPPORTED,
+                     "%s: has %s; folders are written with unigram models that leave texts as they "
+                     "are",
+                     w->file->map.path, key);
+}
+
 static hone_status read_keys(Writing *w) {
     static const char rules[] = "gpt-2, smollm, llama-bpe, dbrx and qwen2";
     const GgufFile *file = w->file;
     GgufString model;
     int64_t count;
     RETURN_IF_ERROR(hone_gguf_string(file, "tokenizer.ggml.model", &model, w->err));
-    w->pieces = text_is(model, "llama");
+    w->unigram = text_is(model, "t5");
+    w->pieces = w->unigram || text_is(model, "llama");
     if (!w->pieces && !text_is(model, "gpt2"))
-        return refuse(w, "tokenizer.ggml.model", model, "gpt2 and llama");
+        return refuse(w, "tokenizer.ggml.model", model, "gpt2, llama and t5");
+    if (w->unigram) RETURN_IF_ERROR(check_unchanged(w));
     w->rule = hone_hf_text(file, "tokenizer.ggml.pre");
     if (!w->pieces && !text_is(w->rule, "gpt-2") && !cuts_digits(w) &&
         !hone_hf_pattern(w->rule.data, w->rule.length))
@@ -233,11 +257,7 @@ static void put_cutting(Writing *w) {
 }
 
 static bool prepends_space(const Writing *w) {
-    int64_t prefix = 1;
-    if (hone_gguf_key(w->file, "tokenizer.ggml.add_space_prefix") &&
-        hone_gguf_int(w->file, "tokenizer.ggml.add_space_prefix", &prefix, NULL) != HONE_OK)
-        prefix = 1;
-    return prefix != 0;
+    return flag_of(w, "tokenizer.ggml.add_space_prefix", true);
 }
 
 static void put_spaces(Writing *w) {
@@ -245,7 +265,11 @@ static void put_spaces(Writing *w) {
     if (prepends_space(w))
         hone_text_puts(w->json, "{\"type\": \"Prepend\", \"prepend\": \"" SPACE_MARK "\"}, ");
     hone_text_puts(w->json, "{\"type\": \"Replace\", \"pattern\": {\"String\": \" \"}, "
-                            "\"content\": \"" SPACE_MARK "\"}]},\n  \"pre_tokenizer\": null,\n");
+                            "\"content\": \"" SPACE_MARK "\"}]},\n  \"pre_tokenizer\": ");
+    // A unigram model's pieces span no two words: it takes them one by one, as Hone does.
+    hone_text_puts(w->json, w->unigram ? "{\"type\": \"Metaspace\", \"replacement\": \"" SPACE_MARK
+                                         "\", \"prepend_scheme\": \"never\", \"split\": true},\n"
+                                       : "null,\n");
 }
 
 static bool is_token(const Writing *w, int64_t id) {
@@ -316,9 +340,31 @@ static void put_decoder(Writing *w) {
     hone_text_puts(w->json, "]},\n");
 }
 
+static void put_unigram(Writing *w, const HfRoles *roles) {
+    hone_text_puts(w->json, "  \"model\": {\n    \"type\": \"Unigram\",\n    \"unk_id\": ");
+    if (is_token(w, roles->unknown))
+        hone_text_printf(w->json, "%lld", (long long)roles->unknown);
+    else
+        hone_text_puts(w->json, "null");
+    bool bytes = false;
+    for (int64_t i = 0; i < w->count; i++) bytes |= w->kind[i] == BYTE;
+    hone_text_printf(w->json, ",\n    \"byte_fallback\": %s,\n    \"vocab\": [",
+                     bytes ? "true" : "false");
+    for (int64_t i = 0; i < w->count; i++) {
+        hone_text_puts(w->json, i ? ",\n      [" : "\n      [");
+        hone_text_json(w->json, w->token[i].data, w->token[i].length);
+        hone_text_printf(w->json, ", %.17g]", (double)w->score[i]);
+    }
+    hone_text_puts(w->json, "\n    ]\n  }\n}\n");
+}
+
 static hone_status put_model(Writing *w) {
     HfRoles roles;
     hone_hf_roles(w->file, &roles);
+    if (w->unigram) {
+        put_unigram(w, &roles);
+        return HONE_OK;
+    }
     hone_text_puts(w->json, "  \"model\": {\n    \"type\": \"BPE\",\n    \"dropout\": null,\n"
                             "    \"unk_token\": ");
     if (w->pieces && is_token(w, roles.unknown))

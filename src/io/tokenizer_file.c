@@ -32,12 +32,18 @@ hone_status hone_tokenizer_file_make(const LearntKeys *learnt, GgufFile *file, H
     HfKeys keys = {0};
     const int64_t count = learnt->token_count;
     put_text(&keys, "tokenizer.ggml.model", learnt->model);
-    put_text(&keys, "tokenizer.ggml.pre", learnt->pre);
+    if (learnt->pre) put_text(&keys, "tokenizer.ggml.pre", learnt->pre);
     put_strings(&keys, "tokenizer.ggml.tokens", learnt->tokens, count);
     hone_hf_begin_array(&keys, "tokenizer.ggml.token_type", GGUF_I32, count);
     hone_text_append(&keys.bytes, learnt->kinds, (size_t)count * sizeof *learnt->kinds);
-    if (learnt->merges)
+    if (learnt->scores) {
+        hone_hf_begin_array(&keys, "tokenizer.ggml.scores", GGUF_F32, count);
+        hone_text_append(&keys.bytes, learnt->scores, (size_t)count * sizeof *learnt->scores);
+        hone_hf_put_bool(&keys, "tokenizer.ggml.add_space_prefix", true);
+        hone_hf_put_bool(&keys, "tokenizer.ggml.remove_extra_whitespaces", false);
+    } else {
         put_strings(&keys, "tokenizer.ggml.merges", learnt->merges, learnt->merge_count);
+    }
     if (learnt->bos >= 0) hone_hf_put_u32(&keys, "tokenizer.ggml.bos_token_id", learnt->bos);
     if (learnt->eos >= 0) hone_hf_put_u32(&keys, "tokenizer.ggml.eos_token_id", learnt->eos);
     if (learnt->unknown >= 0)
@@ -65,8 +71,9 @@ static hone_status count_tokens(const char *folder, int64_t *count, HoneError *e
     size_t i;
     *count = 0;
     RETURN_IF_ERROR(hone_hf_json(folder, "tokenizer.json", true, 0, &root, err));
-    json_object_foreach(json_object_get(json_object_get(root, "model"), "vocab"), text, id)
-        raise_limit(id, count);
+    json_t *vocabulary = json_object_get(json_object_get(root, "model"), "vocab");
+    json_object_foreach(vocabulary, text, id) raise_limit(id, count);
+    if (json_is_array(vocabulary)) *count = (int64_t)json_array_size(vocabulary);
     json_array_foreach(json_object_get(root, "added_tokens"), i, added)
         raise_limit(json_object_get(added, "id"), count);
     json_decref(root);

@@ -5,8 +5,13 @@
 #include "tokenizer/pretokenizer.h"
 #include "tokenizer/rules.h"
 
+#define MARK "\xe2\x96\x81" // ▁
+
+enum { MARK_CODE = 0x2581, LONGEST_WORD = 4096 };
+
 struct WordCounts {
-    PreTokenizer *cut;
+    PreTokenizer *cut; // NULL: words are marked
+    TextBuffer word;
     StringMap numbers;
     Word *words;
     int64_t count, capacity;
@@ -33,9 +38,15 @@ hone_status hone_word_counts_create(const char *rule, WordCounts **counts, HoneE
     return HONE_OK;
 }
 
+hone_status hone_word_counts_create_marked(WordCounts **counts, HoneError *err) {
+    *counts = hone_calloc(1, sizeof **counts);
+    return *counts ? HONE_OK : hone_fail_memory(err, sizeof **counts, "a count of words");
+}
+
 void hone_word_counts_free(WordCounts *counts) {
     if (!counts) return;
     hone_pretokenizer_free(counts->cut);
+    hone_text_free(&counts->word);
     hone_map_free(&counts->numbers);
     hone_free(counts->words);
     hone_arena_free(&counts->memory);
@@ -69,8 +80,36 @@ static hone_status add_word(WordCounts *counts, const char *text, size_t length,
     return HONE_OK;
 }
 
+static hone_status end_word(WordCounts *counts, HoneError *err) {
+    if (counts->word.failed) return hone_fail_memory(err, counts->word.length, "words");
+    RETURN_IF_ERROR(add_word(counts, counts->word.data, counts->word.length, err));
+    hone_text_clear(&counts->word);
+    return HONE_OK;
+}
+
+static hone_status add_marked(WordCounts *counts, const char *text, size_t length, HoneError *err) {
+    hone_text_clear(&counts->word);
+    hone_text_puts(&counts->word, length > 0 ? MARK : "");
+    for (size_t at = 0; at < length;) {
+        uint32_t code = 0;
+        const int bytes = hone_utf8_decode(text + at, length - at, &code);
+        const bool space = bytes > 0 && (code == ' ' || code == MARK_CODE);
+        const bool lost = bytes == 0 || code == 0;
+        if (space || lost || code == '\n' || counts->word.length >= LONGEST_WORD)
+            RETURN_IF_ERROR(end_word(counts, err));
+        if (space)
+            hone_text_puts(&counts->word, MARK);
+        else if (!lost)
+            hone_text_append(&counts->word, text + at, (size_t)bytes);
+        if (bytes > 0 && code == '\n') RETURN_IF_ERROR(end_word(counts, err));
+        at += bytes > 0 ? (size_t)bytes : 1;
+    }
+    return end_word(counts, err);
+}
+
 hone_status hone_word_counts_add(WordCounts *counts, const char *text, size_t length,
                                  HoneError *err) {
+    if (!counts->cut) return add_marked(counts, text, length, err);
     RETURN_IF_ERROR(hone_pretokenizer_start(counts->cut, text, length, err));
     for (size_t begin = 0, end = 0; end < length;) {
         RETURN_IF_ERROR(hone_pretokenizer_next(counts->cut, &begin, &end, err));

@@ -42,33 +42,39 @@ static GgufString *as_strings(LearntVocabulary *learnt, const TokenizerText *tex
 }
 
 static hone_status keep(LearntVocabulary *learnt, GgufFile *vocabulary, HoneError *err) {
-    const LearntKeys keys = {.model = "gpt2",
-                             .pre = "gpt-2",
+    const bool unigram = learnt->scores;
+    const LearntKeys keys = {.model = unigram ? "t5" : "gpt2",
+                             .pre = unigram ? NULL : "gpt-2",
                              .tokens = as_strings(learnt, learnt->tokens, learnt->token_count),
                              .merges = as_strings(learnt, learnt->merges, learnt->merge_count),
+                             .scores = learnt->scores,
                              .kinds = learnt->kinds,
                              .token_count = learnt->token_count,
                              .merge_count = learnt->merge_count,
                              .bos = 0,
                              .eos = 0,
-                             .unknown = -1};
+                             .unknown = unigram ? (int)(sizeof special / sizeof *special) : -1};
     if (!keys.tokens || !keys.merges)
         return hone_fail_memory(err, (size_t)learnt->token_count * sizeof *keys.tokens,
                                 "a vocabulary");
     return hone_tokenizer_file_make(&keys, vocabulary, err);
 }
 
-static hone_status learn(Run *run, GgufFile *vocabulary) {
+static hone_status learn(Run *run, bool unigram, GgufFile *vocabulary) {
     const HoneTrainOptions *options = run->develop;
     const LearnOptions wanted = {.vocabulary = options->vocabulary,
                                  .min_frequency = options->min_frequency,
                                  .special = special,
-                                 .special_count = 1};
+                                 .special_count = sizeof special / sizeof *special};
     WordCounts *counts;
     LearntVocabulary learnt = {0};
-    RETURN_IF_ERROR(hone_word_counts_create("gpt-2", &counts, run->err));
+    RETURN_IF_ERROR(unigram ? hone_word_counts_create_marked(&counts, run->err)
+                            : hone_word_counts_create("gpt-2", &counts, run->err));
     hone_status status = count_words(run, counts);
-    if (status == HONE_OK) status = hone_learn_bpe(counts, &wanted, &learnt, run->err);
+    if (status == HONE_OK)
+        status = unigram
+                     ? hone_learn_unigram(counts, &wanted, run->context->pool, &learnt, run->err)
+                     : hone_learn_bpe(counts, &wanted, &learnt, run->err);
     hone_word_counts_free(counts);
     if (status == HONE_OK) status = keep(&learnt, vocabulary, run->err);
     hone_learnt_free(&learnt);
@@ -77,6 +83,7 @@ static hone_status learn(Run *run, GgufFile *vocabulary) {
 
 hone_status hone_develop_vocabulary(Run *run, GgufFile *vocabulary) {
     const char *given = run->develop->tokenizer;
-    if (strcmp(given, "bpe") == 0) return learn(run, vocabulary);
+    const bool unigram = strcmp(given, "unigram") == 0;
+    if (unigram || strcmp(given, "bpe") == 0) return learn(run, unigram, vocabulary);
     return hone_tokenizer_file_open(given, vocabulary, run->err);
 }
