@@ -137,5 +137,9 @@ hone_status hone_gguf_write_tensor(GgufWriter *writer, const void *data, size_t 
 hone_status hone_gguf_write_part(GgufWriter *writer, const void *data, size_t bytes,
                                  HoneError *err);
 hone_status hone_gguf_writer_commit(GgufWriter *writer, HoneError *err);
+// A file that only this process sees, of which nothing stays however it ends (path: where it has
+// room, and for messages): begun by the first, and in place of a commit opened by the second.
+hone_status hone_gguf_writer_begin_unnamed(GgufWriter *writer, const char *path, HoneError *err);
+hone_status hone_gguf_writer_open(GgufWriter *writer, GgufFile *file, HoneError *err);
 
 #endif

@@ -206,13 +206,14 @@ static void put_infos(GgufWriter *writer) {
     }
 }
 
-hone_status hone_gguf_writer_begin(GgufWriter *writer, const char *path, HoneError *err) {
+static hone_status begin(GgufWriter *writer, const char *path, bool unnamed, HoneError *err) {
     if (writer->keys.failed) hone_fail_memory(&writer->error, writer->keys.length, "GGUF keys");
     if (writer->error.status != HONE_OK)
         return hone_fail(err, writer->error.status, "%s: %s", path, writer->error.message);
     if (writer->is_open)
         return hone_fail(err, HONE_ERROR_ARGUMENT, "%s: this GGUF was begun before", path);
-    RETURN_IF_ERROR(hone_writer_open(&writer->file, path, err));
+    RETURN_IF_ERROR(unnamed ? hone_writer_open_unnamed(&writer->file, path, err)
+                            : hone_writer_open(&writer->file, path, err));
     writer->is_open = true;
     FileWriter *file = &writer->file;
     hone_writer_put(file, "GGUF", 4);
@@ -223,6 +224,14 @@ hone_status hone_gguf_writer_begin(GgufWriter *writer, const char *path, HoneErr
     put_infos(writer);
     hone_writer_pad(file, writer->alignment);
     return HONE_OK;
+}
+
+hone_status hone_gguf_writer_begin(GgufWriter *writer, const char *path, HoneError *err) {
+    return begin(writer, path, false, err);
+}
+
+hone_status hone_gguf_writer_begin_unnamed(GgufWriter *writer, const char *path, HoneError *err) {
+    return begin(writer, path, true, err);
 }
 
 static hone_status write_bytes(GgufWriter *writer, const void *data, size_t bytes, bool whole,
@@ -257,11 +266,25 @@ hone_status hone_gguf_write_part(GgufWriter *writer, const void *data, size_t by
     return write_bytes(writer, data, bytes, false, err);
 }
 
+static hone_status check_whole(const GgufWriter *writer, HoneError *err) {
+    if (writer->is_open && writer->written == writer->tensor_count) return HONE_OK;
+    return hone_fail(err, HONE_ERROR_ARGUMENT, "%s: %zu of %zu tensors written",
+                     writer->is_open ? writer->file.path : "GGUF", writer->written,
+                     writer->tensor_count);
+}
+
 hone_status hone_gguf_writer_commit(GgufWriter *writer, HoneError *err) {
-    if (!writer->is_open || writer->written != writer->tensor_count)
-        return hone_fail(err, HONE_ERROR_ARGUMENT, "%s: %zu of %zu tensors written",
-                         writer->is_open ? writer->file.path : "GGUF", writer->written,
-                         writer->tensor_count);
+    RETURN_IF_ERROR(check_whole(writer, err));
     writer->is_open = false; // committed or not, the file writer is released
     return hone_writer_commit(&writer->file, err);
+}
+
+hone_status hone_gguf_writer_open(GgufWriter *writer, GgufFile *file, HoneError *err) {
+    *file = (GgufFile){0};
+    RETURN_IF_ERROR(check_whole(writer, err));
+    writer->is_open = false;
+    RETURN_IF_ERROR(hone_writer_map(&writer->file, &file->map, err));
+    hone_status status = hone_gguf_parse(file, err);
+    if (status != HONE_OK) hone_gguf_close(file);
+    return status;
 }

@@ -218,7 +218,7 @@ static hone_status draw_tensor(void *user, const ParameterVisit *visit, HoneErro
     return status;
 }
 
-static hone_status write_start(Run *run, Model *model, const char *path) {
+static hone_status write_start(Run *run, Model *model, const char *path, GgufFile *file) {
     const ModelConfig *config = hone_model_config(model);
     Drawing drawing = {.seed = run->options.seed,
                        .residual = 0.02f / sqrtf(2.0f * (float)config->layers),
@@ -226,14 +226,14 @@ static hone_status write_start(Run *run, Model *model, const char *path) {
     RETURN_IF_ERROR(hone_gguf_writer_create(&drawing.writer, run->err));
     put_keys(drawing.writer, config, &run->vocabulary);
     hone_status status = hone_model_visit(model, plan_tensor, drawing.writer, run->err);
-    if (status == HONE_OK) status = hone_gguf_writer_begin(drawing.writer, path, run->err);
+    if (status == HONE_OK) status = hone_gguf_writer_begin_unnamed(drawing.writer, path, run->err);
     if (status == HONE_OK) status = hone_model_visit(model, draw_tensor, &drawing, run->err);
-    if (status == HONE_OK) status = hone_gguf_writer_commit(drawing.writer, run->err);
+    if (status == HONE_OK) status = hone_gguf_writer_open(drawing.writer, file, run->err);
     hone_gguf_writer_free(drawing.writer);
     return status;
 }
 
-static hone_status start_file(Run *run, const char *path) {
+static hone_status start_file(Run *run, const char *path, GgufFile *file) {
     Tokenizer *tokenizer;
     RETURN_IF_ERROR(hone_develop_vocabulary(run, &run->vocabulary));
     RETURN_IF_ERROR(hone_read_tokenizer(&run->vocabulary, &tokenizer, run->err));
@@ -241,7 +241,7 @@ static hone_status start_file(Run *run, const char *path) {
     hone_tokenizer_free(tokenizer);
     Model *model;
     RETURN_IF_ERROR(hone_model_make(&config, &model, run->err));
-    hone_status status = write_start(run, model, path);
+    hone_status status = write_start(run, model, path, file);
     hone_model_destroy(model);
     return status;
 }
@@ -249,12 +249,11 @@ static hone_status start_file(Run *run, const char *path) {
 hone_status hone_develop_model(Run *run) {
     char *path = hone_scratch_path(run->options.out, "start");
     if (!path) return hone_fail_memory(run->err, 0, "a path");
-    hone_status status = start_file(run, path);
-    if (status == HONE_OK) status = hone_model_load(run->context, path, &run->model);
-    hone_file_remove(path); // the map keeps its content
+    GgufFile file;
+    hone_status status = start_file(run, path, &file);
     hone_free(path);
     RETURN_IF_ERROR(status);
-    run->model->path = "the new model";
+    RETURN_IF_ERROR(hone_model_load_file(run->context, "the new model", &file, &run->model));
     int64_t *longest = &run->options.examples.max_length;
     if (*longest == 0) *longest = run->model->config.context;
     return HONE_OK;

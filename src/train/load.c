@@ -174,14 +174,8 @@ hone_status hone_model_build(HoneModel *model, HoneError *err) {
     return rope_factors(model, "rope_factors_short.weight", err);
 }
 
-static hone_status load(HoneModel *model, const char *path, HoneError *err) {
-    model->name = hone_arena_strndup(&model->memory, path, strlen(path));
-    char *found;
-    RETURN_IF_ERROR(hone_hub_resolve(path, &found, err)); // a name that was pulled
-    model->path = hone_arena_strndup(&model->memory, found, strlen(found));
-    hone_free(found);
-    if (!model->name || !model->path) return hone_fail_memory(err, strlen(path), "a path");
-    RETURN_IF_ERROR(hone_model_file_open(model->path, &model->file, err));
+// model->file is open.
+static hone_status load_opened(HoneModel *model, HoneError *err) {
     if (model->context->copies) RETURN_IF_ERROR(hone_file_copy(&model->file.map, err));
     RETURN_IF_ERROR(hone_gguf_part_experts(&model->file, err));
     RETURN_IF_ERROR(hone_model_build(model, err));
@@ -190,21 +184,57 @@ static hone_status load(HoneModel *model, const char *path, HoneError *err) {
     return load_template(model, err);
 }
 
+static hone_status load(HoneModel *model, const char *path, HoneError *err) {
+    model->name = hone_arena_strndup(&model->memory, path, strlen(path));
+    char *found;
+    RETURN_IF_ERROR(hone_hub_resolve(path, &found, err)); // a name that was pulled
+    model->path = hone_arena_strndup(&model->memory, found, strlen(found));
+    hone_free(found);
+    if (!model->name || !model->path) return hone_fail_memory(err, strlen(path), "a path");
+    RETURN_IF_ERROR(hone_model_file_open(model->path, &model->file, err));
+    return load_opened(model, err);
+}
+
+static hone_status create(HoneContext *context, HoneModel **model) {
+    *model = hone_calloc(1, sizeof **model);
+    if (!*model) return hone_fail_memory(&context->error, sizeof **model, "a model");
+    (*model)->context = context;
+    (*model)->adapters_enabled = true;
+    return HONE_OK;
+}
+
+static hone_status keep_loaded(hone_status status, HoneModel *loaded, HoneModel **model) {
+    if (status == HONE_OK)
+        *model = loaded;
+    else
+        hone_model_free(loaded);
+    return status;
+}
+
 hone_status hone_model_load(HoneContext *context, const char *path, HoneModel **model) {
     *model = NULL;
     HoneError *err = hone_begin(context);
+    HoneModel *loaded;
     if (!path || !*path) return hone_fail(err, HONE_ERROR_ARGUMENT, "no model was given");
-    HoneModel *loaded = hone_calloc(1, sizeof *loaded);
-    if (!loaded) return hone_fail_memory(err, sizeof *loaded, "a model");
-    loaded->context = context;
-    loaded->adapters_enabled = true;
-    hone_status status = load(loaded, path, err);
+    RETURN_IF_ERROR(create(context, &loaded));
+    return keep_loaded(load(loaded, path, err), loaded, model);
+}
+
+hone_status hone_model_load_file(HoneContext *context, const char *name, GgufFile *file,
+                                 HoneModel **model) {
+    *model = NULL;
+    HoneModel *loaded;
+    hone_status status = create(context, &loaded);
     if (status != HONE_OK) {
-        hone_model_free(loaded);
+        hone_gguf_close(file);
         return status;
     }
-    *model = loaded;
-    return HONE_OK;
+    loaded->file = *file;
+    *file = (GgufFile){0};
+    loaded->name = loaded->path = hone_arena_strndup(&loaded->memory, name, strlen(name));
+    status = loaded->name ? load_opened(loaded, &context->error)
+                          : hone_fail_memory(&context->error, strlen(name), "a name");
+    return keep_loaded(status, loaded, model);
 }
 
 void hone_model_free(HoneModel *model) {

@@ -82,6 +82,9 @@ hone_status hone_slot_add_adapter(HoneModel *model, ParameterSlot *slot, Adapter
 ParameterSlot *hone_model_slot(HoneModel *model, const char *name);
 // The slots and the tied head's, from number 0 on; NULL beyond.
 ParameterSlot *hone_adaptable_slot(HoneModel *model, int64_t number);
+// Of a file that is open, which is the model's from now on, or closed; name: of it, for messages.
+hone_status hone_model_load_file(HoneContext *context, const char *name, GgufFile *file,
+                                 HoneModel **model);
 // Make the parameters again of the file, which has got other tensors. No adapter is attached.
 hone_status hone_model_build(HoneModel *model, HoneError *err);
 

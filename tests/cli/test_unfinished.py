@@ -34,6 +34,8 @@ class Unfinished(Case):
                 if json.loads(line).get("step") == 4:
                     process.kill()
                     break
+        for half in self.out.rglob("*.tmp"):  # a write that the kill has cut
+            half.unlink()
         return self.held()
 
     def held(self):
