@@ -23,6 +23,7 @@ typedef enum HoneTask {
     // A class of each "text", with a "text_pair" behind it where there is one: "label", a text or a
     // whole number
     HONE_TASK_CLASSIFY,
+    HONE_TASK_PAIRS, // vectors that are alike: "anchor" and "positive"
 } HoneTask;
 
 // The defaults are the zero value.

@@ -205,8 +205,9 @@ typedef struct HoneHeldOut {
     int64_t step; // 0: before the first
     double loss, perplexity;
     double preferred; // share of the pairs whose chosen answer is the likelier one; NAN: no pairs
-    double accuracy,
-        f1; // of classes: the share that is right, the mean of the labels' F1; else NAN
+    // Of classes: the share that is right, the mean of the labels' F1; of HONE_TASK_PAIRS the share
+    // of anchors nearest to their own positive, among 64 at most; else NAN
+    double accuracy, f1;
     int64_t tokens;
     double seconds;
 } HoneHeldOut;

@@ -75,10 +75,11 @@ int command_finetune(int argc, char **argv) {
     if (!context) return status;
     watch_signals();
     signal(SIGPIPE, SIG_IGN); // whoever read along may leave: the training goes on
+    static const char *const commands[] = {NULL, "embed", "classify", "embed"};
     Display display = {.json = given.common.json,
                        .model = given.run.model,
                        .out = given.run.out,
-                       .classifies = given.run.examples.task == HONE_TASK_CLASSIFY,
+                       .encodes = commands[given.run.examples.task],
                        .dry_run = given.run.dry_run};
     hone_status result = hone_finetune(context, &given.run, display_event, &display);
     display_end(&display);

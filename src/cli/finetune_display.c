@@ -185,7 +185,9 @@ static void show_held_out(Display *display, const HoneHeldOut *eval) {
     live_clear(&display->live);
     display->live.held_out = eval->loss;
     fprintf(stderr, "held out after step %lld: loss %.4f, ", (long long)eval->step, eval->loss);
-    if (!isnan(eval->accuracy))
+    if (!isnan(eval->accuracy) && isnan(eval->f1))
+        fprintf(stderr, "%.1f %% of the anchors nearest to their own\n", 100 * eval->accuracy);
+    else if (!isnan(eval->accuracy))
         fprintf(stderr, "%.1f %% right, F1 %.3f\n", 100 * eval->accuracy, eval->f1);
     else if (isnan(eval->preferred))
         fprintf(stderr, "perplexity %.2f\n", eval->perplexity);
@@ -218,8 +220,8 @@ static void show_command(const Display *display, bool adapter) {
         fputc('\n', stderr);
         return;
     }
-    if (display->classifies) {
-        fputs("try it:\n  echo \"a text\" | hone classify --model ", stderr);
+    if (display->encodes) {
+        fprintf(stderr, "try it:\n  echo \"a text\" | hone %s --model ", display->encodes);
         put_word(adapter ? display->model : display->out, adapter ? "" : "/model");
         if (adapter) {
             fputs(" --adapter ", stderr);
@@ -303,7 +305,8 @@ static void json_event(const HoneEvent *event) {
         if (!isnan(event->as.eval->preferred))
             printf(",\"preferred\":%.9g", event->as.eval->preferred);
         if (!isnan(event->as.eval->accuracy))
-            printf(",\"accuracy\":%.9g,\"f1\":%.9g", event->as.eval->accuracy, event->as.eval->f1);
+            printf(",\"accuracy\":%.9g", event->as.eval->accuracy);
+        if (!isnan(event->as.eval->f1)) printf(",\"f1\":%.9g", event->as.eval->f1);
         printf("}\n");
         break;
     case HONE_EVENT_PROGRESS:

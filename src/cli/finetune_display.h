@@ -7,9 +7,9 @@
 
 typedef struct Display {
     bool json, dry_run;
-    bool translates; // the model is an encoder-decoder; from the plan
-    bool classifies; // an encoder's run of classes
-    bool chats;      // the model has a chat template of its own; from the plan
+    bool translates;     // the model is an encoder-decoder; from the plan
+    const char *encodes; // of an encoder's run: the command that shows it; NULL: another's
+    bool chats;          // the model has a chat template of its own; from the plan
     const char *model, *out;
     double last_shown; // when the live line or a plain one was last written
     Live live;

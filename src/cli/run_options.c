@@ -61,10 +61,9 @@ static int fill_first(RunOptions *given, Option *options) {
          "cut longer examples (the model's context, at most 2048)"},
         {"stride", OPTION_COUNT, &run->examples.stride, "N",
          "tokens from window to window of a .txt file (no overlap)"},
-        {"task", OPTION_TEXT, &given->task, "lm|classify",
-         "what is learnt: to continue texts (lm); of an encoder, a class of each text: records "
-         "with "
-         "text, label and perhaps text_pair"},
+        {"task", OPTION_TEXT, &given->task, "lm|classify|embed",
+         "what is learnt: to continue texts (lm); of an encoder a class of each text: records with "
+         "text, label, perhaps text_pair; or vectors: anchor and positive, which belong together"},
         {"labels", OPTION_TEXT, &run->labels, "LIST",
          "of classify: the classes in the order of their numbers (the model's, else the data's)"},
         {"loss", OPTION_TEXT, &given->loss, "tokens|dpo|orpo|distill",
@@ -181,9 +180,9 @@ bool resolve_run_options(const char *command, RunOptions *given, HoneDataSource 
     int method = choose(command, "method", given->method, methods, 3);
     int loss = method < 0 ? -1 : choose(command, "loss", given->loss, losses, 4);
     int schedule = loss < 0 ? -1 : choose(command, "schedule", given->schedule, schedules, 5);
-    static const char *const tasks[] = {"lm", "classify"};
-    static const HoneTask known_tasks[] = {HONE_TASK_NONE, HONE_TASK_CLASSIFY};
-    const int task = schedule < 0 ? -1 : choose(command, "task", given->task, tasks, 2);
+    static const char *const tasks[] = {"lm", "classify", "embed"};
+    static const HoneTask known_tasks[] = {HONE_TASK_NONE, HONE_TASK_CLASSIFY, HONE_TASK_PAIRS};
+    const int task = schedule < 0 ? -1 : choose(command, "task", given->task, tasks, 3);
     static const char *const kept[] = {"last", "best"};
     const int keep = task < 0 ? -1 : choose(command, "keep", given->keep, kept, 2);
     if (keep < 0 || !parse_optimizer(command, given->optimizer, &run->optimizer) ||

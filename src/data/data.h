@@ -14,6 +14,7 @@ typedef enum EncoderTask {
     TASK_NONE,     // a model that continues texts
     TASK_EMBED,    // {"text"}: framed by the tokens of both ends
     TASK_CLASSIFY, // {"text", "label"}, where "text_pair" is given behind it in the same frame
+    TASK_PAIRS,    // {"anchor", "positive"}: two examples, the second one as `rejected`
 } EncoderTask;
 
 typedef enum OnBad { BAD_STOP, BAD_SKIP } OnBad;
@@ -56,9 +57,10 @@ typedef struct Example {
     int64_t answer_length;
     int line; // in its file, from 1
     bool cut;
-    const struct Example *rejected; // of a pair: the other answer to the same prompt; else NULL
-    int64_t second;                 // of an encoder: where the second text begins; 0: there is none
-    int32_t label; // of classes: its place among the labels, −1: not known or not given
+    // Of a pair: the other answer to the same prompt; of TASK_PAIRS the positive; else NULL
+    const struct Example *rejected;
+    int64_t second; // of an encoder: where the second text begins; 0: there is none
+    int32_t label;  // of classes: its place among the labels, −1: not known or not given
 } Example;
 
 typedef struct Dataset {

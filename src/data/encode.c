@@ -153,17 +153,8 @@ static hone_status frame_texts(Workshop *workshop, const DataOptions *options, c
 
 // ---- the whole ---------------------------------------------------------------------------------
 
-hone_status hone_encoder_example(Workshop *workshop, const DataOptions *options,
-                                 const json_t *value, Arena *arena, Example *example,
-                                 HoneError *err) {
-    const json_t *text, *second;
-    *example = (Example){.label = -1};
-    RETURN_IF_ERROR(find_text(options, value, "text", &text, err));
-    RETURN_IF_ERROR(find_second(options, value, &second, err));
-    if (options->task == TASK_CLASSIFY) {
-        RETURN_IF_ERROR(read_label(options, value, arena, example, err));
-        example->targets = example->answer != NULL;
-    }
+static hone_status make_text(Workshop *workshop, const DataOptions *options, const json_t *text,
+                             const json_t *second, Arena *arena, Example *example, HoneError *err) {
     RETURN_IF_ERROR(frame_texts(workshop, options, text, second, arena, example, err));
     example->target = hone_arena_calloc(arena, (size_t)example->count, 1);
     if (options->keep_text)
@@ -171,4 +162,38 @@ hone_status hone_encoder_example(Workshop *workshop, const DataOptions *options,
             hone_arena_strndup(arena, json_string_value(text), json_string_length(text));
     if (example->target && (example->text || !options->keep_text)) return HONE_OK;
     return hone_fail_memory(err, json_string_length(text), "an example");
+}
+
+static hone_status make_pair(Workshop *workshop, const DataOptions *options, const json_t *value,
+                             Arena *arena, Example *example, HoneError *err) {
+    const json_t *anchor, *positive;
+    if (!json_is_object(value))
+        return hone_fail(err, HONE_ERROR_INPUT, "no record of 'anchor' and 'positive'");
+    RETURN_IF_ERROR(find_text(options, value, "anchor", &anchor, err));
+    RETURN_IF_ERROR(find_text(options, value, "positive", &positive, err));
+    Example *other = hone_arena_calloc(arena, 1, sizeof *other);
+    if (!other) return hone_fail_memory(err, sizeof *other, "a pair");
+    *other = (Example){.label = -1};
+    RETURN_IF_ERROR(make_text(workshop, options, anchor, NULL, arena, example, err));
+    RETURN_IF_ERROR(make_text(workshop, options, positive, NULL, arena, other, err));
+    example->cut = example->cut || other->cut;
+    example->rejected = other;
+    example->targets = 1;
+    return HONE_OK;
+}
+
+hone_status hone_encoder_example(Workshop *workshop, const DataOptions *options,
+                                 const json_t *value, Arena *arena, Example *example,
+                                 HoneError *err) {
+    const json_t *text, *second;
+    *example = (Example){.label = -1};
+    if (options->task == TASK_PAIRS)
+        return make_pair(workshop, options, value, arena, example, err);
+    RETURN_IF_ERROR(find_text(options, value, "text", &text, err));
+    RETURN_IF_ERROR(find_second(options, value, &second, err));
+    if (options->task == TASK_CLASSIFY) {
+        RETURN_IF_ERROR(read_label(options, value, arena, example, err));
+        example->targets = example->answer != NULL;
+    }
+    return make_text(workshop, options, text, second, arena, example, err);
 }

@@ -191,7 +191,9 @@ static bool encoder_module(const AdapterBase *base, const char *name, char modul
     char *part = strrchr(stored, '.');
     if (!part || strcmp(part, ".weight") != 0 || part - stored >= ADAPTER_MODULE) return false;
     *part = '\0';
-    snprintf(module, ADAPTER_MODULE, "%.*s", ADAPTER_MODULE - 1, stored);
+    const char *named = stored;
+    if (base->bare) named = strchr(stored, '.') + 1; // what stands outside has no adapter
+    snprintf(module, ADAPTER_MODULE, "%.*s", ADAPTER_MODULE - 1, named);
     return true;
 }
 

@@ -173,9 +173,9 @@ static bool set_labels(json_t *root, const HfModel *model) {
     json_object_del(root, "num_labels");
     const bool whole = json_object_size(names) == (size_t)model->label_count &&
                        json_object_size(places) == (size_t)model->label_count;
-    return (json_object_set_new(root, "architectures", classes) == 0) &
-           (json_object_set_new(root, "id2label", names) == 0) &
-           (json_object_set_new(root, "label2id", places) == 0) & whole;
+    bool fine = json_object_set_new(root, "architectures", classes) == 0;
+    fine = json_object_set_new(root, "id2label", names) == 0 && fine; // each takes its value over
+    return json_object_set_new(root, "label2id", places) == 0 && fine && whole;
 }
 
 // config.json as it was, but for the type of the weights under the name that it has there, for
@@ -288,10 +288,51 @@ hone_status hone_hf_write_settings(const char *folder, const GgufFile *file, con
     return status;
 }
 
+hone_status hone_hf_write_sentence(const char *folder, int64_t width, int pooling, bool normalised,
+                                   int64_t length, HoneError *err) {
+    static const char *const ways[] = {"mean_tokens", "cls_token", "max_tokens"};
+    static const char *const kinds[] = {"Transformer", "Pooling", "Normalize"};
+    static const char *const paths[] = {"", "1_Pooling", "2_Normalize"};
+    TextBuffer text = {0};
+    hone_text_puts(&text, "[");
+    for (int i = 0; i < 2 + normalised; i++)
+        hone_text_printf(&text,
+                         "%s\n  {\n    \"idx\": %d,\n    \"name\": \"%d\",\n    \"path\": "
+                         "\"%s\",\n    \"type\": \"sentence_transformers.models.%s\"\n  }",
+                         i ? "," : "", i, i, paths[i], kinds[i]);
+    hone_text_puts(&text, "\n]\n");
+    hone_status status = hone_hf_write_text(folder, "modules.json", &text, err);
+    hone_text_clear(&text);
+    hone_text_printf(&text, "{\n  \"max_seq_length\": %lld,\n  \"do_lower_case\": false\n}\n",
+                     (long long)length);
+    if (status == HONE_OK)
+        status = hone_hf_write_text(folder, "sentence_bert_config.json", &text, err);
+    hone_text_clear(&text);
+    hone_text_printf(&text, "{\n  \"word_embedding_dimension\": %lld", (long long)width);
+    for (int i = 0; i < 3; i++)
+        hone_text_printf(&text, ",\n  \"pooling_mode_%s\": %s", ways[i],
+                         i + 1 == pooling ? "true" : "false");
+    hone_text_puts(&text, "\n}\n");
+    for (int i = 1; i < 2 + normalised && status == HONE_OK; i++) {
+        char *path = hone_path_join(folder, paths[i]);
+        status = path ? hone_directory_make(path, err) : hone_fail_memory(err, 0, "a path");
+        if (status == HONE_OK && i == 1)
+            status = hone_hf_write_text(path, "config.json", &text, err);
+        hone_free(path);
+    }
+    hone_text_free(&text);
+    return status;
+}
+
 bool hone_hf_is_written(const char *name) {
     for (int i = 0; i < COPIED_NAMES; i++)
         if (strcmp(copied_names[i], name) == 0) return true;
-    return strcmp(name, "config.json") == 0 || strcmp(name, "model.safetensors") == 0;
+    static const char *const others[] = {"config.json",  "model.safetensors",
+                                         "modules.json", "sentence_bert_config.json",
+                                         "1_Pooling",    "2_Normalize"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (strcmp(others[i], name) == 0) return true;
+    return false;
 }
 
 void hone_hf_remove_settings(const char *folder) {

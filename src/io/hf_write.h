@@ -39,6 +39,10 @@ hone_status hone_hf_check(const GgufFile *file, const HfModel *model, HoneError 
 // last. source: the folder that file was read from, NULL where that is a GGUF file.
 hone_status hone_hf_write_settings(const char *folder, const GgufFile *file, const char *source,
                                    const HfModel *model, HoneError *err);
+// What sentence-transformers has beside them: modules.json, 1_Pooling/config.json and
+// sentence_bert_config.json. pooling: 1 the mean, 2 the first token, 3 the largest.
+hone_status hone_hf_write_sentence(const char *folder, int64_t width, int pooling, bool normalised,
+                                   int64_t length, HoneError *err);
 bool hone_hf_is_written(const char *name); // one of these, or the weights
 // Remove what it may have written.
 void hone_hf_remove_settings(const char *folder);

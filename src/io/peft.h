@@ -45,6 +45,7 @@ typedef struct AdapterBase {
     bool rope_interleaved; // q and k rows are permuted in memory (GGUF's Llama)
     bool tied_head;        // the head is the embedding
     int experts;           // of a layer; 0: none
+    bool bare;             // of an encoder: modules are named as of the model without a head
 } AdapterBase;
 
 typedef struct AdapterSettings {

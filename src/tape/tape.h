@@ -207,6 +207,9 @@ typedef struct HeadLoss {
 } HeadLoss;
 void hone_head_cross_entropy(Tape *tape, Weight *head, Tensor *x, HeadLoss *io);
 
+// A loss whose derivative by x (T,C) is dx, which the caller has computed: added to x's gradient.
+void hone_seed_gradient(Tape *tape, Tensor *x, const float *dx);
+
 // To find where numbers stop being finite: while a tape is watched, hone_tape_look notes `number`
 // the first time that a tensor it is given holds NaN or infinity. -1: none did.
 void hone_tape_watch(Tape *tape, bool on); // forgets what was noted

@@ -64,7 +64,7 @@ static bool tell_stored(const Run *run, char *text, size_t size) {
 // Run forward again and look at what each layer gives.
 static bool tell_layer(Run *run, const Example *const *examples, int64_t count, char *text,
                        size_t size) {
-    if (count == 0) return false;
+    if (count == 0 || run->options.examples.task == HONE_TASK_PAIRS) return false;
     const LossCall call = hone_run_loss_call(run, run->tape);
     BatchLoss result;
     hone_tape_reset(run->tape, false);

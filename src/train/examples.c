@@ -6,7 +6,7 @@
 
 DataOptions hone_model_data_options(const HoneModel *model, const HoneDataOptions *options) {
     static const HoneDataOptions defaults = {0};
-    static const EncoderTask tasks[] = {TASK_NONE, TASK_EMBED, TASK_CLASSIFY};
+    static const EncoderTask tasks[] = {TASK_NONE, TASK_EMBED, TASK_CLASSIFY, TASK_PAIRS};
     if (!options) options = &defaults;
     int64_t longest = model->config.context < 2048 ? model->config.context : 2048;
     LossOn loss_on = options->loss_on == HONE_LOSS_ASSISTANT    ? LOSS_ASSISTANT

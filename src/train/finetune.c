@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The fine-tuning run from options to files.
+#include <hone/embed.h>
+
 #include "train/develop.h"
 #include "train/recipe.h"
 #include "train/record.h"
@@ -206,7 +208,9 @@ static hone_status log_held_out(Run *run, const HoneHeldOut *result) {
              "{\"event\":\"eval\",\"step\":%lld,\"loss\":%.9g,\"perplexity\":%.9g,\"tokens\":%lld",
              (long long)result->step, result->loss, result->perplexity, (long long)result->tokens);
     const size_t used = strlen(line), left = sizeof line - used;
-    if (!isnan(result->accuracy))
+    if (!isnan(result->accuracy) && isnan(result->f1))
+        snprintf(line + used, left, ",\"accuracy\":%.9g}", result->accuracy);
+    else if (!isnan(result->accuracy))
         snprintf(line + used, left, ",\"accuracy\":%.9g,\"f1\":%.9g}", result->accuracy,
                  result->f1);
     else if (isnan(result->preferred))
@@ -278,6 +282,11 @@ static hone_status check_task(Run *run) {
     if (options->group_prefixes)
         return hone_fail(run->err, HONE_ERROR_ARGUMENT,
                          "--group-prefixes: an encoder's texts share no beginning");
+    if (options->examples.task == HONE_TASK_PAIRS && options->examples.max_length == 0) {
+        HoneEmbedOptions embed = {HONE_POOLING_AUTO, HONE_NORMALIZE_AUTO, 0};
+        hone_embed_options(model, &embed);
+        options->examples.max_length = embed.max_length;
+    }
     if (options->method != HONE_METHOD_FULL) return HONE_OK;
     if (!model->file.hugging_face)
         return hone_fail(run->err, HONE_ERROR_UNSUPPORTED,

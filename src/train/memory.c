@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/system.h"
+#include "train/contrast.h"
 #include "train/preference.h"
 
 enum {
@@ -61,7 +62,9 @@ static hone_status rehearse(Run *run, Tape *dry, const Example *const *examples,
     if (gradients) call.teacher = hone_run_teacher(run, &teacher);
     hone_tape_reset(dry, gradients);
     hone_arena_reset(&run->batch_memory);
-    if (run->options.examples.task == HONE_TASK_CLASSIFY) {
+    if (run->options.examples.task == HONE_TASK_PAIRS) {
+        RETURN_IF_ERROR(hone_contrast_rehearse(run, &call, gradients, examples, count));
+    } else if (run->options.examples.task == HONE_TASK_CLASSIFY) {
         BatchLoss unused;
         RETURN_IF_ERROR(hone_class_loss(&call, examples, count, 1.0, &unused));
     } else if (!hone_loss_has_pairs(run->options.loss)) {

@@ -77,6 +77,7 @@ double hone_reference_operations(const Run *run, const StepRange *step) {
 static double head_values(const Run *run) {
     const ModelConfig *config = &run->model->config;
     const double C = (double)config->channels;
+    if (run->options.examples.task == HONE_TASK_PAIRS) return 0;
     return run->options.examples.task == HONE_TASK_CLASSIFY
                ? C * ((config->pooler ? C : 0) + (double)config->labels)
                : C * (double)config->vocabulary;

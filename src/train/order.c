@@ -271,6 +271,9 @@ hone_status hone_step_count(Run *run, StepRange *step) {
         const Example *const *examples = hone_micro_batch(run, step, part, &count);
         TokenBatch batch;
         if (run->options.examples.task != HONE_TASK_NONE) {
+            hone_arena_reset(&run->batch_memory);
+            RETURN_IF_ERROR(
+                hone_pairs_list(examples, count, &run->batch_memory, &examples, &count, run->err));
             count_texts(step, part, examples, count);
             continue;
         }

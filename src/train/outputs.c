@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a run leaves behind: the adapter in both forms or the model, and every option as resolved.
+#include <hone/embed.h>
+
 #include "io/hf_write.h"
 #include "io/tokenizer_file.h"
 #include "train/develop.h"
@@ -78,13 +80,15 @@ static hone_status write_adapter(Run *run) {
     run->adapter.whole = whole;
     run->adapter.whole_count = 0;
     if (run->options.examples.task == HONE_TASK_CLASSIFY) run->adapter.task = "SEQ_CLS";
+    if (run->options.examples.task == HONE_TASK_PAIRS) run->adapter.task = "FEATURE_EXTRACTION";
     for (size_t i = 0; i < most; i++) {
         const Trainable *item = &run->parameters.items[i];
         if (item->part == PART_WHOLE)
             whole[run->adapter.whole_count++] = hone_slot_whole(item->slot);
     }
     const int64_t count = make_pairs(&run->parameters, pairs);
-    const AdapterBase base = hone_model_adapter_base(run->model);
+    AdapterBase base = hone_model_adapter_base(run->model);
+    base.bare = run->options.examples.task == HONE_TASK_PAIRS;
     hone_status status =
         hone_peft_write(run->options.out, &base, &run->adapter, pairs, count, run->err);
     if (status == HONE_OK) status = hone_run_add_file(run, "adapter_model.safetensors");
@@ -148,6 +152,15 @@ hone_status hone_check_model_folder(Run *run) {
     return status;
 }
 
+// What sentence-transformers needs to make the vectors that the model was trained for.
+static hone_status write_modules(Run *run, const char *folder) {
+    HoneEmbedOptions options = {HONE_POOLING_AUTO, HONE_NORMALIZE_AUTO, 0};
+    hone_embed_options(run->model, &options);
+    return hone_hf_write_sentence(folder, run->model->config.channels, (int)options.pooling,
+                                  options.normalize == HONE_NORMALIZE_ON, options.max_length,
+                                  run->err);
+}
+
 static hone_status write_folder(Run *run) {
     char *path = hone_path_join(run->options.out, "model");
     if (!path) return hone_fail_memory(run->err, 0, "a path");
@@ -157,6 +170,8 @@ static hone_status write_folder(Run *run) {
     hone_free(weights);
     HoneMerged merged;
     hone_status status = hone_merge_hf(run->model, run->options.type, path, NULL, NULL, &merged);
+    if (status == HONE_OK && run->options.examples.task == HONE_TASK_PAIRS)
+        status = write_modules(run, path);
     hone_free(path);
     RETURN_IF_ERROR(status);
     return hone_run_add_file(run, "model");
@@ -345,6 +360,7 @@ static void put_task(TextBuffer *text, const HoneFinetuneOptions *options) {
     const HoneDataOptions *examples = &options->examples;
     TextBuffer list = {0};
     bool fine = examples->label_count > 0;
+    if (examples->task == HONE_TASK_PAIRS) put_text(text, "task", "embed");
     if (examples->task != HONE_TASK_CLASSIFY) return;
     put_text(text, "task", "classify");
     for (int64_t i = 0; i < examples->label_count; i++) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // One training step: forward, loss, backward, clip, update; and the loss of held-out examples.
+#include "train/contrast.h"
 #include "train/preference.h"
 
 #include <math.h>
@@ -84,6 +85,7 @@ static hone_status gradients(Run *run, const StepRange *step, double *loss, int6
     const int64_t parts = hone_micro_batches(run, step);
     *loss = 0;
     *suspect = 0;
+    if (run->options.examples.task == HONE_TASK_PAIRS) return hone_contrast_step(run, step, loss);
     for (int64_t part = 0; part < parts; part++) {
         int64_t count;
         const Example *const *examples = hone_micro_batch(run, step, part, &count);
@@ -270,7 +272,24 @@ static hone_status held_out_batch(Run *run, int64_t first, int64_t count, double
     return HONE_OK;
 }
 
+static hone_status held_out_contrast(Run *run, int64_t step, HoneHeldOut *result) {
+    const double start = hone_seconds(), none = (double)NAN;
+    double *losses = step == 0 ? run->record.before : run->record.after, loss, accuracy;
+    RETURN_IF_ERROR(hone_contrast_held_out(run, losses, &loss, &accuracy));
+    if (!isfinite(loss)) return fail_held_out(run, step, 0, run->held_out_count, loss);
+    *result = (HoneHeldOut){.step = step,
+                            .loss = loss,
+                            .perplexity = exp(loss),
+                            .tokens = run->held_out_count,
+                            .preferred = none,
+                            .accuracy = accuracy,
+                            .f1 = none,
+                            .seconds = hone_seconds() - start};
+    return HONE_OK;
+}
+
 hone_status hone_run_held_out(Run *run, int64_t step, HoneHeldOut *result) {
+    if (run->options.examples.task == HONE_TASK_PAIRS) return held_out_contrast(run, step, result);
     double *losses = step == 0 ? run->record.before : run->record.after;
     const bool pairs = hone_loss_has_pairs(run->options.loss);
     double start = hone_seconds(), total = 0;

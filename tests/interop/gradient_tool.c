@@ -2,7 +2,7 @@
 // The first step's gradient, by the path that training takes, for tests/interop:
 //   gradient_tool MODEL DATA OUT [ADAPTER|full] [MICRO-BATCHES] [dpo|orpo BETA]
 //       or [MICRO-BATCHES] smooth SHARE, or [MICRO-BATCHES] router WEIGHT, or [MICRO-BATCHES]
-//       distill TEACHER TEMPERATURE SHARE, or [MICRO-BATCHES] task classify
+//       distill TEACHER TEMPERATURE SHARE, or [MICRO-BATCHES] task classify|embed
 // All of DATA is one step. Prints {"loss","grad_norm"} and writes every trained tensor's gradient
 // to OUT (safetensors), named as the trained tensor.
 #include <stdio.h>
@@ -65,7 +65,7 @@ int main(int argc, char **argv) {
                 "usage: gradient_tool MODEL DATA OUT [ADAPTER|full] [MICRO-BATCHES] [dpo|orpo BETA]"
                 "\n       or [MICRO-BATCHES] smooth SHARE, or [MICRO-BATCHES] router WEIGHT"
                 "\n       or [MICRO-BATCHES] distill TEACHER TEMPERATURE SHARE"
-                "\n       or [MICRO-BATCHES] task classify\n");
+                "\n       or [MICRO-BATCHES] task classify|embed\n");
         return 2;
     }
     HoneDataSource source = {argv[2], 1};
@@ -86,7 +86,8 @@ int main(int argc, char **argv) {
     if (argc > 7 && strcmp(argv[6], "smooth") == 0) {
         run.options.label_smoothing = atof(argv[7]);
     } else if (argc > 7 && strcmp(argv[6], "task") == 0) {
-        run.options.examples.task = HONE_TASK_CLASSIFY;
+        run.options.examples.task =
+            strcmp(argv[7], "classify") == 0 ? HONE_TASK_CLASSIFY : HONE_TASK_PAIRS;
     } else if (argc > 7 && strcmp(argv[6], "router") == 0) {
         run.options.router_loss = atof(argv[7]);
     } else if (argc > 9 && strcmp(argv[6], "distill") == 0) {
