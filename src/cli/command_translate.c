@@ -138,7 +138,8 @@ int command_translate(int argc, char **argv) {
     HoneTranslateOptions *search = &given.options;
     hone_translate_defaults(search);
     Option options[32] = {
-        {"model", OPTION_TEXT, &given.model, "FILE", "an encoder-decoder, as a GGUF file"},
+        {"model", OPTION_TEXT, &given.model, "FILE",
+         "an encoder-decoder, as a GGUF file or folder"},
         {"data", OPTION_TEXT, &given.data, "FILE",
          "sources: records with a source (.jsonl, .tsv, …) or lines of a .txt file; without it "
          "what "

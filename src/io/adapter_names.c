@@ -6,6 +6,7 @@
 
 #include "io/adapter.h"
 #include "io/gguf.h"
+#include "io/hf.h"
 #include "io/hf_parts.h"
 
 // The linear layers of a block, in the order of the computation.
@@ -70,16 +71,27 @@ static const ModuleNames bert = {"bert.encoder.layer.",
                                  false,
                                  NULL};
 
+// T5's modules are hf_t5.c's; of these the last parts are asked for.
+static const ModuleNames t5 = {
+    "", {[Q] = "q", [K] = "k", [V] = "v", [O] = "o", [UP] = "wi", [DOWN] = "wo"}, false, NULL};
+static const ModuleNames t5_gated = {
+    "",
+    {[Q] = "q", [K] = "k", [V] = "v", [O] = "o", [GATE] = "wi_0", [UP] = "wi_1", [DOWN] = "wo"},
+    false,
+    NULL};
+
 static const struct Architecture {
     const char *name;
     const ModuleNames *names;
     bool permuted; // rows of q and k are in another order in GGUF files
 } architectures[] = {
-    {"llama", &separate, true},   {"granite", &separate, true},  {"smollm3", &separate, true},
-    {"qwen2", &separate, false},  {"qwen3", &separate, false},   {"olmo2", &separate, false},
-    {"gemma2", &separate, false}, {"gemma3", &separate, false},  {"phi3", &fused, false},
-    {"gpt2", &gpt2, false},       {"qwen3moe", &mixture, false}, {"olmoe", &mixture, false},
-    {"bert", &bert, false},
+    {"llama", &separate, true},    {"granite", &separate, true},
+    {"smollm3", &separate, true},  {"qwen2", &separate, false},
+    {"qwen3", &separate, false},   {"olmo2", &separate, false},
+    {"gemma2", &separate, false},  {"gemma3", &separate, false},
+    {"phi3", &fused, false},       {"gpt2", &gpt2, false},
+    {"qwen3moe", &mixture, false}, {"olmoe", &mixture, false},
+    {"bert", &bert, false},        {"t5", &t5, false},
 };
 
 enum { ARCHITECTURES = sizeof architectures / sizeof *architectures };
@@ -95,7 +107,8 @@ static const struct Architecture *architecture_of(const AdapterBase *base) {
 }
 
 static const ModuleNames *names_of(const AdapterBase *base) {
-    return architecture_of(base)->names;
+    const ModuleNames *names = architecture_of(base)->names;
+    return names == &t5 && base->gated ? &t5_gated : names;
 }
 
 static bool skip_text(const char **text, const char *end, const char *wanted) {
@@ -119,6 +132,24 @@ static bool is_rest(const char *text, const char *end, const char *wanted) {
     return skip_text(&text, end, wanted) && text == end;
 }
 
+// The table of its bias is no linear layer, and norms are none.
+static bool is_t5_linear(const char *name) {
+    return !strstr(name, "norm") && !strstr(name, "rel_b");
+}
+
+static bool t5_name(const AdapterBase *base, const char *module, size_t length,
+                    char name[ADAPTER_NAME]) {
+    char found[HF_NAME];
+    if (!hone_t5_name(base->gated, module, length, found) || !is_t5_linear(found)) return false;
+    return snprintf(name, ADAPTER_NAME, "%s", found) < ADAPTER_NAME;
+}
+
+static bool t5_module(const AdapterBase *base, const char *name, char module[ADAPTER_MODULE]) {
+    char found[HF_STORED_NAME];
+    if (!is_t5_linear(name) || !hone_t5_module(base->gated, name, found)) return false;
+    return snprintf(module, ADAPTER_MODULE, "%s", found) < ADAPTER_MODULE;
+}
+
 bool hone_adapter_name(const AdapterBase *base, const char *module, size_t length,
                        char name[ADAPTER_NAME]) {
     const ModuleNames *names = names_of(base);
@@ -140,6 +171,7 @@ bool hone_adapter_name(const AdapterBase *base, const char *module, size_t lengt
         snprintf(name, ADAPTER_NAME, "%s", found);
         return true;
     }
+    if (hone_is_t5(base->architecture)) return t5_name(base, module, length, name);
     if (!skip_text(&module, end, names->layers) || !skip_number(&module, end, &layer) ||
         !skip_text(&module, end, "."))
         return false;
@@ -206,6 +238,8 @@ bool hone_adapter_module(const AdapterBase *base, const char *name, char module[
         snprintf(module, ADAPTER_MODULE, "lm_head");
     else if (hone_adapter_is_embedding(name) && embedding)
         snprintf(module, ADAPTER_MODULE, "%s", embedding);
+    else if (hone_is_t5(base->architecture))
+        return t5_module(base, name, module);
     else if (!split_name(name, &layer, &kind, &expert) || !names->module[kind] ||
              (expert >= 0 && !names->expert))
         return false;

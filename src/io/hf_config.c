@@ -224,6 +224,7 @@ static const HfFamily families[] = {
      .sliding_base = 10000, .period = 6, .gemma = true},
     {"gpt2", "gpt2", "GPT2LMHeadModel", .context = 1024, .eps = 1e-5, .tied = true},
     {"bert", "bert", "BertModel", .context = 512, .eps = 1e-12, .tied = true},
+    {"t5", "t5", "T5ForConditionalGeneration", .context = 512, .eps = 1e-6, .tied = true},
 };
 
 enum { FAMILIES = sizeof families / sizeof *families };
@@ -269,6 +270,7 @@ hone_status hone_hf_config(const char *folder, const json_t *root, HfConfig *con
     RETURN_IF_ERROR(put_name(&reading));
     config->tied = hone_hf_flag(&reading, "tie_word_embeddings", reading.family->tied);
     if (hone_hf_is_encoder(architecture)) return hone_hf_read_encoder(&reading, config);
+    if (hone_is_t5(architecture)) return hone_hf_read_t5(&reading, config);
     return strcmp(architecture, "gpt2") == 0 ? hone_hf_read_gpt2(&reading, config)
                                              : hone_hf_read_decoder(&reading, config);
 }

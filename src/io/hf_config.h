@@ -45,6 +45,8 @@ hone_status hone_hf_read_experts(const ConfigReading *reading, int64_t layers);
 // hf_families.c
 hone_status hone_hf_read_decoder(const ConfigReading *reading, HfConfig *config);
 hone_status hone_hf_read_gpt2(const ConfigReading *reading, HfConfig *config);
+// hf_t5.c
+hone_status hone_hf_read_t5(const ConfigReading *reading, HfConfig *config);
 // hf_encoder.c; beside the sizes, hone.head and the labels of a classifier.
 hone_status hone_hf_read_encoder(const ConfigReading *reading, HfConfig *config);
 

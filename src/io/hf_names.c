@@ -68,6 +68,7 @@ bool hone_hf_is_constant(const char *name) {
 
 const char *hone_hf_embedding(const char *architecture) {
     if (hone_hf_is_encoder(architecture)) return NULL;
+    if (hone_is_t5(architecture)) return "shared";
     for (int i = 0; i < OUTER; i++)
         if (is_outer(i, architecture) && strcmp(outer[i].name, "token_embd") == 0)
             return outer[i].module;
@@ -93,6 +94,11 @@ bool hone_hf_gguf_name(const char *architecture, const char *stored, char name[H
     const AdapterBase base = {.architecture = architecture};
     if (hone_hf_is_encoder(architecture))
         return hone_hf_encoder_gguf_name(architecture, stored, name);
+    if (hone_is_t5(architecture)) {
+        const size_t length = ends_in(stored, ".weight") ? strlen(stored) - 7 : 0;
+        return hone_t5_name(false, stored, length, name) ||
+               hone_t5_name(true, stored, length, name);
+    }
     const bool bare = strcmp(architecture, "gpt2") == 0 &&
                       strncmp(stored, "transformer.", 12) != 0 &&
                       strncmp(stored, "lm_head.", 8) != 0; // saved without the head
@@ -112,10 +118,16 @@ bool hone_hf_gguf_name(const char *architecture, const char *stored, char name[H
     return true;
 }
 
-bool hone_hf_name(const char *architecture, const char *name, char stored[HF_STORED_NAME]) {
+bool hone_hf_name(const char *architecture, bool gated, const char *name,
+                  char stored[HF_STORED_NAME]) {
     const AdapterBase base = {.architecture = architecture};
     const char *part = ends_in(name, ".weight") ? ".weight" : ".bias";
     if (hone_hf_is_encoder(architecture)) return hone_hf_encoder_name(architecture, name, stored);
+    if (hone_is_t5(architecture)) {
+        char own[HF_STORED_NAME];
+        if (!hone_t5_module(gated, name, own)) return false;
+        return snprintf(stored, HF_STORED_NAME, "%s.weight", own) < HF_STORED_NAME;
+    }
     if (!ends_in(name, part) || strlen(name) >= HF_NAME) return false;
     char stem[HF_NAME], matrix[HF_NAME + 8], module[ADAPTER_MODULE], whole[HF_NAME];
     snprintf(stem, sizeof stem, "%.*s", (int)(strlen(name) - strlen(part)), name);

@@ -55,6 +55,7 @@ typedef struct HfConfig {
     const char *architecture; // GGUF's
     int64_t layers, heads, kv_heads, head_size, rotary, vocabulary;
     bool tied, qkv_bias, output_bias, feed_forward_bias;
+    bool gated; // of a T5
     double base;
     bool scaled; // Llama 3.1's positions:
     double factor, low, high, original;
@@ -71,13 +72,21 @@ void hone_hf_rope_factors(const HfConfig *config, float *values);
 // false: not of the model.
 enum { HF_NAME = sizeof((GgufTensor *)0)->name, HF_STORED_NAME = 128 };
 bool hone_hf_gguf_name(const char *architecture, const char *stored, char name[HF_NAME]);
-bool hone_hf_name(const char *architecture, const char *name, char stored[HF_STORED_NAME]);
+// gated: of a T5, whose feed-forward is named otherwise with a gate.
+bool hone_hf_name(const char *architecture, bool gated, const char *name,
+                  char stored[HF_STORED_NAME]);
 bool hone_hf_is_constant(const char *name); // that files of old versions hold
 // hf_encoder_names.c: the same of encoders, whose names the two above ask for.
 bool hone_hf_is_encoder(const char *architecture);
 bool hone_hf_encoder_gguf_name(const char *architecture, const char *stored, char name[HF_NAME]);
 bool hone_hf_encoder_name(const char *architecture, const char *name, char stored[HF_STORED_NAME]);
 bool hone_hf_encoder_ignores(const char *stored); // a part of no head that Hone computes
+
+// hf_t5.c: the same of T5's modules, without ".weight"; and copies of the embedding.
+bool hone_is_t5(const char *architecture);
+bool hone_t5_name(bool gated, const char *module, size_t length, char name[HF_NAME]);
+bool hone_t5_module(bool gated, const char *name, char module[HF_STORED_NAME]);
+bool hone_t5_is_copy(const char *stored);
 
 // hf_encoder.c: where the folder is sentence-transformers', how it makes a vector of a text:
 // hone.pooling (mean, cls, max), hone.normalize, hone.max_length.

@@ -148,7 +148,8 @@ static hone_status add_tensor(GgufFile *file, const HfConfig *config, const char
     *tensor = (GgufTensor){
         .dtype = stored->dtype, .rank = stored->rank, .data = stored->data, .bytes = stored->bytes};
     const bool encoder = hone_hf_is_encoder(config->architecture);
-    if (hone_hf_is_constant(stored->name) || (encoder && hone_hf_encoder_ignores(stored->name)))
+    if (hone_hf_is_constant(stored->name) || (encoder && hone_hf_encoder_ignores(stored->name)) ||
+        (hone_is_t5(config->architecture) && hone_t5_is_copy(stored->name)))
         return HONE_OK;
     if (!hone_hf_gguf_name(config->architecture, stored->name, tensor->name))
         return hone_fail(err, HONE_ERROR_UNSUPPORTED,
@@ -205,6 +206,16 @@ static hone_status add_factors(GgufFile *file, const char *name, const json_t *l
     return hone_gguf_enter_tensor(file, err);
 }
 
+static hone_status check_gate(const GgufFile *file, const HfConfig *config, const char *folder,
+                              HoneError *err) {
+    const bool found = hone_gguf_tensor(file, "enc.blk.0.ffn_gate.weight") != NULL;
+    if (found == config->gated) return HONE_OK;
+    return hone_fail(err, HONE_ERROR_INPUT,
+                     "%s: tensor encoder.block.0.layer.1.DenseReluDense.wi_0.weight is %s, "
+                     "config.json's feed_forward_proj is %s",
+                     folder, found ? "there" : "missing", config->gated ? "gated-gelu" : "relu");
+}
+
 // config.json and the files must say the same of biases: one alone would go unseen.
 static hone_status check_biases(const GgufFile *file, const HfConfig *config, const char *folder,
                                 HoneError *err) {
@@ -216,11 +227,12 @@ static hone_status check_biases(const GgufFile *file, const HfConfig *config, co
                   {"blk.0.ffn_up.bias", config->feed_forward_bias}};
     if (strcmp(config->architecture, "gpt2") == 0 || hone_hf_is_encoder(config->architecture))
         return HONE_OK; // always there
+    if (hone_is_t5(config->architecture)) return check_gate(file, config, folder, err);
     for (int i = 0; i < 3; i++) {
         const bool found = hone_gguf_tensor(file, biases[i].name) != NULL;
         if (found == biases[i].wanted) continue;
         char stored[HF_STORED_NAME] = "";
-        hone_hf_name(config->architecture, biases[i].name, stored);
+        hone_hf_name(config->architecture, false, biases[i].name, stored);
         return hone_fail(err, HONE_ERROR_INPUT, "%s: tensor %s is %s, config.json says %s biases",
                          folder, stored, found ? "there" : "missing",
                          biases[i].wanted ? "that there are" : "nothing of");

@@ -4,6 +4,7 @@
 // that leave texts as they are, WordPiece.
 #include <string.h>
 
+#include "base/base64.h"
 #include "base/file.h"
 #include "base/memory.h"
 #include "io/hf_parts.h"
@@ -318,6 +319,50 @@ static hone_status mark_beginnings(Reading *reading) {
     return HONE_OK;
 }
 
+// The one step of a normaliser of one, else the normaliser.
+static const json_t *only_step(const json_t *value) {
+    const json_t *steps = json_object_get(value, "normalizers");
+    return json_array_size(steps) == 1 ? json_array_get(steps, 0) : value;
+}
+
+static hone_status put_charsmap(Reading *reading, const json_t *step) {
+    const json_t *stored = json_object_get(step, "precompiled_charsmap");
+    const size_t length = json_string_length(stored);
+    char *bytes = hone_arena_alloc(&reading->memory, length + 1);
+    size_t count;
+    if (!bytes) return hone_fail_memory(reading->err, length, "the charsmap");
+    if (length == 0) return HONE_OK;
+    if (!hone_base64_decode(json_string_value(stored), length, bytes, &count))
+        return fail(reading, HONE_ERROR_INPUT, "its precompiled_charsmap is no base64");
+    hone_hf_begin_array(reading->keys, "tokenizer.ggml.precompiled_charsmap", GGUF_U8,
+                        (int64_t)count);
+    hone_text_append(&reading->keys->bytes, bytes, count);
+    return HONE_OK;
+}
+
+// T5's: words apart by spaces, ▁ before each. Older files leave the spaces to Metaspace alone.
+static hone_status put_t5(Reading *reading) {
+    const json_t *step = only_step(json_object_get(reading->root, "normalizer"));
+    const json_t *cutter = json_object_get(reading->root, "pre_tokenizer");
+    const json_t *parts = json_object_get(cutter, "pretokenizers"), *last = cutter;
+    const bool words = strcmp(type_of(cutter), "Sequence") == 0;
+    if (words && json_array_size(parts) == 2 &&
+        strcmp(type_of(json_array_get(parts, 0)), "WhitespaceSplit") == 0)
+        last = json_array_get(parts, 1);
+    const char *mark = json_string_value(json_object_get(last, "replacement"));
+    const bool always =
+        mentions(last, "always", 4) || (!json_object_get(last, "prepend_scheme") &&
+                                        json_is_true(json_object_get(last, "add_prefix_space")));
+    if (strcmp(type_of(last), "Metaspace") != 0 || !mark || strcmp(mark, "\xe2\x96\x81") != 0 ||
+        !always || json_is_false(json_object_get(last, "split")))
+        return fail(reading, HONE_ERROR_UNSUPPORTED,
+                    "its pre_tokenizer is not T5's, and its normalizer leaves spaces");
+    put_text(reading, "tokenizer.ggml.model", "t5");
+    hone_hf_put_bool(reading->keys, "tokenizer.ggml.add_space_prefix", true);
+    hone_hf_put_bool(reading->keys, "tokenizer.ggml.remove_extra_whitespaces", words);
+    return put_charsmap(reading, step);
+}
+
 static bool is_json(const json_t *value, const char *text) {
     json_t *wanted = json_loads(text, 0, NULL);
     const bool equal = wanted && json_equal((json_t *)(uintptr_t)value, wanted);
@@ -339,6 +384,9 @@ static hone_status put_unigram(Reading *reading) {
                                 "\"prepend_scheme\":\"never\",\"split\":true}";
     const json_t *normalizer = json_object_get(reading->root, "normalizer");
     const json_t *cutter = json_object_get(reading->root, "pre_tokenizer");
+    const json_t *step = only_step(normalizer);
+    if (!step || json_is_null(step) || strcmp(type_of(step), "Precompiled") == 0)
+        return put_t5(reading);
     const bool prefix = is_json(normalizer, prefixed);
     if (!prefix && !is_json(normalizer, bare) && !is_json(normalizer, REPLACE_SPACES))
         return fail(reading, HONE_ERROR_UNSUPPORTED,

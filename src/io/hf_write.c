@@ -8,8 +8,8 @@
 #include "io/hf_parts.h"
 #include "io/hf_write_parts.h"
 
-bool hone_hf_tensor_name(const char *architecture, const char *name, char stored[128]) {
-    return hone_hf_name(architecture, name, stored);
+bool hone_hf_tensor_name(const char *architecture, bool gated, const char *name, char stored[128]) {
+    return hone_hf_name(architecture, gated, name, stored);
 }
 
 // ---- keys --------------------------------------------------------------------------------------
@@ -118,6 +118,7 @@ static const char *const copied_names[] = {
     "chat_template.jinja",
     "generation_config.json",
     "tokenizer.model",
+    "spiece.model",
     "gguf_metadata.json",
     "vocab.txt",
 };
@@ -260,13 +261,14 @@ hone_status hone_hf_check(const GgufFile *file, const HfModel *model, HoneError 
     char stored[HF_STORED_NAME];
     for (int64_t i = 0; i < file->tensor_count; i++) {
         const char *name = file->tensors[i].name;
-        if (strncmp(name, "rope_f", 6) != 0 && !hone_hf_name(model->architecture, name, stored))
+        if (strncmp(name, "rope_f", 6) != 0 &&
+            !hone_hf_name(model->architecture, model->gated, name, stored))
             return hone_fail(err, HONE_ERROR_UNSUPPORTED,
                              "%s: tensor %s has no name in a folder of a %s model that Hone knows",
                              file->map.path, name, model->architecture);
     }
     if (file->hugging_face) return HONE_OK;
-    if (hone_hf_is_encoder(model->architecture))
+    if (hone_hf_is_encoder(model->architecture) || hone_is_t5(model->architecture))
         return hone_fail(err, HONE_ERROR_UNSUPPORTED,
                          "%s: a folder of a %s model is written from a folder, not from a GGUF "
                          "file",

@@ -15,6 +15,7 @@ typedef struct HfModel {
     bool tied;   // the head is the embedding
     bool untied; // it is where the model comes from, but has its own values now
     // 0 or NULL: there is none
+    bool gated; // of a T5
     bool qkv_bias, output_bias, feed_forward_bias;
     double embedding_scale, residual_scale, attention_scale, logit_scale;
     double attention_softcap, logit_softcap;
@@ -48,6 +49,6 @@ bool hone_hf_is_written(const char *name); // one of these, or the weights
 void hone_hf_remove_settings(const char *folder);
 
 // The tensor's name in a folder. false: it has none there (positions, which config.json says).
-bool hone_hf_tensor_name(const char *architecture, const char *name, char stored[128]);
+bool hone_hf_tensor_name(const char *architecture, bool gated, const char *name, char stored[128]);
 
 #endif

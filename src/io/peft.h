@@ -44,6 +44,7 @@ typedef struct AdapterBase {
     int heads, kv_heads, head_size;
     bool rope_interleaved; // q and k rows are permuted in memory (GGUF's Llama)
     bool tied_head;        // the head is the embedding
+    bool gated;            // of a T5: its feed-forward has a gate
     int experts;           // of a layer; 0: none
     bool bare;             // of an encoder: modules are named as of the model without a head
 } AdapterBase;

@@ -80,7 +80,8 @@ hone_status hone_whole_module(const AdapterWhole *whole, const AdapterBase *base
                               char name[ADAPTER_MODULE], HoneError *err) {
     char stored[HF_STORED_NAME];
     snprintf(name, ADAPTER_MODULE, "?.?"); // whoever cuts the part off finds a point
-    if (!hone_hf_name(base->architecture, whole->name, stored) || strlen(stored) >= ADAPTER_MODULE)
+    if (!hone_hf_name(base->architecture, base->gated, whole->name, stored) ||
+        strlen(stored) >= ADAPTER_MODULE)
         return hone_fail(err, HONE_ERROR_UNSUPPORTED, "%s has no name in PEFT that Hone knows",
                          whole->name);
     memcpy(name, stored, strlen(stored) + 1);

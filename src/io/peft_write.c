@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "io/adapter.h"
+#include "io/hf_parts.h"
 #include "io/gguf.h"
 #include "io/safetensors.h"
 
@@ -180,7 +181,9 @@ static hone_status make_config(const AdapterBase *base, const AdapterSettings *s
     hone_text_printf(text,
                      "  \"task_type\": \"%s\",\n  \"use_dora\": %s,\n"
                      "  \"use_rslora\": %s\n}\n",
-                     settings->task ? settings->task : "CAUSAL_LM",
+                     settings->task                   ? settings->task
+                     : hone_is_t5(base->architecture) ? "SEQ_2_SEQ_LM"
+                                                      : "CAUSAL_LM",
                      bool_text(pairs->magnitude != NULL), bool_text(settings->rslora));
     if (text->failed) return hone_fail_memory(err, text->length, "adapter_config.json");
     return HONE_OK;

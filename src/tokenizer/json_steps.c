@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/base64.h"
 #include "tokenizer/json.h"
 #include "tokenizer/rules.h"
 
@@ -137,33 +138,6 @@ static hone_status read_bert(JsonReading *reading, const json_t *value, HoneErro
     return HONE_OK;
 }
 
-static int sextet(int c) {
-    if (c >= 'A' && c <= 'Z') return c - 'A';
-    if (c >= 'a' && c <= 'z') return c - 'a' + 26;
-    if (c >= '0' && c <= '9') return c - '0' + 52;
-    return c == '+' ? 62 : c == '/' ? 63 : -1;
-}
-
-// Base64 as RFC 4648 has it; false: it is not.
-static bool decode_base64(TokenizerText text, char *bytes, size_t *length) {
-    uint32_t bits = 0;
-    int have = 0;
-    size_t end = text.length;
-    *length = 0;
-    while (end > 0 && text.data[end - 1] == '=') end--;
-    if (text.length % 4 != 0 || text.length - end > 2) return false;
-    for (size_t i = 0; i < end; i++) {
-        int value = sextet((unsigned char)text.data[i]);
-        if (value < 0) return false;
-        bits = bits << 6 | (uint32_t)value;
-        have += 6;
-        if (have < 8) continue;
-        have -= 8;
-        bytes[(*length)++] = (char)(bits >> have & 0xff);
-    }
-    return true;
-}
-
 static hone_status read_precompiled(JsonReading *reading, const json_t *value, HoneError *err) {
     const char *place = "normalizer \"Precompiled\": \"precompiled_charsmap\"";
     const json_t *stored = json_object_get(value, "precompiled_charsmap");
@@ -173,7 +147,8 @@ static hone_status read_precompiled(JsonReading *reading, const json_t *value, H
     char *bytes = hone_arena_alloc(&reading->tokenizer->arena, text.length + 1);
     if (!bytes) return hone_fail_memory(err, text.length, "the charsmap");
     size_t length;
-    if (!decode_base64(text, bytes, &length)) return hone_json_wants(place, "base64", err);
+    if (!hone_base64_decode(text.data, text.length, bytes, &length))
+        return hone_json_wants(place, "base64", err);
     if (length == 0) return HONE_OK;
     Change *change;
     RETURN_IF_ERROR(add_change(reading, CHANGE_CLUSTERS, &change, err));

@@ -18,7 +18,11 @@ static hone_status read_adapter(const char *path, const char *architecture, Adap
     base.rope_interleaved = false;
     for (int i = 0; (base.architecture = hone_adapter_architecture(i)); i++) {
         HoneError problem = {0};
-        if (hone_adapter_read(path, &base, file, &problem) == HONE_OK) return HONE_OK;
+        for (int gated = 0; gated < 2; gated++) {
+            base.gated = gated;
+            if (hone_adapter_read(path, &base, file, gated ? NULL : &problem) == HONE_OK)
+                return HONE_OK;
+        }
         if (i == 0) hone_fail(err, problem.status, "%s", problem.message);
     }
     return err->status;

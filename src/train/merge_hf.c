@@ -208,8 +208,8 @@ static hone_status list_tensors(Output *output, HoneError *err) {
     for (int64_t i = 0; i < (int64_t)most; i++) {
         const GgufTensor *stored = i < file->tensor_count ? &file->tensors[i] : &output->head;
         SafeTensorEntry *entry = &output->entries[output->count];
-        if (!hone_hf_tensor_name(output->model->config.architecture, stored->name,
-                                 output->names[output->count]))
+        if (!hone_hf_tensor_name(output->model->config.architecture, output->base.gated,
+                                 stored->name, output->names[output->count]))
             continue; // scaled positions: hone_hf_check has refused what else there is
         *entry = (SafeTensorEntry){.name = output->names[output->count], .rank = stored->rank};
         memcpy(entry->shape, stored->shape, sizeof entry->shape);
@@ -306,6 +306,7 @@ static HfModel describe(const HoneModel *model, int dtype) {
                      .norm_eps = (double)config->norm_eps,
                      .rope_base = (double)config->rope_base,
                      .tied = config->tied_head,
+                     .gated = config->gated,
                      .qkv_bias = config->qkv_bias,
                      .output_bias = config->output_bias,
                      .feed_forward_bias = config->feed_forward_bias,

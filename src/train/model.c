@@ -112,7 +112,8 @@ AdapterBase hone_model_adapter_base(const HoneModel *model) {
                          .kv_heads = model->config.kv_heads,
                          .head_size = model->config.head_size,
                          .rope_interleaved = model->config.rope_interleaved,
-                         .tied_head = model->config.tied_head};
+                         .tied_head = model->config.tied_head,
+                         .gated = model->config.gated};
 }
 
 hone_status hone_slot_add_adapter(HoneModel *model, ParameterSlot *slot, Adapter adapter,

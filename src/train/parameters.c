@@ -319,13 +319,29 @@ static hone_status continued_adapters(Run *run) {
     return status;
 }
 
+// Parted from the embedding a T5's head would no longer have its logits scaled.
+static hone_status check_scaled_head(const Run *run) {
+    const ModelConfig *config = &run->model->config;
+    if (strcmp(config->architecture, "t5") != 0 || !config->tied_head) return HONE_OK;
+    for (int64_t i = 0; i < run->parameters.item_count; i++) {
+        const char *target = run->parameters.items[i].slot->target;
+        if (target && (strcmp(target, "embed") == 0 || strcmp(target, "head") == 0))
+            return hone_fail(run->err, HONE_ERROR_UNSUPPORTED,
+                             "%s: the head is the embedding and its logits are scaled; an adapter "
+                             "of %s would part them",
+                             run->model->name, target);
+    }
+    return HONE_OK;
+}
+
 hone_status hone_parameters_lora(Run *run) {
-    if (run->model->config.encoder_layers > 0)
+    if (strcmp(run->model->config.architecture, "transformer") == 0)
         return hone_fail(run->err, HONE_ERROR_UNSUPPORTED,
-                         "%s is an encoder-decoder, whose adapters cannot be written yet: --method "
-                         "full",
+                         "%s is a transformer of 2017, whose matrices have no names that an "
+                         "adapter's files could say: --method full",
                          run->model->name);
     RETURN_IF_ERROR(run->options.adapter ? continued_adapters(run) : fresh_adapters(run));
+    RETURN_IF_ERROR(check_scaled_head(run));
     for (int64_t i = 0; i < run->parameters.item_count; i++)
         if (run->options.loss == HONE_LOSS_DPO && run->parameters.items[i].part == PART_WHOLE)
             return hone_fail(run->err, HONE_ERROR_ARGUMENT,

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tiny random T5s: in transformers, and the same weights as a GGUF file by llama.cpp's names."""
+import copy
+
 import gguf
 import numpy as np
 import sentencepiece
 import torch
-from transformers import T5Config, T5ForConditionalGeneration
+from tokenizers import pre_tokenizers
+from transformers import T5Config, T5ForConditionalGeneration, T5Tokenizer
 
 WORDS = "the cat sat on a mat and saw that it was good for nothing but sleep".split()
 PARTS = {"q": "q", "k": "k", "v": "v", "o": "o"}
@@ -37,12 +40,18 @@ def make(pieces, gated, tied, seed=0, **more):
                 parameter.copy_(torch.randn_like(parameter))
             elif name != "lm_head.weight":
                 parameter.copy_(torch.randn_like(parameter) / parameter.shape[-1] ** 0.5)
+    model = exact(model)
+    assert (model.lm_head.weight is model.shared.weight) == tied
+    return model
+
+
+def exact(model):
+    """In f64, ready."""
     model = model.double().eval()
     for module in model.modules():  # norms that do not go through f32
         if type(module).__name__ == "T5LayerNorm":
             module.forward = lambda x, m=module: m.weight * x * torch.rsqrt(
                 x.pow(2).mean(-1, keepdim=True) + m.variance_epsilon)
-    assert (model.lm_head.weight is model.shared.weight) == tied
     return model
 
 
@@ -132,3 +141,20 @@ def logits(model, pairs):
 def loss(model, pairs):
     made, labels = logits(model, pairs)
     return torch.nn.functional.cross_entropy(made.flatten(0, 1), labels.flatten())
+
+
+def save(model, pieces, folder, words=True):
+    """As a folder: weights in f32, tokenizer.json as transformers makes it of the pieces (words), or as
+    older ones do."""
+    tokenizer = T5Tokenizer(vocab=[(pieces.id_to_piece(i), pieces.get_score(i))
+                                   for i in range(len(pieces))], extra_ids=0)
+    if not words:
+        tokenizer._tokenizer.pre_tokenizer = pre_tokenizers.Metaspace("▁", prepend_scheme="always")
+    tokenizer.save_pretrained(folder)
+    copy.deepcopy(model).float().save_pretrained(folder)
+    return folder
+
+
+def load(folder):
+    """Of a folder, in f64."""
+    return exact(T5ForConditionalGeneration.from_pretrained(folder))

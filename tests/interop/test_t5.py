@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""T5 from a GGUF file beside transformers' in f64: tokens, log-probabilities, every gradient with that of
-the bias by distance, steps of AdamW, and what is generated."""
+"""T5 from a GGUF file and from a folder beside transformers' in f64: tokens, log-probabilities, every
+gradient with that of the bias by distance, steps of AdamW, what is generated, adapters from and to PEFT."""
 import json
+import shutil
 import subprocess
 
 import gguf
 import numpy as np
 import peers
+import peft
 import pytest
 import safetensors.numpy
 import t5
 import torch
+from transformers import AutoTokenizer
 
 KINDS = {"1.0": (False, True), "1.1": (True, False), "gated-tied": (True, True)}
 
@@ -141,3 +144,128 @@ def test_what_is_refused(hone, tiny, tmp_path):
     refused(["relative_buckets_count"], ["attention.relative_buckets_count"])
     refused(["decoder_start_token_id", "36"], decoder_start_token_id=36)
     refused(["decoder_block_count"], decoder_block_count=0)
+
+
+@pytest.fixture(scope="module")
+def folder(tiny, tmp_path_factory):
+    made = {}
+
+    def get(kind):
+        if kind not in made:
+            made[kind] = t5.save(tiny(kind)[0], tiny.pieces, tmp_path_factory.mktemp("folder") / kind)
+        return made[kind]
+
+    return get
+
+
+def check_logprobs(hone, path, data, pairs, model, *options):
+    ours = peers.hone_logprobs(hone, path, data, *options)
+    for values, (source, target) in zip(ours, pairs, strict=True):
+        with torch.no_grad():
+            rows = t5.logits(model, [(source, target)])[0][0].log_softmax(-1)
+        want = rows[torch.arange(len(rows)), torch.tensor(target[1:])].numpy()
+        assert np.abs(values - want).max() < 1e-4
+    return ours
+
+
+@pytest.mark.parametrize("kind", ["1.0", "1.1"])
+def test_folder(hone, tiny, folder, kind):
+    """The same values to the bit as from GGUF; what transformers 4 wrote too."""
+    _, path, data, pairs = tiny(kind)
+    peer = t5.load(folder(kind))
+    ours = check_logprobs(hone, folder(kind), data, pairs, peer)
+    for a, b in zip(ours, peers.hone_logprobs(hone, path, data), strict=True):
+        assert np.array_equal(a, b)
+    config = folder(kind) / "config.json"
+    said = json.loads(config.read_text())
+    older = {key: value for key, value in said.items() if key != "scale_decoder_outputs"}
+    config.write_text(json.dumps({**older, "tie_word_embeddings": kind == "1.0"}))
+    again = peers.hone_logprobs(hone, folder(kind), data)
+    config.write_text(json.dumps(said))
+    assert all(np.array_equal(a, b) for a, b in zip(ours, again, strict=True))
+
+
+def test_tokens_of_a_folder(hone, tiny, tmp_path):
+    texts = ["the cat sat", " the  cat ", "a mat. Was it\tgood?", "ünknown cat", "", "nothing"]
+    for words in (True, False):
+        made = t5.save(tiny("1.0")[0], tiny.pieces, tmp_path / str(words), words)
+        peer = AutoTokenizer.from_pretrained(made)
+        for text in texts if words else [one for one in texts if "  " not in one and "\t" not in one]:
+            done = subprocess.run([hone, "tokenize", "--model", made, "--json"], input=text,
+                                  capture_output=True, text=True, check=True)
+            ours = json.loads(done.stdout)["tokens"]
+            assert ours == peer(text, add_special_tokens=False).input_ids, text
+
+
+@pytest.mark.parametrize("kind", ["1.0", "1.1"])
+@pytest.mark.parametrize("method", ["lora", "dora"])
+def test_adapter(hone, tiny, folder, tmp_path, kind, method):
+    """Of a run: PEFT's numbers of the folder, the same by its GGUF form and merged."""
+    _, path, data, pairs = tiny(kind)
+    base, out, merged = folder(kind), tmp_path / "run", tmp_path / "merged"
+    peers.run_hone(hone, "finetune", "--model", base, "--data", data, "--out", out, "--rank", 3,
+                   "--method", method, "--steps", 12, "--batch", 5, "--lr", 0.02, "--eval-split", 0)
+    config = json.loads((out / "adapter_config.json").read_text())
+    assert config["task_type"] == "SEQ_2_SEQ_LM"
+    feed = ["wi_0", "wi_1"] if kind == "1.1" else ["wi"]
+    assert sorted(config["target_modules"]) == sorted(["q", "k", "v", "o", "wo", *feed])
+    peer = peft.PeftModel.from_pretrained(t5.load(base), out)
+    ours = check_logprobs(hone, base, data, pairs, peer, "--adapter", out)
+    plain = peers.hone_logprobs(hone, base, data)
+    assert peers.largest_difference(ours, plain) > 0.05
+    if method == "lora":
+        same = peers.hone_logprobs(hone, path, data, "--adapter", out / "adapter.gguf")
+        assert peers.largest_difference(ours, same) < 1e-6
+    peers.run_hone(hone, "merge", "--model", base, "--adapter", out, "--to", "hf", "--out", merged)
+    check_logprobs(hone, merged, data, pairs, t5.load(merged))
+    assert peers.largest_difference(ours, peers.hone_logprobs(hone, merged, data)) < 1e-4
+    assert (AutoTokenizer.from_pretrained(merged)("the cat").input_ids
+            == tiny.pieces.encode("the cat") + [1])
+
+
+def test_adapter_of_peft(hone, built, tiny, folder, tmp_path):
+    """Drawn by PEFT: its numbers, and every gradient."""
+    _, _, data, pairs = tiny("1.1")
+    torch.manual_seed(3)
+    settings = peft.LoraConfig(r=3, lora_alpha=7, target_modules=["q", "v", "wi_1", "wo"],
+                               init_lora_weights=False, task_type="SEQ_2_SEQ_LM")
+    peft.get_peft_model(t5.load(folder("1.1")).float(), settings).save_pretrained(tmp_path / "a")
+    peer = peft.PeftModel.from_pretrained(t5.load(folder("1.1")), tmp_path / "a", is_trainable=True)
+    check_logprobs(hone, folder("1.1"), data, pairs, peer.eval(), "--adapter", tmp_path / "a")
+    t5.loss(peer, pairs).backward()
+    out = tmp_path / "gradients.safetensors"
+    done = subprocess.run([built("tests/interop/gradient_tool"), folder("1.1"), data, out,
+                           tmp_path / "a", "2"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    ours, names = safetensors.numpy.load_file(out), t5.gguf_names(t5.load(folder("1.1")))
+    theirs = {}
+    for name, parameter in peer.named_parameters():
+        if parameter.requires_grad:
+            module, part = name.removeprefix("base_model.model.").split(".lora_")
+            theirs[f"{names[module + '.weight']}.lora_{part[0].lower()}"] = parameter.grad.numpy()
+    assert sorted(ours) == sorted(theirs)
+    everything = np.sqrt(sum(np.square(value).sum() for value in theirs.values()))
+    for name, want in theirs.items():
+        assert np.linalg.norm(ours[name] - want) <= 1e-4 * np.linalg.norm(want) + 1e-7 * everything
+
+
+def test_what_is_refused_of_a_folder(hone, tiny, folder, tmp_path):
+    _, _, data, _ = tiny("1.0")
+    for number, (changes, says) in enumerate((
+            ({"feed_forward_proj": "gated-silu"}, ["feed_forward_proj", "gated-silu"]),
+            ({"feed_forward_proj": "gated-gelu"}, ["wi_0", "gated-gelu"]),
+            ({"relative_attention_max_distance": 64}, ["relative_attention_max_distance", "64"]),
+            ({"decoder_start_token_id": 36}, ["decoder_start_token_id", "36"]),
+            ({"decoder_start_token_id": "x"}, ["decoder_start_token_id", "x"]),
+            ({"d_kv": 8}, ["attn_q", "shape"]))):
+        bad = tmp_path / str(number)
+        shutil.copytree(folder("1.0"), bad)
+        said = json.loads((bad / "config.json").read_text())
+        (bad / "config.json").write_text(json.dumps({**said, **changes}))
+        done = subprocess.run([hone, "eval", "--model", bad, "--data", data], capture_output=True,
+                              text=True)
+        assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+        assert all(part in done.stderr for part in says), done.stderr
+    done = subprocess.run([hone, "finetune", "--model", folder("1.0"), "--data", data, "--out",
+                           tmp_path / "run", "--targets", "q,head"], capture_output=True, text=True)
+    assert done.returncode == 2 and "scaled" in done.stderr
