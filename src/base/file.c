@@ -230,7 +230,12 @@ hone_status hone_writer_open(FileWriter *writer, const char *path, HoneError *er
     snprintf(writer->temporary, length + 5, "%s.tmp", path);
     writer->descriptor = open(writer->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (writer->descriptor < 0) {
-        hone_status status = fail_path(err, HONE_ERROR_IO, path, "write");
+        const char *slash = strrchr(path, '/');
+        hone_status status =
+            errno == ENOENT && slash
+                ? hone_fail(err, HONE_ERROR_IO, "%s: cannot write: there is no folder %.*s", path,
+                            (int)(slash - path), path)
+                : fail_path(err, HONE_ERROR_IO, path, "write");
         writer_release(writer);
         return status;
     }

@@ -51,6 +51,7 @@ static const char *read_tokens(const char *text, int32_t *tokens, int64_t *count
         errno = 0;
         long long value = *text >= '0' && *text <= '9' ? strtoll(text, &end, 10) : -1;
         if (value < 0 || value > INT32_MAX || errno) return text;
+        if (*end && !strchr(" \t\r\n,[]}", *end)) return text; // 1.5
         tokens[(*count)++] = (int32_t)value;
         text = end;
     }

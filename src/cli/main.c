@@ -42,7 +42,8 @@ static void print_overview(FILE *out) {
     for (int i = 0; i < ENTRY_COUNT; i++)
         fprintf(out, "  %-10s %s\n", entries[i].name, entries[i].summary);
     fputs("\n  hone finetune --model M.gguf --data D.jsonl --out DIR\n"
-          "  hone chat     --model M.gguf --adapter DIR\n",
+          "  hone chat     --model M.gguf --adapter DIR\n\n"
+          "exit status: 0 done, 1 the work failed, 2 options or input are at fault, 130 stopped\n",
           out);
 }
 

@@ -484,11 +484,12 @@ static int64_t role_id(const Reading *reading, const char *token_key, const char
     const json_t *named = json_object_get(reading->settings, token_key);
     if (json_is_object(named)) named = json_object_get(named, "content");
     const char *text = json_string_value(named);
-    if (text) return hone_map_get(&reading->ids, text, strlen(text), -1);
-    const json_t *id = json_object_get(reading->config, id_key);
+    const int64_t found = text ? hone_map_get(&reading->ids, text, strlen(text), -1) : -1;
+    const json_t *id = json_object_get(reading->config, id_key); // no name, or of no token
+
     if (json_is_array(id)) id = json_array_get(id, 0);
     const json_int_t number = json_is_integer(id) ? json_integer_value(id) : -1;
-    return number < reading->count ? (int64_t)number : -1;
+    return found >= 0 ? found : number < reading->count ? (int64_t)number : -1;
 }
 
 // What frames BERT's texts: by its role, or as it is always spelled.

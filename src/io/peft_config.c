@@ -231,15 +231,48 @@ hone_status hone_peft_config_scale(const PeftConfig *config, const char *module,
     return hone_fail(err, HONE_ERROR_INPUT, "%s: %s: alpha is %g", config->path, module, alpha);
 }
 
+// Does the list name the module by the end of its name?
+static bool lists(const json_t *list, const char *module) {
+    const size_t whole = strlen(module);
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *name = json_string_value(json_array_get(list, i));
+        const size_t length = name ? strlen(name) : 0;
+        if (length == 0 || length > whole) continue;
+        const char *tail = module + whole - length;
+        if (strcmp(tail, name) == 0 && (tail == module || tail[-1] == '.')) return true;
+    }
+    return false;
+}
+
+static const char *last_part(const char *name) {
+    const char *dot = strrchr(name, '.');
+    return dot ? dot + 1 : name;
+}
+
+static bool is_embedding(const char *part) {
+    return strcmp(part, "embed_tokens") == 0 || strcmp(part, "wte") == 0;
+}
+
+// With "ensure_weight_tying" the head has what the embedding has, and the other way round: PEFT
+// stores both and names one.
+static bool lists_either(const PeftConfig *config, const json_t *list, const char *module) {
+    if (lists(list, module)) return true;
+    if (!json_is_true(json_object_get(config->root, "ensure_weight_tying"))) return false;
+    const bool head = strcmp(last_part(module), "lm_head") == 0;
+    bool found = false;
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *name = json_string_value(json_array_get(list, i));
+        const char *part = name ? last_part(name) : "";
+        found = found || (head && is_embedding(part)) ||
+                (is_embedding(last_part(module)) && strcmp(part, "lm_head") == 0);
+    }
+    return found;
+}
+
 hone_status hone_peft_config_check_saved(const PeftConfig *config, const char *module,
                                          HoneError *err) {
-    const json_t *saved = json_object_get(config->root, "modules_to_save");
-    for (size_t i = 0; i < json_array_size(saved); i++) {
-        const char *name = json_string_value(json_array_get(saved, i));
-        const size_t length = name ? strlen(name) : 0, whole = strlen(module);
-        if (length > 0 && length <= whole && strcmp(module + whole - length, name) == 0)
-            return HONE_OK;
-    }
+    if (lists_either(config, json_object_get(config->root, "modules_to_save"), module))
+        return HONE_OK;
     return hone_fail(err, HONE_ERROR_INPUT,
                      "%s: there is a whole tensor of %s, which \"modules_to_save\" does not name: "
                      "PEFT would ignore it",
@@ -257,14 +290,7 @@ hone_status hone_peft_config_check_target(const PeftConfig *config, const char *
             RETURN_IF_ERROR(matches_regex(config, "target_modules", "(?:@)\\z", pattern, module,
                                           &matched, err));
     }
-    size_t whole = strlen(module);
-    for (size_t i = 0; i < json_array_size(targets) && !matched; i++) {
-        const char *name = json_string_value(json_array_get(targets, i));
-        size_t length = name ? strlen(name) : 0;
-        if (length == 0 || length > whole) continue;
-        const char *tail = module + whole - length;
-        matched = strcmp(tail, name) == 0 && (tail == module || tail[-1] == '.');
-    }
+    matched = matched || lists_either(config, targets, module);
     if (matched) return HONE_OK;
     return hone_fail(err, HONE_ERROR_INPUT,
                      "%s: there are tensors for %s, which \"target_modules\" does not name: PEFT "

@@ -152,7 +152,7 @@ static bool choose_shifts(const float old[HONE_PANEL], float new[HONE_PANEL]) {
     bool some = false;
     for (int n = 0; n < HONE_PANEL; n++) {
         bool seen = old[n] != -INFINITY, far = new[n] > old[n] + near;
-        new[n] = seen & !far ? old[n] : new[n];
+        new[n] = (seen & !far) ? old[n] : new[n];
         some |= seen & far;
     }
     return some;

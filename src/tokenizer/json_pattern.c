@@ -6,10 +6,12 @@
 #include "tokenizer/json.h"
 #include "tokenizer/rules.h"
 
-// Oniguruma's \w: Latin-1's fractions and powers, and circled letters too.
-#define WORD                                                                                       \
-    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}\\x{24b6}-\\x{24e9}"     \
+// Oniguruma's \w: circled letters too, and where it stands alone Latin-1's fractions and powers,
+// which it is not in a class, [\w].
+#define CLASS_WORD                                                                                 \
+    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24b6}-\\x{24e9}"                                         \
     "\\x{1f130}-\\x{1f149}\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}"
+#define WORD CLASS_WORD "\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}"
 
 static hone_status refuse(const char *place, const char *pattern, size_t at, HoneError *err) {
     TextBuffer quoted = {0};
@@ -31,7 +33,7 @@ static bool write_escape(TextBuffer *out, char letter, bool inside) {
         hone_text_puts(out, inside ? "\\S" : "[^" HONE_SPACE "]");
         return true;
     case 'w':
-        hone_text_puts(out, inside ? WORD : "[" WORD "]");
+        hone_text_puts(out, inside ? CLASS_WORD : "[" WORD "]");
         return true;
     case 'W':
         hone_text_puts(out, "[^" WORD "]");

@@ -256,6 +256,33 @@ def test_files_of_a_run(hone, tiny, tmp_path, kind, name):
     check_close(ours, peers.torch_logprobs(model, examples), 1e-4, "transformers, merged")
 
 
+TIED = {"save-embed": {"modules_to_save": ["embed_tokens"]}, "save-head": {"modules_to_save": ["lm_head"]},
+        "target-embed": {"target_modules": ["q_proj", "embed_tokens"]},
+        "target-head": {"target_modules": ["q_proj", "lm_head"]}}
+
+
+@pytest.mark.parametrize("name", ["grouped", "odd"])
+@pytest.mark.parametrize("kind", TIED)
+def test_kept_tied(hone, tiny, tmp_path, kind, name):
+    """With ensure_weight_tying PEFT stores of embedding and head both, and names one of them."""
+    from peft import LoraConfig, get_peft_model
+
+    shape, path, probes, examples = tiny(name)
+    options = {"target_modules": ["q_proj"], **TIED[kind]}
+    torch.manual_seed(1)
+    config = LoraConfig(task_type="CAUSAL_LM", r=3, ensure_weight_tying=True, **options)
+    adapted = get_peft_model(shape.transformers_model(), config)
+    for parameter in adapted.parameters():
+        if parameter.requires_grad:
+            parameter.data.add_(0.2 * torch.randn_like(parameter))
+    adapted.save_pretrained(tmp_path / "one")
+    base = peers.hone_logprobs(hone, path, probes)
+    ours = peers.hone_logprobs(hone, path, probes, "--adapter", tmp_path / "one")
+    assert np.abs(np.concatenate(ours) - np.concatenate(base)).mean() > 0.1
+    model = quietly(peers.with_adapter, shape.transformers_model().double(), tmp_path / "one")
+    check_close(ours, peers.torch_logprobs(model, examples), 1e-4, "PEFT")
+
+
 def quietly(load, *arguments):
     """Any warning of PEFT's is a failure, but for what it says of every adapter of a tied matrix and
     of GPT-2's head beside its Conv1Ds."""

@@ -18,7 +18,8 @@ SPECIALS = ["<unk>", "<s>", "</s>", "<|x|>"]
 FORMS = ["Å ﬁ Ⅷ ㎏ ½ ﷺ", "e\u0301e\u0323\u0302 a\u0328\u0301", "각 각 ᄀ", "ÀÉÎÕÜ Straße İI ıi",
          "ガガ ｶﾞ ﾊﾟ", "ক্ষো ো ো", "\u0958 \u0344 \u212b \u1e9b\u0323", "ǅ Ǆ ǆ ﬃ ſ", "𝒜𝔅𝕮 ①② ㊿",
          "\u200b\u200d\ufeff\u00a0\u3000x", "שּׁלום مُحَمَّد", "a\u0300\u0327b\u0327\u0300", "\u1100\u1161\u11a8\u11a9",
-         "D\u0307\u0323 \u1e0a\u0323 \u1e0c\u0307", "ﷲ ㈀ ㌀ ㍍", "  lead  and trail  ", "\t\n x \r\n", " ", "x"]
+         "D\u0307\u0323 \u1e0a\u0323 \u1e0c\u0307", "ﷲ ㈀ ㌀ ㍍", "  lead  and trail  ", "\t\n x \r\n", " ", "x",
+         "x²+y³=z¹ ¼¾½ ª µ º ² ½"]
 
 
 def corpus():
@@ -74,6 +75,8 @@ MADE = {
     "gemma": ("bpe chars", N.Replace(" ", "▁"), P.Split(" ", "merged_with_previous")),
     "bpe words": ("bpe chars", N.Lowercase(), P.Whitespace()),
     "bpe fused": ("bpe chars", N.Sequence([N.NFD(), N.StripAccents()]), P.WhitespaceSplit()),
+    "word-class": ("bpe byte", N.Replace(Regex(r"[^\w ]+"), "x"),
+                   P.Sequence([P.Split(Regex(r"[\w!]+"), "isolated"), PLAIN_BYTES])),
     "t5": ("unigram", N.Sequence([N.Nmt(), N.NFKC(), N.Replace(Regex(" {2,}"), " ")]), META),
     "first": ("unigram", N.Nmt(), P.Metaspace(prepend_scheme="first")),
     "never": ("unigram", None, P.Metaspace(prepend_scheme="never")),
