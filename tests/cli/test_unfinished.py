@@ -43,7 +43,8 @@ class Unfinished(Case):
 
     def test_it_is_not_replaced(self):
         before = self.killed(*self.command)
-        newest = max(path.name for path in before if path.name.startswith("step-"))
+        newest = max(path.name for path in before
+                     if path.name.startswith("step-") and path.suffix == ".safetensors")
         step = int(newest[5:-len(".safetensors")])
         says = [f"{self.out}: holds a run", f"saved at step {step}", f"finetune --resume {self.out}",
                 "--overwrite"]
