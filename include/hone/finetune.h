@@ -159,6 +159,7 @@ typedef struct HonePlan { // strings and example are valid during the call only
     const char *model_name, *method;
     int64_t model_parameters, trainable, trained_tensors;
     int64_t train_examples, eval_examples, skipped, cut;
+    int64_t conversations; // of train_examples: made by the chat template
     int64_t unended; // answers in which the template puts no end token: nothing teaches to stop
     const char *first_skipped;
     bool translates;   // the model is an encoder-decoder

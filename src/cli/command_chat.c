@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // hone chat: a conversation, with or without the adapter, or both beside each other.
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "columns.h"
 #include "generate.h"
 
 // Two generators over one model: what the cache of each holds was computed with the adapters on, or
@@ -16,7 +18,8 @@ typedef struct Chat {
     bool adapted, compare;
     HoneMessage *messages; // a system message first, if there is one
     int64_t count, capacity;
-    bool ask; // somebody sits at a terminal
+    bool ask;       // somebody sits at a terminal
+    Column *column; // where the answer goes; NULL: where the cursor is
 } Chat;
 
 static bool has_system(const Chat *chat) {
@@ -43,6 +46,36 @@ static void forget(Chat *chat, int64_t keep) {
 
 // ---- answers -----------------------------------------------------------------------------------
 
+// While somebody at a terminal is answered, Ctrl-C ends the answer; a second one, when the first
+// has not been heeded yet, and one at the prompt end the program.
+static volatile sig_atomic_t answer_stopped;
+
+static void stop_answer(int number) {
+    if (answer_stopped) {
+        signal(number, SIG_DFL);
+        raise(number);
+    }
+    answer_stopped = 1;
+}
+
+static void heed_signals(const Chat *chat, bool answering) {
+    struct sigaction action = {.sa_handler = answering ? stop_answer : SIG_DFL,
+                               .sa_flags = SA_RESTART};
+    if (!chat->ask) return;
+    if (answering) answer_stopped = 0;
+    sigaction(SIGINT, &action, NULL);
+}
+
+// The answer as it comes: into a column, in a line, or nowhere.
+static bool take_piece(void *user, int32_t token, const char *bytes, size_t length) {
+    Chat *chat = user;
+    if (chat->column)
+        column_put(chat->column, bytes, length);
+    else if (!chat->given->common.json)
+        print_piece(NULL, token, bytes, length);
+    return !answer_stopped;
+}
+
 static hone_status answer(Chat *chat, bool adapted, HoneGenerated *result) {
     HoneSampling sampling = chat->given->sampling;
     sampling.seed += (uint64_t)chat->count - 1; // each turn draws anew
@@ -52,44 +85,92 @@ static hone_status answer(Chat *chat, bool adapted, HoneGenerated *result) {
         if (made != HONE_OK) return made;
     }
     return hone_generate_chat(adapted ? chat->loaded.generator : chat->plain, chat->messages,
-                              chat->count, &sampling,
-                              chat->given->common.json ? silent_piece : print_piece, NULL, result);
+                              chat->count, &sampling, take_piece, chat, result);
+}
+
+// Without the adapter on the left, with it on the right. Where the left one is longer than the
+// terminal is high, the right one stands below it.
+static hone_status answer_in_columns(Chat *chat, int columns, int rows, HoneGenerated *base,
+                                     HoneGenerated *result) {
+    enum { GAP = 3 };
+    const int width = (columns - GAP) / 2;
+    Column left, right;
+    column_begin(&left, 0, width, 1);
+    column_put(&left, "[without]\n", 10);
+    chat->column = &left;
+    hone_status status = answer(chat, false, base);
+    column_end(&left);
+    const bool beside = left.line < rows - 1;
+    if (beside)
+        column_up(&left);
+    else
+        printf("\n\n");
+    column_begin(&right, beside ? width + GAP : 0, beside ? width : columns - 1,
+                 beside ? left.there : 1);
+    column_put(&right, "[with]\n", 7);
+    chat->column = &right;
+    if (status == HONE_OK && !answer_stopped) status = answer(chat, true, result);
+    column_end(&right);
+    chat->column = NULL;
+    columns_below(&right, beside ? &left : &right);
+    return status;
+}
+
+// One answer, or two one below the other.
+static hone_status answer_in_lines(Chat *chat, HoneGenerated *base, HoneGenerated *result) {
+    const bool label = chat->compare && !chat->given->common.json;
+    hone_status status = HONE_OK;
+    if (label) printf("[without] ");
+    if (chat->compare) status = answer(chat, false, base);
+    if (label) printf("\n[with]    ");
+    if (status == HONE_OK && !(chat->compare && answer_stopped))
+        status = answer(chat, chat->adapted || chat->compare, result);
+    return status;
 }
 
 static void print_answers(const Chat *chat, const char *text, const char *base) {
-    if (chat->given->common.json) {
-        printf("{\"text\":");
-        print_json_text(stdout, text);
-        if (base) {
-            printf(",\"base\":");
-            print_json_text(stdout, base);
-        }
-        printf("}");
+    printf("{\"text\":");
+    print_json_text(stdout, text);
+    if (chat->compare) {
+        printf(",\"base\":");
+        print_json_text(stdout, base);
     }
-    printf("\n");
-    fflush(stdout);
+    printf("}\n");
 }
 
 // One question and its answer; a failure leaves the conversation as it was. What is compared with
 // it is not part of the conversation.
 static int turn(Chat *chat, const char *line) {
+    enum { WIDE = 80 };
     const int64_t before = chat->count;
-    const bool label = chat->compare && !chat->given->common.json;
+    int columns = 0, rows = 0;
+    const bool json = chat->given->common.json;
+    const bool beside =
+        chat->compare && !json && terminal_size(&columns, &rows) && columns >= WIDE && rows > 4;
     HoneGenerated base = {0}, result = {0};
     if (!say(chat, "user", line)) return EXIT_WORK;
-    hone_status done = HONE_OK;
-    if (label) printf("[without] ");
-    if (chat->compare) done = answer(chat, false, &base);
-    if (label) printf("\n[with]    ");
-    if (done == HONE_OK) done = answer(chat, chat->adapted || chat->compare, &result);
+    heed_signals(chat, true);
+    hone_status done = beside ? answer_in_columns(chat, columns, rows, &base, &result)
+                              : answer_in_lines(chat, &base, &result);
+    heed_signals(chat, false);
     int status = EXIT_DONE;
+    if (done == HONE_OK && json) print_answers(chat, result.text, base.text);
+    if (!json && !beside) printf("\n");
+    fflush(stdout);
     if (done != HONE_OK) {
         forget(chat, before);
         status = report_failure("chat", chat->context, done);
-    } else {
-        print_answers(chat, result.text, base.text);
-        if (!say(chat, "assistant", result.text)) status = EXIT_WORK;
+    } else if (!result.text || !*result.text) { // stopped before it said anything, or it said that
+        if (answer_stopped)
+            forget(chat, before);
+        else if (!say(chat, "assistant", ""))
+            status = EXIT_WORK;
+    } else if (!say(chat, "assistant", result.text)) {
+        status = EXIT_WORK;
     }
+    if (answer_stopped && chat->ask)
+        fprintf(stderr, "stopped; %s\n",
+                chat->count > before ? "what was said of it stays" : "the question is forgotten");
     HoneGenerated *both[] = {&base, &result};
     for (int i = 0; i < 2; i++) {
         hone_free(both[i]->text);
@@ -213,8 +294,11 @@ static bool help(Chat *chat, const char *rest) {
     (void)chat, (void)rest;
     for (int i = 0; i < COMMAND_COUNT; i++)
         fprintf(stderr, "%8s%-6s %s\n", commands[i].name, commands[i].argument, commands[i].help);
-    fprintf(stderr, "A line that ends in \\ goes on in the next one; \"\"\" alone begins and ends "
-                    "several lines;\n// at the beginning is a / that is meant.\n");
+    fprintf(
+        stderr,
+        "A line that ends in \\ goes on in the next one; \"\"\" alone begins and ends "
+        "several lines;\n// at the beginning is a / that is meant. Ctrl-C ends an answer; at the "
+        "prompt it ends the chat.\n");
     return true;
 }
 
@@ -288,7 +372,7 @@ static int converse(Chat *chat) {
     int status = EXIT_DONE;
     if (chat->given->system && !say(chat, "system", chat->given->system)) return EXIT_WORK;
     if (chat->ask) fprintf(stderr, "/help lists what can be done besides\n");
-    while (!was_interrupted() && read_message(chat, &typed)) {
+    while (read_message(chat, &typed)) {
         int done = 0;
         if (typed.text[0] == '\0') continue;
         if (typed.text[0] == '/' && typed.text[1] != '/') {
@@ -303,7 +387,7 @@ static int converse(Chat *chat) {
     free(typed.text);
     forget(chat, 0);
     free(chat->messages);
-    return was_interrupted() ? EXIT_INTERRUPTED : status;
+    return status;
 }
 
 int command_chat(int argc, char **argv) {

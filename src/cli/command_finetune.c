@@ -80,6 +80,7 @@ int command_finetune(int argc, char **argv) {
                        .model = given.run.model,
                        .out = given.run.out,
                        .encodes = commands[given.run.examples.task],
+                       .template_path = given.run.template_path,
                        .dry_run = given.run.dry_run};
     hone_status result = hone_finetune(context, &given.run, display_event, &display);
     display_end(&display);

@@ -236,7 +236,29 @@ static void show_command(const Display *display, bool adapter) {
         fputs(" --adapter ", stderr);
         put_word(display->out, "");
     }
-    fputs(display->chats ? "\n" : " --raw --prompt \"The\"\n", stderr);
+    if (display->chats && display->template_path) {
+        fputs(" --template ", stderr);
+        put_word(display->template_path, "");
+    }
+    if (!display->chats) {
+        fputs(" --raw --prompt ", stderr);
+        put_word(*display->prompt ? display->prompt : "The", "");
+    }
+    fputc('\n', stderr);
+}
+
+// By which command what was trained is tried.
+static void note_kind(Display *display, const HonePlan *plan) {
+    const HoneExample *example = plan->example;
+    const size_t length = strlen(example->text);
+    const size_t answer = example->answer ? strlen(example->answer) : length;
+    display->translates = plan->translates;
+    display->chats = 2 * plan->conversations >= plan->train_examples &&
+                     (plan->has_template || display->template_path);
+    if (answer >= length || length - answer >= sizeof display->prompt) return;
+    memcpy(display->prompt, example->text, length - answer);
+    for (const char *c = display->prompt; *c; c++)
+        if ((unsigned char)*c < 0x20) *display->prompt = '\0'; // of several lines
 }
 
 static void show_done(Display *display, const HoneDone *done) {
@@ -343,8 +365,7 @@ bool display_event(void *user, const HoneEvent *event) {
     if (display->json) json_event(event);
     switch (event->kind) {
     case HONE_EVENT_PLAN:
-        display->translates = event->as.plan->translates;
-        display->chats = event->as.plan->has_template;
+        note_kind(display, event->as.plan);
         if (!display->json) show_plan(display, event->as.plan);
         break;
     case HONE_EVENT_STEP:

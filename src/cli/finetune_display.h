@@ -9,8 +9,9 @@ typedef struct Display {
     bool json, dry_run;
     bool translates;     // the model is an encoder-decoder; from the plan
     const char *encodes; // of an encoder's run: the command that shows it; NULL: another's
-    bool chats;          // the model has a chat template of its own; from the plan
-    const char *model, *out;
+    bool chats;          // most examples are conversations; from the plan
+    char prompt[64];     // of the first example, if it is short and no conversation; from the plan
+    const char *model, *out, *template_path;
     double last_shown; // when the live line or a plain one was last written
     Live live;
 } Display;

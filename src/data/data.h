@@ -57,6 +57,7 @@ typedef struct Example {
     int64_t answer_length;
     int line; // in its file, from 1
     bool cut;
+    bool chat; // rendered by the chat template
     // Of a pair: the other answer to the same prompt; of TASK_PAIRS the positive; else NULL
     const struct Example *rejected;
     int64_t second; // of an encoder: where the second text begins; 0: there is none

@@ -293,6 +293,7 @@ static hone_status make_chat(Workshop *workshop, const DataOptions *options, con
     RETURN_IF_ERROR(keep_texts(options, workshop->text.data ? workshop->text.data : "",
                                workshop->text.length, answer, arena, example, err));
     example->prompt = workshop->tokens.count;
+    example->chat = true;
     if (last >= 0) // renders again: text and origin of the whole are gone after this
         RETURN_IF_ERROR(measure_prompt(workshop, options, record, last, example, err));
     return keep_example(workshop, options, record, arena, example, err);

@@ -93,6 +93,7 @@ static void count_data(const Run *run, HonePlan *plan) {
         if (example->rejected) plan->tokens += example->rejected->count;
         plan->targets += example->targets;
         plan->cut += example->cut;
+        plan->conversations += example->chat;
         plan->unended += lacks_an_end(run, example);
         const int64_t length = hone_example_length(example);
         if (length > plan->longest) plan->longest = length;

@@ -1,10 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """hone chat, piped and at a terminal: turns, its commands, and what it saves."""
+import fcntl
 import json
 import os
 import pty
+import re
 import select
+import signal
+import struct
 import subprocess
+import sys
+import termios
+import time
 
 from support import CHAT, HONE, TINY, Case, main
 
@@ -135,6 +142,146 @@ class Chat(Case):
         os.write(leader, b"\x04")
         self.assertEqual(process.wait(120), 0)
         os.close(leader)
+
+    def test_ctrl_c_ends_the_answer_then_the_chat(self):
+        """The answer goes to a pipe that is all but full, so that it is still being made when Ctrl-C
+        comes."""
+        room, page = 16, 4096
+        whole = self.answer("in or on", "--max-tokens", "200")
+        self.assertGreater(len(whole.encode()), 4 * room)
+        leader, follower = pty.openpty()
+        out, into = os.pipe()
+        self.assertEqual(fcntl.fcntl(into, fcntl.F_SETPIPE_SZ, page), page)
+        os.write(into, b"-" * (page - room))
+        process = subprocess.Popen([HONE, "chat", "--model", str(TINY), "--max-tokens", "200",
+                                    "--temperature", "0"], stdin=follower, stdout=into,
+                                   stderr=follower)
+        os.close(follower)
+        seen = b""
+
+        def until(part):
+            nonlocal seen
+            while part not in seen:
+                self.assertTrue(select.select([leader], [], [], 120)[0], seen)
+                seen += os.read(leader, 4096)
+            seen = seen[seen.index(part) + len(part):]
+
+        def waiting():
+            return int.from_bytes(fcntl.ioctl(out, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+        until(b"> ")
+        os.write(leader, b"in or on\n")
+        while waiting() <= page - room:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.1)  # it comes before room does; were it not, the answer would be whole
+        said = b""
+        while b"\n" not in said:
+            said += os.read(out, page)
+        said = said[page - room:].decode(errors="replace").rstrip("\n")
+        until(b"stopped; what was said of it stays")
+        until(b"> ")
+        self.assertTrue(whole.startswith(said.rstrip("\ufffd")), (said, whole))
+        self.assertLess(len(said), len(whole))
+        self.assertIsNone(process.poll())
+        os.write(leader, b"/reset\n")
+        until(b"> ")
+        os.write(leader, b"in or on\n")  # it answers as before
+        again = b""
+        while b"\n" not in again:
+            again += os.read(out, page)
+        self.assertEqual(again.decode(errors="replace").rstrip("\n"), whole)
+        until(b"> ")
+        process.send_signal(signal.SIGINT)
+        self.assertEqual(process.wait(120), -signal.SIGINT)
+        for end in (leader, out, into):
+            os.close(end)
+
+    def screen(self, text, columns, rows):
+        """What a terminal shows after these bytes: lines."""
+        lines, row, column = [[" "] * columns], 0, 0
+        for command, number, letter in re.findall(r"(\x1b\[(\d*)([A-Za-z])|[^\x1b])", text):
+            step = int(number or 1)
+            if letter == "A":
+                row -= step
+                self.assertGreaterEqual(row, len(lines) - rows)
+            elif letter == "B":
+                row += step
+                self.assertLess(row, len(lines))
+            elif letter == "C":
+                column += step
+            elif letter in ("m", "K"):
+                pass
+            elif command == "\r":
+                column = 0
+            elif command == "\n":
+                row += 1
+                while len(lines) <= row:
+                    lines.append([" "] * columns)
+            else:
+                self.assertLess(column, columns, "nothing runs over the edge")
+                lines[row][column] = command
+                column += 1
+        return ["".join(line).rstrip() for line in lines]
+
+    def learn(self, answer, *arguments):
+        """A run that learns this answer to one question by heart; its folder."""
+        data = self.write("heart.jsonl", [{"messages": [
+            {"role": "user", "content": "in or on"},
+            {"role": "assistant", "content": answer}]}] * 8)
+        out = self.folder / answer[:3]
+        self.events("finetune", "--data", data, "--out", out, "--steps", "150", "--eval-split", "0",
+                    *arguments)
+        return out
+
+    def compare_at(self, columns, rows, *arguments):
+        leader, follower = pty.openpty()
+        fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        done = subprocess.Popen([HONE, "chat", "--max-tokens", "100", *map(str, arguments)],
+                                stdin=subprocess.PIPE, stdout=follower, stderr=subprocess.PIPE)
+        os.close(follower)
+        done.stdin.write(b"/compare\nin or on\n")
+        done.stdin.close()
+        text = b""
+        try:
+            while True:
+                text += os.read(leader, 4096)
+        except OSError:  # the other end is closed
+            pass
+        self.assertEqual(done.wait(120), 0)
+        done.stderr.close()
+        os.close(leader)
+        return text.decode(errors="replace")
+
+    def test_compare_in_columns(self):
+        base = ("the tower and the tree stand in the same field, one of them an old thing, the other "
+                "a new one, and in the end both are seen from there")
+        text = ("no, it is the other one:\nof all that is here it was the last to come, and then "
+                "there is the rest of it")
+        model = self.learn(base, "--model", TINY, "--method", "full", "--lr", "0.01") / "model.gguf"
+        both = "--model", model, "--adapter", self.learn(text, "--model", model, "--lr", "0.02")
+
+        def words(lines):
+            return "".join("".join(lines).split())
+
+        for columns in (80, 121):
+            lines = self.screen(self.compare_at(columns, 24, *both), columns, 24)
+            half = (columns - 3) // 2
+            self.assertEqual(lines[0].split(), ["[without]", "[with]"])
+            self.assertEqual(lines[0].index("[with]"), half + 3)
+            self.assertEqual(words(line[:half] for line in lines[1:]), words([base]))
+            self.assertEqual(words(line[half + 3:] for line in lines[1:]), words([text]))
+            self.assertEqual(words(line[half:half + 3] for line in lines), "")
+            for line in lines[1:]:  # no word is cut
+                self.assertLessEqual(set(line[:half].split()), set(base.split()))
+                self.assertLessEqual(set(line[half + 3:].split()), set(text.split()))
+            self.assertIn("no, it is the other one:", [line[half + 3:] for line in lines])
+        below = self.compare_at(80, 5, *both)  # the left one is as high as the terminal
+        self.assertEqual(words(self.screen(below, 80, 5)),
+                         words(["[without]", base, "[with]", text]))
+        narrow = self.compare_at(79, 24, *both).replace("\r", "")
+        self.assertIn(f"[without] {base}\n[with]    {text}\n", narrow)
+        self.assertNotIn("\x1b", narrow)
 
 
 if __name__ == "__main__":

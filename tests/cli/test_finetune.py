@@ -2,6 +2,7 @@
 """`hone finetune` on a tiny model: its files, its events, and its promises about repeating a run."""
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -71,6 +72,22 @@ class Finetune(Case):
         for words in ("model ", "data ", "memory", "first example", "\u2039", "step 3/3", "written",
                       "adapter.gguf", "hone chat"):
             self.assertIn(words, done.stderr)
+
+    def test_the_command_to_try_is_that_for_what_was_trained(self):
+        """And it runs."""
+        pairs = [{"prompt": "the 'end'", "completion": " of it"}] * 4
+        for name, records, wanted in (("chat", CHAT, "chat"), ("text", TEXTS, "generate"),
+                                      ("pairs", pairs, "generate")):
+            out = self.folder / f"{name} run"
+            done = self.hone("finetune", "--model", TINY, "--data", self.write(name, records),
+                             "--out", out, "--steps", "1", "--eval-split", "0")
+            words = shlex.split(done.stderr.split("try it:\n  hone ")[1])
+            self.assertEqual(words[0], wanted)
+            self.assertEqual(words[words.index("--adapter") + 1], str(out))
+            if name == "pairs":
+                self.assertEqual(words[words.index("--prompt") + 1], "the 'end'")
+            done = self.hone(*words, "--max-tokens", "3", "--json")
+            self.assertEqual(done.returncode, 0, done.stderr)
 
     def test_dry_run(self):
         out, events, _ = self.run_to("run", "--dry-run")

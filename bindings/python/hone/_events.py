@@ -31,6 +31,7 @@ class Plan:
     eval_examples: int
     skipped: int
     cut: int
+    conversations: int
     unended: int
     first_skipped: str
     translates: bool
