@@ -82,8 +82,9 @@ hone_status hone_whole_add(const char *path, const SafeTensor *tensor, const cha
 hone_status hone_whole_module(const AdapterWhole *whole, const AdapterBase *base,
                               char name[ADAPTER_MODULE], HoneError *err);
 // The other way: PEFT's name of it, and the values as PEFT has them, in `memory` where they differ.
-hone_status hone_whole_entry(const AdapterWhole *whole, const AdapterBase *base, Arena *memory,
-                             SafeTensorEntry *entry, HoneError *err);
+// adapted: a bias whose module has a pair.
+hone_status hone_whole_entry(const AdapterWhole *whole, const AdapterBase *base, bool adapted,
+                             Arena *memory, SafeTensorEntry *entry, HoneError *err);
 
 bool hone_adapter_folder_holds(const char *folder, const char *name);
 hone_status hone_adapter_read_peft(const char *folder, const AdapterBase *base, AdapterFile *file,

@@ -68,14 +68,15 @@ static hone_status refuse(const PeftConfig *config, const Refusal *refusal, Hone
     return status;
 }
 
-static hone_status check_variant(const PeftConfig *config, HoneError *err) {
+static hone_status check_variant(PeftConfig *config, HoneError *err) {
     for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++)
         if (!is_off(json_object_get(config->root, refusals[i].key)))
             return refuse(config, &refusals[i], err);
     const char *bias = json_string_value(json_object_get(config->root, "bias"));
-    if (bias && strcmp(bias, "none") != 0)
+    config->biases = bias && (strcmp(bias, "all") == 0 || strcmp(bias, "lora_only") == 0);
+    if (bias && !config->biases && strcmp(bias, "none") != 0)
         return hone_fail(err, HONE_ERROR_UNSUPPORTED,
-                         "%s: \"bias\" is \"%.40s\": trained biases cannot be used, only \"none\"",
+                         "%s: \"bias\" is \"%.40s\": PEFT has \"none\", \"all\" and \"lora_only\"",
                          config->path, bias);
     const char *init = json_string_value(json_object_get(config->root, "init_lora_weights"));
     if (init && strcmp(init, "gaussian") != 0 && strcmp(init, "eva") != 0 &&

@@ -11,6 +11,7 @@ typedef struct PeftConfig {
     int64_t rank;
     double alpha;
     bool rslora, dora;
+    bool biases; // "bias": trained biases of the base lie beside the pairs
 } PeftConfig;
 
 hone_status hone_peft_config_open(const char *path, PeftConfig *config, HoneError *err);

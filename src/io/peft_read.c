@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <stdio.h>
 #include <string.h>
 
 #include "io/adapter.h"
@@ -14,6 +15,7 @@ typedef enum TensorRole {
     ROLE_EMBEDDING_B,
     ROLE_BASE_COPY,
     ROLE_WHOLE,
+    ROLE_BIAS, // of a module that is adapted too
     ROLE_REFUSED
 } TensorRole;
 
@@ -37,7 +39,8 @@ static TensorRole classify(const char *name, size_t *module_length, const char *
                  {".lora_embedding_A", ROLE_EMBEDDING_A},
                  {".lora_embedding_B", ROLE_EMBEDDING_B},
                  {".lora_embedding_A.default", ROLE_EMBEDDING_A},
-                 {".lora_embedding_B.default", ROLE_EMBEDDING_B}};
+                 {".lora_embedding_B.default", ROLE_EMBEDDING_B},
+                 {".base_layer.bias", ROLE_BIAS}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         if (!ends_with(name, known[i].ending)) continue;
         *module_length = strlen(name) - strlen(known[i].ending);
@@ -51,8 +54,6 @@ static TensorRole classify(const char *name, size_t *module_length, const char *
     }
     if (strstr(name, ".lora_B.") && ends_with(name, ".bias"))
         *why = "a bias of lora_B (lora_bias), which cannot be used: train without it";
-    else if (ends_with(name, ".bias"))
-        *why = "a trained bias, which cannot be used: train with bias \"none\"";
     else if (ends_with(name, ".lora_a") || ends_with(name, ".lora_b"))
         *why = "of an MLX adapter, whose file is adapters.safetensors";
     else
@@ -85,6 +86,8 @@ static hone_status unknown_module(const char *path, const SafeTensor *tensor,
 
 static const char prefix[] = "base_model.model.";
 
+// Of modules_to_save, or a trained bias, whose module's name has base_layer behind it where the
+// matrix is adapted.
 static hone_status add_whole(const char *path, const SafeTensor *tensor, size_t length,
                              const PeftConfig *config, const AdapterBase *base, AdapterFile *file,
                              HoneError *err) {
@@ -94,8 +97,12 @@ static hone_status add_whole(const char *path, const SafeTensor *tensor, size_t 
         return unknown_module(path, tensor, base, err);
     memcpy(module, tensor->name + skip, length - skip);
     module[length - skip] = '\0';
-    RETURN_IF_ERROR(hone_peft_config_check_saved(config, module, err));
-    return hone_whole_add(path, tensor, tensor->name + skip, base, file, err);
+    const char *part = strrchr(tensor->name, '.');
+    char stored[ADAPTER_MODULE + 8];
+    if (!config->biases || strcmp(part, ".bias") != 0)
+        RETURN_IF_ERROR(hone_peft_config_check_saved(config, module, err));
+    snprintf(stored, sizeof stored, "%s%s", module, part);
+    return hone_whole_add(path, tensor, stored, base, file, err);
 }
 
 static hone_status add_tensor(const char *path, const SafeTensor *tensor, const PeftConfig *config,
@@ -106,7 +113,12 @@ static hone_status add_tensor(const char *path, const SafeTensor *tensor, const 
     const char *why = NULL;
     TensorRole role = classify(tensor->name, &length, &why);
     if (role == ROLE_BASE_COPY) return HONE_OK; // the base's own weight, saved beside a head's pair
-    if (role == ROLE_WHOLE) return add_whole(path, tensor, length, config, base, file, err);
+    if (role == ROLE_BIAS && !config->biases)
+        return hone_fail(err, HONE_ERROR_INPUT,
+                         "%s: tensor %.200s is a trained bias, and \"bias\" is \"none\" in %s",
+                         path, tensor->name, config->path);
+    if (role == ROLE_WHOLE || role == ROLE_BIAS)
+        return add_whole(path, tensor, length, config, base, file, err);
     if (role == ROLE_REFUSED)
         return hone_fail(err, HONE_ERROR_UNSUPPORTED, "%s: tensor %.200s is %s", path, tensor->name,
                          why);

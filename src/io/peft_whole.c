@@ -88,11 +88,13 @@ hone_status hone_whole_module(const AdapterWhole *whole, const AdapterBase *base
     return HONE_OK;
 }
 
-hone_status hone_whole_entry(const AdapterWhole *whole, const AdapterBase *base, Arena *memory,
-                             SafeTensorEntry *entry, HoneError *err) {
-    char stored[ADAPTER_MODULE], name[ADAPTER_MODULE + 24];
+hone_status hone_whole_entry(const AdapterWhole *whole, const AdapterBase *base, bool adapted,
+                             Arena *memory, SafeTensorEntry *entry, HoneError *err) {
+    char stored[ADAPTER_MODULE], name[ADAPTER_MODULE + 40];
     RETURN_IF_ERROR(hone_whole_module(whole, base, stored, err));
-    const int length = snprintf(name, sizeof name, "base_model.model.%s", stored);
+    const char *part = strrchr(stored, '.');
+    const int length = snprintf(name, sizeof name, "base_model.model.%.*s%s%s",
+                                (int)(part - stored), stored, adapted ? ".base_layer" : "", part);
     const int64_t rows = whole->shape[0], columns = whole->shape[1];
     const bool turned = is_turned(base, whole->name, whole->rank);
     const int heads = moved_heads(base, whole->name);

@@ -130,16 +130,49 @@ static hone_status put_targets(TextBuffer *text, const AdapterBase *base, const 
     return HONE_OK;
 }
 
+// Is this whole tensor a bias trained beside a weight that is not whole? PEFT has such by "bias",
+// not by modules_to_save. *adapted: its weight has a pair.
+static bool is_bias(const AdapterSettings *settings, const AdapterWhole *whole,
+                    const AdapterPair *pairs, int64_t count, bool *adapted) {
+    const char *part = strrchr(whole->name, '.');
+    const size_t stem = part ? (size_t)(part - whole->name) : 0;
+    *adapted = false;
+    if (!part || strcmp(part, ".bias") != 0) return false;
+    char weight[ADAPTER_NAME + 8];
+    snprintf(weight, sizeof weight, "%.*s.weight", (int)stem, whole->name);
+    for (int64_t i = 0; i < settings->whole_count; i++)
+        if (strcmp(settings->whole[i].name, weight) == 0) return false;
+    for (int64_t i = 0; i < count && !*adapted; i++) *adapted = strcmp(pairs[i].name, weight) == 0;
+    return true;
+}
+
+// What "bias" says: "all" where a module that has no pair has a trained bias.
+static const char *bias_kind(const AdapterSettings *settings, const AdapterPair *pairs,
+                             int64_t count) {
+    const char *kind = "none";
+    bool adapted;
+    for (int64_t i = 0; i < settings->whole_count; i++) {
+        if (!is_bias(settings, &settings->whole[i], pairs, count, &adapted)) continue;
+        if (!adapted) return "all";
+        kind = "lora_only";
+    }
+    return kind;
+}
+
 // The modules of whole tensors, sorted, each once: a weight and its bias are one.
 static hone_status put_saved(TextBuffer *text, const AdapterBase *base,
-                             const AdapterSettings *settings, HoneError *err) {
-    const size_t count = (size_t)settings->whole_count;
-    char(*names)[ADAPTER_MODULE] = hone_calloc(count + 1, sizeof *names);
-    if (!names) return hone_fail_memory(err, count * sizeof *names, "module names");
+                             const AdapterSettings *settings, const AdapterPair *pairs,
+                             int64_t pair_count, HoneError *err) {
+    const size_t most = (size_t)settings->whole_count;
+    char(*names)[ADAPTER_MODULE] = hone_calloc(most + 1, sizeof *names);
+    if (!names) return hone_fail_memory(err, most * sizeof *names, "module names");
     hone_status status = HONE_OK;
-    for (size_t i = 0; i < count && status == HONE_OK; i++) {
-        status = hone_whole_module(&settings->whole[i], base, names[i], err);
-        *strrchr(names[i], '.') = '\0';
+    size_t count = 0;
+    bool adapted;
+    for (size_t i = 0; i < most && status == HONE_OK; i++) {
+        if (is_bias(settings, &settings->whole[i], pairs, pair_count, &adapted)) continue;
+        status = hone_whole_module(&settings->whole[i], base, names[count], err);
+        *strrchr(names[count++], '.') = '\0';
     }
     qsort(names, count, sizeof *names, compare_names);
     hone_text_puts(text, count ? "[" : "null");
@@ -163,15 +196,15 @@ static hone_status make_config(const AdapterBase *base, const AdapterSettings *s
     else
         hone_text_puts(text, "null");
     hone_text_printf(text,
-                     ",\n  \"bias\": \"none\",\n  \"fan_in_fan_out\": %s,\n"
+                     ",\n  \"bias\": \"%s\",\n  \"fan_in_fan_out\": %s,\n"
                      "  \"inference_mode\": true,\n  \"init_lora_weights\": true,\n"
                      "  \"lora_alpha\": ",
-                     bool_text(hone_adapter_in_out(base)));
+                     bias_kind(settings, pairs, count), bool_text(hone_adapter_in_out(base)));
     put_number(text, settings->alpha);
     hone_text_puts(text, ",\n  \"lora_dropout\": ");
     put_number(text, settings->dropout);
     hone_text_puts(text, ",\n  \"modules_to_save\": ");
-    RETURN_IF_ERROR(put_saved(text, base, settings, err));
+    RETURN_IF_ERROR(put_saved(text, base, settings, pairs, count, err));
     hone_text_printf(text,
                      ",\n  \"peft_type\": \"LORA\",\n"
                      "  \"peft_version\": \"0.21.2\",\n  \"r\": %d,\n",
@@ -271,8 +304,12 @@ static hone_status write_tensors(const char *path, const AdapterBase *base,
         status = add_pair(base, &pairs[i], &memory, &entries[used], &added, err);
         used += added;
     }
-    for (int64_t i = 0; i < settings->whole_count && status == HONE_OK; i++)
-        status = hone_whole_entry(&settings->whole[i], base, &memory, &entries[used++], err);
+    for (int64_t i = 0; i < settings->whole_count && status == HONE_OK; i++) {
+        bool adapted;
+        is_bias(settings, &settings->whole[i], pairs, count, &adapted);
+        status =
+            hone_whole_entry(&settings->whole[i], base, adapted, &memory, &entries[used++], err);
+    }
     if (status == HONE_OK) status = hone_safetensors_write(path, entries, used, err);
     hone_arena_free(&memory);
     return status;

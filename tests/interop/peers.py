@@ -209,16 +209,18 @@ def train(model, steps, rate, schedule, warmup, weight_decay=0.0, make=torch.opt
 
 
 def make_adapter(model, folder, rank=4, alpha=8, b_scale=0.1, seed=0, targets=None, **options):
-    """A PEFT folder with random A and B (zero with b_scale 0), and DoRA's magnitudes moved by as
-    much. The model is left as it was."""
+    """A PEFT folder with random A and B (zero with b_scale 0), and DoRA's magnitudes and trained
+    biases moved by as much. The model is left as it was."""
     kind = model.config.model_type
     adapted = get_peft_model(model, LoraConfig(
         r=rank, lora_alpha=alpha, task_type="CAUSAL_LM", fan_in_fan_out=kind == "gpt2",
         target_modules=targets or list(models.FAMILIES[kind].adapted), **options))
     generator = torch.Generator().manual_seed(seed)
+    biases = {name: parameter.clone() for name, parameter in adapted.named_parameters()
+              if parameter.requires_grad and name.endswith(".bias") and "modules_to_save" not in name}
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():
-            saved = "modules_to_save" in name
+            saved = "modules_to_save" in name or name in biases
             if "lora_" not in name and not saved:
                 continue
             draw = torch.randn(parameter.shape, generator=generator)
@@ -232,6 +234,9 @@ def make_adapter(model, folder, rank=4, alpha=8, b_scale=0.1, seed=0, targets=No
                 scale = 1 / math.sqrt(parameter.shape[1]) if "lora_A" in name else b_scale
                 parameter.copy_(draw * scale)
     adapted.save_pretrained(folder)
+    with torch.no_grad():
+        for name, value in biases.items():
+            adapted.get_parameter(name).copy_(value)
     adapted.unload()
     for parameter in model.parameters():
         parameter.requires_grad_(True)
@@ -265,6 +270,7 @@ def gguf_gradients(model, config):
             name = f"{family.gguf_name(module + '.weight')}.lora_{half}"
         else:
             name = name.removeprefix("base_model.model.").replace(".modules_to_save.default", "")
+            name = name.replace(".base_layer.bias", ".bias")
             if ".experts." in name:
                 found.update(family.parted(name, values))
                 continue

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Adapters beside PEFT and llama.cpp, on the tiny models: DoRA, adapters of the embedding and the
 head, several at once. Gradients of every trained tensor in f64, 20 steps, and the files."""
+import json
 import pathlib
 import shutil
 import subprocess
@@ -28,12 +29,15 @@ EMBEDDING = ["embed_tokens", "lm_head", "q_proj", "down_proj"]
 # what: the options of PEFT
 KINDS = {"dora": {"use_dora": True}, "dora-head": {"use_dora": True, "head": True},
          "embed-head": {"embed": True}, "whole": {"whole": True},
-         "whole-dora": {"whole": True, "use_dora": True}, "rslora": {"use_rslora": True, "rank": 3, "alpha": 5}}
+         "whole-dora": {"whole": True, "use_dora": True}, "rslora": {"use_rslora": True, "rank": 3, "alpha": 5},
+         "bias-all": {"bias": "all", "rank": 3}, "bias-lora": {"bias": "lora_only", "rank": 3},
+         "bias-dora": {"bias": "all", "use_dora": True, "rank": 3}}
 CASES = [("dora", "odd"), ("dora", "grouped"), ("dora", "half"), ("dora", "gpt2-odd"),
          ("dora-head", "odd"), ("dora-head", "plain"), ("embed-head", "plain"),
          ("embed-head", "odd"), ("embed-head", "half"), ("embed-head", "gpt2-odd"),
          ("embed-head", "gpt2"), ("rslora", "grouped"), ("whole", "plain"), ("whole", "odd"),
-         ("whole", "gpt2-odd"), ("whole", "gpt2"), ("whole-dora", "grouped")]
+         ("whole", "gpt2-odd"), ("whole", "gpt2"), ("whole-dora", "grouped"),
+         ("bias-all", "gpt2-odd"), ("bias-lora", "gpt2-odd"), ("bias-dora", "gpt2-odd")]
 WHOLE = {"gpt2": ["wte", "ln_f", "h.1.attn.c_attn"],
          "phi3": ["embed_tokens", "norm", "layers.1.self_attn.qkv_proj"],
          "qwen3": ["embed_tokens", "norm", "layers.1.self_attn.q_norm", "layers.1.mlp.up_proj"],
@@ -181,7 +185,7 @@ def test_gradients(hone, gradients, tiny, tmp_path, kind, name, b_scale):  # noq
 @pytest.mark.parametrize("kind, name", [
     ("dora", "odd"), ("dora", "gpt2-odd"), ("dora-head", "plain"), ("embed-head", "plain"),
     ("embed-head", "odd"), ("embed-head", "gpt2"), ("rslora", "grouped"), ("whole", "odd"),
-    ("whole", "gpt2-odd"), ("whole-dora", "grouped")])
+    ("whole", "gpt2-odd"), ("whole-dora", "grouped"), ("bias-all", "gpt2-odd")])
 def test_losses(hone, tiny, tmp_path, kind, name):
     shape, path, _, _ = tiny(name)
     data = peers.write_texts(tmp_path / "texts.jsonl", LINES)
@@ -218,6 +222,8 @@ def test_files_of_a_run(hone, tiny, tmp_path, kind, name):
     if "whole" in kind:
         options = ["--save-modules", SAVED.get(settings.model_type, SAVED_LLAMA)]
         options += ["--method", "dora"] if "dora" in kind else []
+    if "bias" in kind: # begun from PEFT's, whose biases are trained on
+        options = ["--adapter", adapter_of(shape.transformers_model(), tmp_path / "adapter", kind)]
     peers.finetune(hone, path, data, run, *options, "--rank", 3, "--alpha", 8, "--steps", 12,
                    "--lr", 2e-2, "--batch", 8)
     base = peers.hone_logprobs(hone, path, probes)
@@ -231,7 +237,12 @@ def test_files_of_a_run(hone, tiny, tmp_path, kind, name):
     model = shape.transformers_model().double()
     check_close(ours, peers.torch_logprobs(quietly(peers.with_adapter, model, run), examples), 1e-4,
                 "PEFT")
-    none = "dora" in kind or "whole" in kind or (kind == "embed-head" and settings.tie_word_embeddings)
+    if "bias" in kind:
+        config = json.loads((run / "adapter_config.json").read_text())
+        wanted = "lora_only" if settings.model_type == "qwen2" else KINDS[kind]["bias"]
+        assert config["bias"] == wanted and config["modules_to_save"] is None
+    none = any(word in kind for word in ("dora", "whole", "bias")) or (
+        kind == "embed-head" and settings.tie_word_embeddings)
     assert (run / "adapter.gguf").exists() != none
     if not none:
         check_close(ours, peers.hone_logprobs(hone, path, probes, "--adapter",

@@ -187,7 +187,6 @@ static void refused(const char *name, hone_status status, const char *words) {
 
 static void other_methods(void) {
     refused("peft-lora-bias", HONE_ERROR_UNSUPPORTED, "\"lora_bias\" is set");
-    refused("peft-bias", HONE_ERROR_UNSUPPORTED, "\"bias\" is \"lora_only\"");
     refused("small.gguf", HONE_ERROR_INPUT, "not an adapter: key general.type is missing");
     refused("small.safetensors", HONE_ERROR_INPUT, "it is a safetensors file");
     refused("absent", HONE_ERROR_INPUT, "absent: cannot open");
@@ -255,6 +254,60 @@ static void check_alpha(const char *name, const AdapterSettings *settings, doubl
     check_ok(hone_gguf_string(&gguf, "general.base_model.0.name", &base_name, &err), &err);
     CHECK(base_name.length == 12 && memcmp(base_name.data, "tiny \"llama\"", 12) == 0);
     hone_gguf_close(&gguf);
+    hone_adapter_close(&from);
+}
+
+// adapter_config.json once more with another word, of as many letters.
+static void change_config(const char *folder, const char *word, const char *other) {
+    char path[192], *text = NULL;
+    size_t bytes = 0;
+    HoneError err = {0};
+    snprintf(path, sizeof path, "%s/adapter_config.json", folder);
+    check_ok(hone_file_read(path, &text, &bytes, &err), &err);
+    char *place = text ? strstr(text, word) : NULL;
+    if (CHECK(place != NULL)) memcpy(place, other, strlen(other));
+    check_ok(hone_file_write(path, text, bytes, &err), &err);
+    hone_free(text);
+}
+
+// Of a module with a pair, and of one without; PEFT's "bias" tells which there are.
+static void trained_biases(void) {
+    float values[16];
+    for (int i = 0; i < 16; i++) values[i] = (float)i - 0.5f;
+    AdapterFile from = read_fixture("peft-bias"), again; // v
+    CHECK(from.count == 2 && from.whole_count == 0);
+    const AdapterWhole biases[] = {
+        {.name = "blk.1.attn_v.bias", .rank = 1, .shape = {8, 1}, .values = values},
+        {.name = "blk.0.attn_q.bias", .rank = 1, .shape = {16, 1}, .values = values}};
+    HoneError err = {0};
+    char folder[192];
+    snprintf(folder, sizeof folder, "%s", in_folder("biases"));
+    for (int count = 1; count <= 2; count++) {
+        const AdapterSettings settings = {
+            .rank = 1, .alpha = 1, .whole = biases, .whole_count = count};
+        check_ok(hone_peft_write(folder, &base, &settings, from.pairs, from.count, &err), &err);
+        check_ok(hone_adapter_read(folder, &base, &again, &err), &err);
+        check_same(&from, &again);
+        CHECK_INT(again.whole_count, count);
+        for (int64_t i = 0; i < again.whole_count; i++) {
+            const AdapterWhole *found = &again.whole[i];
+            const AdapterWhole *wanted = &biases[strcmp(found->name, biases[0].name) != 0];
+            CHECK_STRING(found->name, wanted->name);
+            CHECK(same_bits(found->values, wanted->values, wanted->shape[0])); // q's rows too
+        }
+        hone_adapter_close(&again);
+    }
+    change_config(folder, "\"all\"", "null ");
+    check_refused(hone_adapter_read(folder, &base, &again, &err), HONE_ERROR_INPUT, &err,
+                  "\"modules_to_save\" does not name");
+    const AdapterSettings settings = {.rank = 1, .alpha = 1, .whole = biases, .whole_count = 1};
+    check_ok(hone_peft_write(folder, &base, &settings, from.pairs, from.count, &err), &err);
+    change_config(folder, "\"lora_only\"", "\"none\"     ");
+    check_refused(hone_adapter_read(folder, &base, &again, &err), HONE_ERROR_INPUT, &err,
+                  "v_proj.base_layer.bias is a trained bias, and \"bias\" is \"none\"");
+    change_config(folder, "\"none\"     ", "\"boft_only\"");
+    check_refused(hone_adapter_read(folder, &base, &again, &err), HONE_ERROR_UNSUPPORTED, &err,
+                  "\"bias\" is \"boft_only\"");
     hone_adapter_close(&from);
 }
 
@@ -351,6 +404,7 @@ int main(void) {
     RUN(doras_and_embeddings);
     RUN(other_methods);
     RUN(round_trips);
+    RUN(trained_biases);
     RUN(one_alpha_for_a_gguf);
     RUN(config_is_as_peft_writes_it);
     RUN(writers_refuse);

@@ -33,9 +33,15 @@ static void backward(Tape *tape, Record *base) {
     float *dw = hone_tape_gradient(tape, record->gain),
           *db = hone_tape_gradient(tape, record->bias);
     HeapBlock *scratch = hone_tape_take(tape, hone_layer_norm_backward_scratch(T, C));
-    if (hone_tape_runs(tape))
-        hone_layer_norm_backward(hone_tape_kernels(tape), T, C, x, w, statistics, dy, dx, dw, db,
-                                 hone_block_address(scratch));
+    // The kernel makes both sums or none: where one of the two is frozen, its sum is made and lost.
+    HeapBlock *lost = !dw != !db ? hone_tape_take(tape, (size_t)C * sizeof(float)) : NULL;
+    if (hone_tape_runs(tape)) {
+        float *sum = lost ? hone_block_address(lost) : NULL;
+        for (int64_t i = 0; i < C && sum; i++) sum[i] = 0;
+        hone_layer_norm_backward(hone_tape_kernels(tape), T, C, x, w, statistics, dy, dx,
+                                 dw ? dw : sum, db ? db : sum, hone_block_address(scratch));
+    }
+    if (lost) hone_tape_give(tape, lost);
     hone_tape_give(tape, scratch);
 }
 
@@ -47,9 +53,6 @@ Tensor *hone_layer_norm(Tape *tape, Tensor *gain, Tensor *bias, float eps, Tenso
                                 "a norm's gain %s and bias %s were given rows %s",
                                 hone_shape_text(gain, text[0]), hone_shape_text(bias, text[1]),
                                 hone_shape_text(x, text[2]));
-    if (gain->requires_grad != bias->requires_grad)
-        return hone_tape_refuse(tape, HONE_ERROR_ARGUMENT,
-                                "a norm's gain and bias are trained together or not at all");
     // The statistics first: y can be made again from them, so y is to be settled before they go.
     LayerNormRecord call = {.gain = gain, .bias = bias, .x = x, .eps = eps};
     call.statistics = hone_tape_new_tensor(tape, x->shape[0], 2);
@@ -64,7 +67,7 @@ Tensor *hone_layer_norm(Tape *tape, Tensor *gain, Tensor *bias, float eps, Tenso
     record->base.recompute = recompute;
     record->base.reads[0] = x;
     record->base.reads[1] = call.statistics;
-    y->requires_grad = x->requires_grad || gain->requires_grad;
+    y->requires_grad = x->requires_grad || gain->requires_grad || bias->requires_grad;
     if (!y->requires_grad) return y;
     hone_tape_save(tape, &record->base, x);
     hone_tape_save(tape, &record->base, call.statistics);
