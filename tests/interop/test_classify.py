@@ -207,8 +207,11 @@ def test_steps(hone, tmp_path):
     written = peer_of(tmp_path / "o" / "model")
     assert written.config.id2label == dict(enumerate(LABELS))
     assert written.config.label2id == {name: i for i, name in enumerate(LABELS)}
-    for name, parameter in written.named_parameters(): # of Adam's first steps a sign is 1e-3
-        assert (parameter - dict(model.named_parameters())[name]).abs().max() <= 2e-3, name
+    # Where a gradient is 0 in theory its sign is chance, and Adam's step as long as any other's:
+    # what is compared is what the weights make.
+    with torch.no_grad():
+        again = loss_of(written, tokenizer, EXAMPLES, shape.context).item()
+    assert abs(again - loss) <= 2e-4 * loss
     lines = classes(hone, "--model", tmp_path / "o" / "model", "--data", data)
     check_classes(lines, written, tokenizer, EXAMPLES, shape.context)
 
