@@ -232,15 +232,16 @@ hone_status hone_peft_config_scale(const PeftConfig *config, const char *module,
     return hone_fail(err, HONE_ERROR_INPUT, "%s: %s: alpha is %g", config->path, module, alpha);
 }
 
-// Does the list name the module by the end of its name?
-static bool lists(const json_t *list, const char *module) {
+// Does the list name the module by the end of its name? parts: by whole parts of it, as PEFT has it
+// for target_modules; modules_to_save may name the end of a part.
+static bool lists(const json_t *list, const char *module, bool parts) {
     const size_t whole = strlen(module);
     for (size_t i = 0; i < json_array_size(list); i++) {
         const char *name = json_string_value(json_array_get(list, i));
         const size_t length = name ? strlen(name) : 0;
         if (length == 0 || length > whole) continue;
         const char *tail = module + whole - length;
-        if (strcmp(tail, name) == 0 && (tail == module || tail[-1] == '.')) return true;
+        if (strcmp(tail, name) == 0 && (!parts || tail == module || tail[-1] == '.')) return true;
     }
     return false;
 }
@@ -256,8 +257,9 @@ static bool is_embedding(const char *part) {
 
 // With "ensure_weight_tying" the head has what the embedding has, and the other way round: PEFT
 // stores both and names one.
-static bool lists_either(const PeftConfig *config, const json_t *list, const char *module) {
-    if (lists(list, module)) return true;
+static bool lists_either(const PeftConfig *config, const json_t *list, const char *module,
+                         bool parts) {
+    if (lists(list, module, parts)) return true;
     if (!json_is_true(json_object_get(config->root, "ensure_weight_tying"))) return false;
     const bool head = strcmp(last_part(module), "lm_head") == 0;
     bool found = false;
@@ -272,7 +274,7 @@ static bool lists_either(const PeftConfig *config, const json_t *list, const cha
 
 hone_status hone_peft_config_check_saved(const PeftConfig *config, const char *module,
                                          HoneError *err) {
-    if (lists_either(config, json_object_get(config->root, "modules_to_save"), module))
+    if (lists_either(config, json_object_get(config->root, "modules_to_save"), module, false))
         return HONE_OK;
     return hone_fail(err, HONE_ERROR_INPUT,
                      "%s: there is a whole tensor of %s, which \"modules_to_save\" does not name: "
@@ -291,7 +293,7 @@ hone_status hone_peft_config_check_target(const PeftConfig *config, const char *
             RETURN_IF_ERROR(matches_regex(config, "target_modules", "(?:@)\\z", pattern, module,
                                           &matched, err));
     }
-    matched = matched || lists_either(config, targets, module);
+    matched = matched || lists_either(config, targets, module, true);
     if (matched) return HONE_OK;
     return hone_fail(err, HONE_ERROR_INPUT,
                      "%s: there are tensors for %s, which \"target_modules\" does not name: PEFT "
