@@ -220,7 +220,8 @@ hone_status hone_generate_tokens(HoneGenerator *generator, const int32_t *tokens
     int64_t want = sampling->max_tokens > 0 ? sampling->max_tokens : 256, room = context - count;
     RETURN_IF_ERROR(hone_generator_reserve(generator, count + (want < room ? want : room), err));
     HoneSampling bounded = *sampling;
-    if (want > room) bounded.max_tokens = shorter ? room : room + 1; // the last is never computed
+    // Where nobody counts them, the last one needs no place: it is never computed.
+    if (want > room) bounded.max_tokens = sampling->context > 0 ? room : room + 1;
     TextBuffer text = {0};
     hone_text_append(&text, "", 0);
     double start = hone_seconds();

@@ -365,6 +365,44 @@ class Refusals(Case):
         self.assertEqual((status, got["error"]["code"]), (400, "context_length_exceeded"))
         self.assertEqual(server.close(), 0)
 
+    def test_long_answers_are_bounded(self):
+        """By the context, whatever is asked; the last token has its place in it."""
+        server = Server(self, "--context", "100000")
+        self.assertIn("--context 100000 is more than the model was made for: it is 256",
+                      server.said())
+        for asked in (256, 2**31, 2**63 - 1):
+            status, got = server.chat(max_tokens=asked, temperature=0)
+            self.assertEqual(status, 200, got)
+            usage = got["usage"]
+            self.assertEqual(got["choices"][0]["finish_reason"], "length")
+            self.assertEqual(usage["prompt_tokens"] + usage["completion_tokens"], 256)
+            self.assertEqual(usage["total_tokens"], 256)
+        for wrong in (0, -1, 1.5, 1e30, "many"):
+            status, got = server.chat(max_tokens=wrong)
+            self.assertEqual(status, 400)
+            self.assertIn("max_tokens: want a whole number", got["error"]["message"])
+
+    def test_adapters_that_cannot_be_used_are_not_offered(self):
+        folder = self.folder / "all"
+        folder.mkdir()
+        self.events("finetune", "--model", TINY, "--data", self.write("d.jsonl", CHAT), "--out",
+                    folder / "good", "--steps", "1", "--eval-split", "0")
+        (folder / "model.gguf").symlink_to(TINY)
+        (folder / "text.gguf").write_text("no model")
+        shutil.copytree(folder / "good", folder / "half")
+        (folder / "half" / "adapter_model.safetensors").write_bytes(b"short")
+        server = Server(self, "--adapters", folder)
+        self.assertEqual(server.models, ["tiny", "tiny:good"])
+        notes = [line for line in server.said().splitlines() if "not offered" in line]
+        self.assertEqual(len(notes), 3)
+        for name in ("model.gguf", "text.gguf", "half"):
+            self.assertTrue(any(name in note for note in notes), notes)
+        status, got = server.chat(model="tiny:half")
+        self.assertEqual(status, 404)
+        # Written anew it is another.
+        shutil.copy(folder / "good" / "adapter_model.safetensors", folder / "half")
+        self.assertEqual(server.chat(model="tiny:half", max_tokens=1)[0], 200)
+
     def test_context_bounds_prompt_and_answer(self):
         server = Server(self, "--context", "48")
         status, got = server.chat(max_tokens=1000, temperature=0)

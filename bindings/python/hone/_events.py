@@ -90,12 +90,15 @@ class Step:
 
 @dataclasses.dataclass(frozen=True)
 class HeldOut:
-    """A measured held-out loss; step 0: before the first. preferred is NaN without pairs."""
+    """A measured held-out loss; step 0: before the first. preferred is NaN without pairs, accuracy and f1
+    without classes."""
 
     step: int
     loss: float
     perplexity: float
     preferred: float
+    accuracy: float
+    f1: float
     tokens: int
     seconds: float
 

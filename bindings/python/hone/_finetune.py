@@ -21,6 +21,8 @@ class Options(TypedDict, total=False):
 
     eval_data: Path
     eval_split: float
+    task: str  # of an encoder: "classify"
+    labels: str
     method: str  # "lora", "full", "dora"
     rank: int
     alpha: float
@@ -72,6 +74,7 @@ class Options(TypedDict, total=False):
     skip_spikes: float
     resume: Path
     resume_changed: bool
+    overwrite: bool
     dry_run: bool
     max_length: int
     stride: int
@@ -82,7 +85,8 @@ class Options(TypedDict, total=False):
 
 
 # Set otherwise: the arguments of finetune() itself, and what follows from them.
-APART = {"model", "out", "data", "data_count", "examples", "pairs", "task"}
+APART = {"model", "out", "data", "data_count", "examples", "pairs"}
+DATA_APART = APART | {"labels", "label_count", "unlabelled"}  # labels are the run's
 
 
 def _enum(kind: Any, name: str, value: str) -> int:
@@ -102,11 +106,11 @@ def fill(struct: Any, options: "dict[str, Any]", kept: List[Any]) -> None:
     fields = {name: field.type for name, field in
               (kind.item if kind.kind == "pointer" else kind).fields}
     for name, value in options.items():
-        if name not in fields or name in APART:
+        kind = fields.get(name)
+        if kind is None or name in APART or (kind.kind == "pointer" and kind.item.kind != "primitive"):
             raise ArgumentError(f"there is no option {name!r}")
         if value is None:
             continue
-        kind = fields[name]
         if kind.kind == "enum":
             value = _enum(kind, name, value)
         elif kind.kind == "pointer":
@@ -174,7 +178,7 @@ def finetune(model: Path, data: Union[Data, Sequence[Data]], out: Optional[Path]
     run = ffi.new("HoneFinetuneOptions *")
     lib.hone_finetune_defaults(run)
     others: Any = dict(options)
-    examples = {name for name, _ in ffi.typeof("HoneDataOptions").fields} - APART
+    examples = {name for name, _ in ffi.typeof("HoneDataOptions").fields} - DATA_APART
     fill(run.examples, {name: others.pop(name) for name in examples & set(others)}, kept)
     fill(run, others, kept)
     kept += [ffi.new("char[]", path(model)), ffi.new("char[]", path(out)) if out else ffi.NULL]

@@ -9,6 +9,7 @@
 
 // The adapters of --adapter [NAME=]A[:WEIGHT], and after them those in --adapters.
 typedef struct Shelf {
+    const Server *server;
     const ServeOptions *options;
     int at;                  // of the options
     struct dirent **entries; // of the folder, sorted
@@ -30,6 +31,36 @@ static bool looks_like_adapter(const char *path) {
     const size_t length = strlen(path);
     if (S_ISREG(info.st_mode)) return length > 5 && strcmp(path + length - 5, ".gguf") == 0;
     return has_file(path, "adapter_config.json") || has_file(path, "adapters.safetensors");
+}
+
+void look_at_adapter(const char *path, struct timespec *changed, ino_t *file) {
+    static const char *const files[] = {"/adapter_model.safetensors", "/adapters.safetensors", ""};
+    struct stat info;
+    *changed = (struct timespec){0};
+    *file = 0;
+    for (size_t i = 0; path && i < sizeof files / sizeof *files; i++) {
+        char name[4352];
+        const int wrote = snprintf(name, sizeof name, "%s%s", path, files[i]);
+        if (wrote < 0 || (size_t)wrote >= sizeof name || stat(name, &info) != 0) continue;
+        *changed = info.st_mtim;
+        *file = info.st_ino;
+        return;
+    }
+}
+
+static bool is_refused(const Server *server, const char *path) {
+    struct timespec changed;
+    ino_t file;
+    if (server->refused_count == 0) return false;
+    look_at_adapter(path, &changed, &file);
+    for (int i = 0; i < server->refused_count; i++) {
+        const Refused *refused = &server->refused[i];
+        if (strcmp(refused->path, path) == 0 && refused->file == file &&
+            refused->changed.tv_sec == changed.tv_sec &&
+            refused->changed.tv_nsec == changed.tv_nsec)
+            return true;
+    }
+    return false;
 }
 
 char *name_of_path(const char *path) {
@@ -76,8 +107,8 @@ static bool split_given(Shelf *shelf, const char *text) {
     return fine;
 }
 
-static void open_shelf(Shelf *shelf, const ServeOptions *options) {
-    *shelf = (Shelf){.options = options, .entry_count = -1};
+static void open_shelf(Shelf *shelf, const Server *server) {
+    *shelf = (Shelf){.server = server, .options = server->options, .entry_count = -1};
 }
 
 // The next adapter into name, path and weight; false: there is none.
@@ -94,7 +125,7 @@ static bool next_adapter(Shelf *shelf) {
         const char *name = shelf->entries[shelf->entry++]->d_name;
         const int wrote = snprintf(shelf->path, sizeof shelf->path, "%s/%s", options->folder, name);
         if (name[0] == '.' || wrote < 0 || (size_t)wrote >= sizeof shelf->path) continue;
-        if (!looks_like_adapter(shelf->path)) continue;
+        if (!looks_like_adapter(shelf->path) || is_refused(shelf->server, shelf->path)) continue;
         char *short_name = name_of_path(name);
         const bool fine = short_name && set_name(shelf, short_name, strlen(short_name));
         free(short_name);
@@ -109,17 +140,18 @@ static void close_shelf(Shelf *shelf) {
     free(shelf->entries);
 }
 
-bool check_adapter_names(const ServeOptions *options) {
+bool check_adapter_names(const Server *server) {
+    const ServeOptions *options = server->options;
     Shelf one, other;
     for (int i = 0; i < options->adapters.count; i++) {
         const char *text = options->adapters.items[i];
-        open_shelf(&one, options);
+        open_shelf(&one, server);
         if (!split_given(&one, text)) {
             fprintf(stderr, "hone serve: --adapter \"%s\": no name can be made of it\n", text);
             return false;
         }
         for (int j = 0; j < i; j++) {
-            open_shelf(&other, options);
+            open_shelf(&other, server);
             if (!split_given(&other, options->adapters.items[j])) continue;
             if (strcmp(one.name, other.name) != 0) continue;
             fprintf(stderr,
@@ -161,7 +193,7 @@ bool choose_model(const Server *server, const char *model, AdapterChoice *choice
     if (any && server->options->adapters.count == 0) return true;
     if (!any && !wanted) return false;
     Shelf shelf;
-    open_shelf(&shelf, server->options);
+    open_shelf(&shelf, server);
     bool found = false;
     while (!found && next_adapter(&shelf))
         found = (any || strcmp(shelf.name, wanted) == 0) && take(server, &shelf, choice, name);
@@ -172,9 +204,49 @@ bool choose_model(const Server *server, const char *model, AdapterChoice *choice
 void given_adapter(const Server *server, int i, AdapterChoice *choice,
                    char name[MODEL_NAME_LIMIT]) {
     Shelf shelf;
-    open_shelf(&shelf, server->options);
+    open_shelf(&shelf, server);
     *choice = (AdapterChoice){NULL, 1};
     if (split_given(&shelf, server->options->adapters.items[i])) take(server, &shelf, choice, name);
+}
+
+static void refuse_adapter(Server *server, const char *path, const char *why) {
+    Refused *grown =
+        realloc(server->refused, (size_t)(server->refused_count + 1) * sizeof *server->refused);
+    Refused refused = {.path = strdup(path)};
+    if (grown) server->refused = grown;
+    fprintf(stderr, "hone serve: note: not offered: %s\n", why);
+    if (!grown || !refused.path) { // offered then, and refused when it is asked for
+        free(refused.path);
+        return;
+    }
+    look_at_adapter(path, &refused.changed, &refused.file);
+    server->refused[server->refused_count++] = refused;
+}
+
+void try_adapters(Server *server, HoneContext *context) {
+    enum { AT_ONCE = 8 }; // on one model, which cannot give them back
+    const ServeOptions *options = server->options;
+    LoadedModel loaded = {0};
+    Shelf shelf;
+    open_shelf(&shelf, server);
+    shelf.at = options->adapters.count; // those were loaded
+    for (int tried = 0; next_adapter(&shelf); tried++) {
+        hone_status status = HONE_OK;
+        if (tried % AT_ONCE == 0) {
+            unload_model(&loaded);
+            status = load_model(context, options->model, options->template_path, NULL, &loaded);
+            if (status != HONE_OK) break;
+        }
+        if (hone_model_add_adapter(loaded.model, shelf.path, 1) != HONE_OK)
+            refuse_adapter(server, shelf.path, hone_context_error(context));
+    }
+    unload_model(&loaded);
+    close_shelf(&shelf);
+}
+
+void forget_refused(Server *server) {
+    for (int i = 0; i < server->refused_count; i++) free(server->refused[i].path);
+    free(server->refused);
 }
 
 static void print_model(FILE *file, const char *base, const char *adapter, long long created,
@@ -204,7 +276,7 @@ char *models_json(const Server *server, const char *only) {
         Shelf shelf;
         fprintf(file, "{\"object\":\"list\",\"data\":[");
         print_model(file, server->name, NULL, begun, &printed);
-        open_shelf(&shelf, server->options);
+        open_shelf(&shelf, server);
         while (next_adapter(&shelf)) {
             const long long made = stat(shelf.path, &info) == 0 ? (long long)info.st_mtime : 0;
             print_model(file, server->name, shelf.name, made, &printed);

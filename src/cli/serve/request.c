@@ -121,8 +121,8 @@ static bool read_sampling(Exchange *exchange) {
         !read_real(exchange, "top_p", 0, 1, "a number from 0 to 1", &sampling->top_p) ||
         !read_whole(exchange, "top_k", 0, 1 << 30, "a whole number, 0 (all) or more", &likeliest) ||
         !read_whole(exchange, "seed", INT64_MIN, INT64_MAX, "a whole number", &seed) ||
-        !read_whole(exchange, "max_tokens", 1, INT32_MAX, count, &sampling->max_tokens) ||
-        !read_whole(exchange, "max_completion_tokens", 1, INT32_MAX, count, &sampling->max_tokens))
+        !read_whole(exchange, "max_tokens", 1, INT64_MAX, count, &sampling->max_tokens) ||
+        !read_whole(exchange, "max_completion_tokens", 1, INT64_MAX, count, &sampling->max_tokens))
         return false;
     sampling->top_k = (int)likeliest;
     sampling->seed = (uint64_t)seed;

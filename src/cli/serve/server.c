@@ -392,7 +392,7 @@ static void greet(const Server *server) {
 }
 
 // Load the base and look at each adapter once: what cannot be used is said now.
-static hone_status warm(Server *server, Pool *pool) {
+static hone_status warm(Server *server, HoneContext *context, Pool *pool) {
     LoadedModel *loaded;
     AdapterChoice choice;
     char name[MODEL_NAME_LIMIT];
@@ -403,7 +403,13 @@ static hone_status warm(Server *server, Pool *pool) {
     hone_model_info(loaded->model, &info);
     const int64_t usual = info.context < 8192 ? info.context : 8192;
     server->context_limit = options->context ? options->context : usual;
-    if (server->context_limit > info.context) server->context_limit = info.context;
+    if (server->context_limit > info.context) {
+        fprintf(stderr,
+                "hone serve: note: --context %lld is more than the model was made for: it is "
+                "%lld\n",
+                (long long)options->context, (long long)info.context);
+        server->context_limit = info.context;
+    }
     server->defaults = (HoneSampling){.temperature = (float)options->temperature,
                                       .top_p = (float)options->top_p,
                                       .top_k = (int)options->top_k};
@@ -413,13 +419,14 @@ static hone_status warm(Server *server, Pool *pool) {
         status = choice.path ? pool_find(pool, &choice, &loaded) : HONE_ERROR_MEMORY;
         free(choice.path);
     }
+    if (status == HONE_OK && options->folder) try_adapters(server, context);
     return status;
 }
 
 int serve(HoneContext *context, const ServeOptions *options) {
     Server server = {
         .options = options, .mutex = PTHREAD_MUTEX_INITIALIZER, .work = PTHREAD_COND_INITIALIZER};
-    if (!read_key(options, server.key) || !check_adapter_names(options)) return EXIT_USAGE;
+    if (!read_key(options, server.key) || !check_adapter_names(&server)) return EXIT_USAGE;
     char *name = options->name ? strdup(options->name) : name_of_path(options->model);
     Pool *pool = pool_create(context, options);
     int status = EXIT_WORK;
@@ -427,7 +434,7 @@ int serve(HoneContext *context, const ServeOptions *options) {
         fprintf(stderr, "hone serve: out of memory\n");
     } else {
         server.name = name;
-        const hone_status warmed = warm(&server, pool);
+        const hone_status warmed = warm(&server, context, pool);
         if (warmed != HONE_OK) {
             status = report_failure("serve", context, warmed);
         } else {
@@ -442,6 +449,7 @@ int serve(HoneContext *context, const ServeOptions *options) {
         }
     }
     pool_free(pool);
+    forget_refused(&server);
     free(name);
     pthread_mutex_destroy(&server.mutex);
     pthread_cond_destroy(&server.work);

@@ -8,6 +8,8 @@
 #include <jansson.h>
 #include <microhttpd.h>
 #include <pthread.h>
+#include <sys/types.h>
+#include <time.h>
 
 #include "loaded.h"
 #include "serve.h"
@@ -28,6 +30,14 @@ typedef struct AdapterChoice {
     char *path;    // NULL: the base model
     double weight; // 1 as it was trained
 } AdapterChoice;
+
+// An adapter of --adapters that cannot be used, as it was when the server began: written anew, it
+// is another.
+typedef struct Refused {
+    char *path;
+    struct timespec changed;
+    ino_t file;
+} Refused;
 
 typedef enum ExchangeStage {
     STAGE_READING,   // the request is coming
@@ -74,6 +84,8 @@ typedef struct Server {
     const char *name; // of the base model
     HoneSampling defaults;
     int64_t context_limit;
+    Refused *refused; // not changed once requests come
+    int refused_count;
     char key[256]; // "": none is asked for
     struct MHD_Daemon *daemon;
     int port;
@@ -93,13 +105,18 @@ double seconds_now(void);
 // The name of a path to clients: its last part, without .gguf. Caller frees.
 char *name_of_path(const char *path);
 // Check the adapters of the command line: two of one name cannot be told apart.
-bool check_adapter_names(const ServeOptions *options);
+bool check_adapter_names(const Server *server);
 // Which adapter `model` means; model NULL: the first one given, else the base. On success fills
 // *choice (caller frees choice->path) and the name by which answers call it.
 bool choose_model(const Server *server, const char *model, AdapterChoice *choice,
                   char name[MODEL_NAME_LIMIT]);
 // The adapter of --adapter number i. Caller frees choice->path (NULL: no memory).
 void given_adapter(const Server *server, int i, AdapterChoice *choice, char name[MODEL_NAME_LIMIT]);
+// When the adapter was written and as what file: one that was trained anew has others.
+void look_at_adapter(const char *path, struct timespec *changed, ino_t *file);
+// Try each adapter of --adapters on the model; those that cannot be used are said, and not offered.
+void try_adapters(Server *server, HoneContext *context);
+void forget_refused(Server *server);
 // {"object":"list",…}, or with `only` that one model, NULL if there is none. Caller frees.
 char *models_json(const Server *server, const char *only);
 

@@ -47,22 +47,6 @@ void pool_free(Pool *pool) {
     free(pool);
 }
 
-// When the adapter was written and as what file: one that was trained anew has others.
-static void look(const char *path, struct timespec *changed, ino_t *file) {
-    static const char *const files[] = {"/adapter_model.safetensors", "/adapters.safetensors", ""};
-    struct stat info;
-    *changed = (struct timespec){0};
-    *file = 0;
-    for (size_t i = 0; path && i < sizeof files / sizeof *files; i++) {
-        char name[4352];
-        const int wrote = snprintf(name, sizeof name, "%s%s", path, files[i]);
-        if (wrote < 0 || (size_t)wrote >= sizeof name || stat(name, &info) != 0) continue;
-        *changed = info.st_mtim;
-        *file = info.st_ino;
-        return;
-    }
-}
-
 static bool is_same(const AdapterChoice *a, const AdapterChoice *b) {
     if (!a->path || !b->path) return a->path == b->path;
     return strcmp(a->path, b->path) == 0 && a->weight == b->weight;
@@ -71,7 +55,7 @@ static bool is_same(const AdapterChoice *a, const AdapterChoice *b) {
 hone_status pool_find(Pool *pool, const AdapterChoice *choice, LoadedModel **found) {
     struct timespec changed;
     ino_t file;
-    look(choice->path, &changed, &file);
+    look_at_adapter(choice->path, &changed, &file);
     for (int i = 0; i < pool->count; i++) {
         Held *held = &pool->held[i];
         if (!is_same(&held->choice, choice)) continue;
