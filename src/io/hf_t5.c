@@ -81,7 +81,7 @@ bool hone_t5_name(bool gated, const char *module, size_t length, char name[HF_NA
         return true;
     }
     for (int side = 0; side < 2; side++) {
-        char end[32], blocks[32];
+        char end[64], blocks[64];
         snprintf(end, sizeof end, "%s.final_layer_norm", sides[side][0]);
         snprintf(blocks, sizeof blocks, "%s.block.", sides[side][0]);
         if (is_module(module, length, end)) {
