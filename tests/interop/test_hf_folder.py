@@ -336,7 +336,7 @@ def test_folders_that_are_refused(hone, tmp_path):
     tokenizer = folder / "tokenizer.json"
     text = tokenizer.read_text()
     for change, says in [
-            (lambda c: c["model"].update(type="Unigram"), ["Unigram"]),
+            (lambda c: c["model"].update(type="Unigram"), ["pre_tokenizer is not T5's"]),
             (lambda c: c["model"]["vocab"].update(zz=5), ["zz", "id 5"]),
             (lambda c: c["model"]["vocab"].update(zz=10**6), ["zz", "1000000"]),
             (lambda c: c["model"]["vocab"].update(zz=-1), ["zz", "-1"]),

@@ -185,7 +185,8 @@ def test_ctrl_c_stops_a_run_with_its_checkpoint(honey, package, data, tmp_path):
     """And going on from it ends with the bytes of a run that was not stopped."""
     run, whole = tmp_path / "run", tmp_path / "whole"
     with subprocess.Popen([sys.executable, "-c", textwrap.dedent(INTERRUPTED), package, TINY, data,
-                           run], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+                           run], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                          preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)) as child:
         assert child.stdout.readline() == "third\n"
         child.send_signal(signal.SIGINT)
         child.stdin.close()
