@@ -155,4 +155,39 @@ Visibility hone_source_visibility(Tape *tape, const LayerRows *rows, const Sourc
 // x's chosen rows; x itself when all are.
 Tensor *hone_layer_rows(Tape *tape, const LayerRows *rows, Tensor *x);
 
+// encoder_decoder.c: where a layer of an encoder-decoder is, what it runs over, and what its cross
+// attention reads.
+typedef struct SidePlace {
+    const Model *model;
+    LayerRows rows;
+    const SourceBatch *source; // NULL in the encoder
+    Tensor *memory;            // (sources,C); NULL where the cache has its keys and values
+    Visibility memories;       // of the queries
+    KeyValueCache *cache;      // NULL in training
+    int layer, number;         // among all; on its side
+} SidePlace;
+
+enum { SIDE_SELF, SIDE_CROSS, SIDE_FEED_FORWARD, SIDE_PARTS }; // of a layer: what they drop differs
+
+// What a family makes of a side (0: the encoder).
+typedef struct SideFunctions {
+    // (rows,C) of the tokens, before dropout; alike on both.
+    Tensor *(*embed)(Tape *tape, const Model *model, const int32_t *token, const LayerRows *rows);
+    TapeSegment *layer; // its place is a SidePlace
+    // What becomes of the last layer's output.
+    Tensor *(*finish)(Tape *tape, const Model *model, int side, Tensor *x);
+} SideFunctions;
+// The family's encode and forward: embedding, layers, checkpointed where the trainer wants it, end.
+Tensor *hone_side_encode(const SideFunctions *side, const Model *model, Tape *tape,
+                         const SourceBatch *source);
+Tensor *hone_side_decode(const SideFunctions *side, const Model *model, Tape *tape,
+                         const ModelBatch *batch, KeyValueCache *cache);
+// x + drop(y), y of a part of the layer.
+Tensor *hone_side_add(Tape *tape, const SidePlace *at, int part, Tensor *x, Tensor *y);
+// Keys and values: those of h behind the cached ones; and those of the memory, which a cache has.
+void hone_side_own(Tape *tape, const SidePlace *at, Weight *key, Weight *value, Tensor *h,
+                   Tensor **k, Tensor **v);
+void hone_side_memory(Tape *tape, const SidePlace *at, Weight *key, Weight *value, Tensor **k,
+                      Tensor **v);
+
 #endif

@@ -144,35 +144,12 @@ static Weight *head(Model *model) {
 
 // ---- forward -----------------------------------------------------------------------------------
 
-// Where a layer is, what it runs over, and what its cross attention reads.
-typedef struct Place {
-    const Model *model;
-    LayerRows rows;
-    const SourceBatch *source; // NULL in the encoder
-    Tensor *memory;            // (sources,C); NULL where the cache has its keys and values
-    Visibility memories;       // of the queries
-    KeyValueCache *cache;      // NULL in training
-    int layer, number;         // among all; on its side
-} Place;
-
-enum { SELF, CROSS, FEED_FORWARD, PARTS }; // of a layer: what they drop differs
-
-static Tensor *add(Tape *tape, const Place *at, int part, Tensor *x, Tensor *y) {
-    const uint32_t place = (uint32_t)(at->layer * PARTS + part);
-    y = hone_dropout(tape, at->model->dropout, place, at->rows.query_path, y);
-    return hone_add(tape, x, y);
-}
-
-static Tensor *self_attention(Tape *tape, const Place *at, Attending *part, Tensor *x) {
+static Tensor *self_attention(Tape *tape, const SidePlace *at, Attending *part, Tensor *x) {
     const ModelConfig *config = &at->model->config;
     T5 *t5 = at->model->parameters;
     Tensor *h = hone_rms_norm(tape, &part->norm, config->norm_eps, x);
-    Tensor *k = hone_linear(tape, &part->k, h, at->rows.path);
-    Tensor *v = hone_linear(tape, &part->v, h, at->rows.path);
-    if (at->cache) {
-        k = hone_append_rows(tape, &at->cache->k[at->number], at->cache->length, k);
-        v = hone_append_rows(tape, &at->cache->v[at->number], at->cache->length, v);
-    }
+    Tensor *k, *v;
+    hone_side_own(tape, at, &part->k, &part->v, h, &k, &v);
     Tensor *chosen = hone_layer_rows(tape, &at->rows, h);
     Tensor *q = hone_linear(tape, &part->q, chosen, at->rows.query_path);
     const RelativeBias bias = {.table = &t5->bias[at->source != NULL],
@@ -182,84 +159,58 @@ static Tensor *self_attention(Tape *tape, const Place *at, Attending *part, Tens
                                .key_position = at->rows.key_position};
     Tensor *o = hone_relative_attention(tape, q, k, v, config->heads, bias, at->rows.visible);
     Tensor *y = hone_linear(tape, &part->o, o, at->rows.query_path);
-    return add(tape, at, SELF, hone_layer_rows(tape, &at->rows, x), y);
+    return hone_side_add(tape, at, SIDE_SELF, hone_layer_rows(tape, &at->rows, x), y);
 }
 
-static Tensor *cross_attention(Tape *tape, const Place *at, Attending *part, Tensor *x) {
+static Tensor *cross_attention(Tape *tape, const SidePlace *at, Attending *part, Tensor *x) {
     const ModelConfig *config = &at->model->config;
-    const uint64_t *path = at->source->path;
-    KeyValueCache *cache = at->cache;
     Tensor *h = hone_rms_norm(tape, &part->norm, config->norm_eps, x);
     Tensor *q = hone_linear(tape, &part->q, h, at->rows.query_path);
-    Tensor *k =
-        cache ? &cache->memory_k[at->number] : hone_linear(tape, &part->k, at->memory, path);
-    Tensor *v =
-        cache ? &cache->memory_v[at->number] : hone_linear(tape, &part->v, at->memory, path);
+    Tensor *k, *v;
+    hone_side_memory(tape, at, &part->k, &part->v, &k, &v);
     Tensor *o = hone_attention(tape, q, k, v, config->heads, config->heads, 1, 0, at->memories);
-    return add(tape, at, CROSS, x, hone_linear(tape, &part->o, o, at->rows.query_path));
+    return hone_side_add(tape, at, SIDE_CROSS, x,
+                         hone_linear(tape, &part->o, o, at->rows.query_path));
 }
 
-static Tensor *feed_forward(Tape *tape, const Place *at, Layer *layer, Tensor *x) {
+static Tensor *feed_forward(Tape *tape, const SidePlace *at, Layer *layer, Tensor *x) {
     const uint64_t *path = at->rows.query_path;
     Tensor *h = hone_rms_norm(tape, &layer->feed_forward_norm, at->model->config.norm_eps, x);
     Tensor *gate = layer->gate.base.rank ? hone_linear(tape, &layer->gate, h, path) : NULL;
     Tensor *up = hone_linear(tape, &layer->up, h, path);
     h = layer->gate.base.rank ? hone_geglu(tape, gate, up) : hone_relu(tape, up);
-    return add(tape, at, FEED_FORWARD, x, hone_linear(tape, &layer->down, h, path));
+    return hone_side_add(tape, at, SIDE_FEED_FORWARD, x, hone_linear(tape, &layer->down, h, path));
 }
 
 static Tensor *run_layer(Tape *tape, const void *place, Tensor *x) {
-    const Place *at = place;
+    const SidePlace *at = place;
     Layer *layer = &((T5 *)at->model->parameters)->layers[at->layer];
     x = self_attention(tape, at, &layer->self, x);
     if (at->source) x = cross_attention(tape, at, &layer->cross, x);
     return feed_forward(tape, at, layer, x);
 }
 
-static Tensor *embed(Tape *tape, const Model *model, int side, const int32_t *token,
-                     const LayerRows *rows) {
+static Tensor *embed(Tape *tape, const Model *model, const int32_t *token, const LayerRows *rows) {
     T5 *t5 = model->parameters;
-    const uint32_t place = (uint32_t)(model->config.layers * PARTS + side);
-    Tensor *x = hone_embedding(tape, &t5->embedding, token, rows->rows);
-    return hone_dropout(tape, model->dropout, place, rows->path, x);
+    return hone_embedding(tape, &t5->embedding, token, rows->rows);
 }
 
-static Tensor *encode(const Model *model, Tape *tape, const SourceBatch *source) {
+static Tensor *finish(Tape *tape, const Model *model, int side, Tensor *x) {
     T5 *t5 = model->parameters;
-    const LayerRows rows = hone_source_rows(source);
-    hone_tape_enter(tape);
-    Tensor *x = hone_tape_renew(tape, embed(tape, model, 0, source->token, &rows));
-    for (int i = 0; i < model->config.encoder_layers; i++) {
-        const Place at = {.model = model, .rows = rows, .layer = i, .number = i};
-        x = hone_tape_renew(tape, hone_run_layer(model, tape, i, run_layer, &at, sizeof at, x));
-    }
-    return hone_tape_leave(tape, hone_rms_norm(tape, &t5->norm[0], model->config.norm_eps, x));
+    const ModelConfig *config = &model->config;
+    x = hone_rms_norm(tape, &t5->norm[side], config->norm_eps, x);
+    const bool scaled = side == 1 && config->tied_head;
+    return scaled ? hone_scale(tape, 1.0f / sqrtf((float)config->channels), x) : x;
+}
+
+static const SideFunctions functions = {embed, run_layer, finish};
+
+static Tensor *encode(const Model *model, Tape *tape, const SourceBatch *source) {
+    return hone_side_encode(&functions, model, tape, source);
 }
 
 static Tensor *forward(Model *model, Tape *tape, const ModelBatch *batch, KeyValueCache *cache) {
-    T5 *t5 = model->parameters;
-    const ModelConfig *config = &model->config;
-    const int layers = config->layers, first = config->encoder_layers;
-    const LayerRows all = hone_all_rows(batch, cache);
-    const LayerRows chosen = hone_chosen_rows(tape, batch, cache);
-    Tensor *memory = cache ? NULL : encode(model, tape, &batch->source);
-    hone_tape_enter(tape);
-    Tensor *x = hone_tape_renew(tape, embed(tape, model, 1, batch->token, &all));
-    for (int i = first; i < layers; i++) {
-        const LayerRows *rows = i + 1 < layers ? &all : &chosen;
-        const Place at = {.model = model,
-                          .rows = *rows,
-                          .source = &batch->source,
-                          .memory = memory,
-                          .memories = hone_source_visibility(tape, rows, &batch->source),
-                          .cache = cache,
-                          .layer = i,
-                          .number = i - first};
-        x = hone_tape_renew(tape, hone_run_layer(model, tape, i, run_layer, &at, sizeof at, x));
-    }
-    x = hone_rms_norm(tape, &t5->norm[1], config->norm_eps, x);
-    if (config->tied_head) x = hone_scale(tape, 1.0f / sqrtf((float)config->channels), x);
-    return hone_tape_leave(tape, x);
+    return hone_side_decode(&functions, model, tape, batch, cache);
 }
 
 const ModelFamily hone_t5 = {.architecture = "t5",

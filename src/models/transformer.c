@@ -133,131 +133,83 @@ static Weight *head(Model *model) {
 
 // ---- forward -----------------------------------------------------------------------------------
 
-// Where a layer is, what it runs over, and what its cross attention reads.
-typedef struct Place {
-    const Model *model;
-    LayerRows rows;
-    const SourceBatch *source; // NULL in the encoder
-    Tensor *memory;            // (sources,C); NULL where the cache has its keys and values
-    Visibility memories;       // of the queries
-    KeyValueCache *cache;      // NULL in training
-    int layer, number;         // among all; on its side
-} Place;
-
-enum { SELF, CROSS, FEED_FORWARD, PARTS }; // of a layer: what they drop differs
-
 static Tensor *normalise(Tape *tape, const Model *model, Norm *norm, Tensor *x) {
     return hone_layer_norm(tape, &norm->gain, &norm->bias, model->config.norm_eps, x);
 }
 
-static Tensor *before(Tape *tape, const Place *at, Norm *norm, Tensor *x) {
+static Tensor *before(Tape *tape, const SidePlace *at, Norm *norm, Tensor *x) {
     return at->model->config.norm_first ? normalise(tape, at->model, norm, x) : x;
 }
 
 // x + drop(y), and its norm where norms come behind.
-static Tensor *behind(Tape *tape, const Place *at, int part, Norm *norm, Tensor *x, Tensor *y) {
-    const uint32_t place = (uint32_t)(at->layer * PARTS + part);
-    y = hone_dropout(tape, at->model->dropout, place, at->rows.query_path, y);
-    x = hone_add(tape, x, y);
+static Tensor *behind(Tape *tape, const SidePlace *at, int part, Norm *norm, Tensor *x, Tensor *y) {
+    x = hone_side_add(tape, at, part, x, y);
     return at->model->config.norm_first ? x : normalise(tape, at->model, norm, x);
 }
 
-static Tensor *attend(Tape *tape, const Place *at, Attending *part, Tensor *q, Tensor *k, Tensor *v,
-                      Visibility visible) {
+static Tensor *attend(Tape *tape, const SidePlace *at, Attending *part, Tensor *q, Tensor *k,
+                      Tensor *v, Visibility visible) {
     const ModelConfig *config = &at->model->config;
     const float scale = 1.0f / sqrtf((float)config->head_size);
     Tensor *o = hone_attention(tape, q, k, v, config->heads, config->heads, scale, 0, visible);
     return hone_linear(tape, &part->o, o, at->rows.query_path);
 }
 
-static Tensor *self_attention(Tape *tape, const Place *at, Attending *part, Tensor *x) {
+static Tensor *self_attention(Tape *tape, const SidePlace *at, Attending *part, Tensor *x) {
     Tensor *h = before(tape, at, &part->norm, x);
-    Tensor *k = hone_linear(tape, &part->k, h, at->rows.path);
-    Tensor *v = hone_linear(tape, &part->v, h, at->rows.path);
-    if (at->cache) {
-        k = hone_append_rows(tape, &at->cache->k[at->number], at->cache->length, k);
-        v = hone_append_rows(tape, &at->cache->v[at->number], at->cache->length, v);
-    }
+    Tensor *k, *v;
+    hone_side_own(tape, at, &part->k, &part->v, h, &k, &v);
     Tensor *chosen = hone_layer_rows(tape, &at->rows, h);
     Tensor *q = hone_linear(tape, &part->q, chosen, at->rows.query_path);
     Tensor *y = attend(tape, at, part, q, k, v, at->rows.visible);
-    return behind(tape, at, SELF, &part->norm, hone_layer_rows(tape, &at->rows, x), y);
+    return behind(tape, at, SIDE_SELF, &part->norm, hone_layer_rows(tape, &at->rows, x), y);
 }
 
-static Tensor *cross_attention(Tape *tape, const Place *at, Attending *part, Tensor *x) {
+static Tensor *cross_attention(Tape *tape, const SidePlace *at, Attending *part, Tensor *x) {
     Tensor *h = before(tape, at, &part->norm, x);
     Tensor *q = hone_linear(tape, &part->q, h, at->rows.query_path);
-    const uint64_t *path = at->source->path;
-    KeyValueCache *cache = at->cache;
-    Tensor *k =
-        cache ? &cache->memory_k[at->number] : hone_linear(tape, &part->k, at->memory, path);
-    Tensor *v =
-        cache ? &cache->memory_v[at->number] : hone_linear(tape, &part->v, at->memory, path);
+    Tensor *k, *v;
+    hone_side_memory(tape, at, &part->k, &part->v, &k, &v);
     Tensor *y = attend(tape, at, part, q, k, v, at->memories);
-    return behind(tape, at, CROSS, &part->norm, x, y);
+    return behind(tape, at, SIDE_CROSS, &part->norm, x, y);
 }
 
-static Tensor *feed_forward(Tape *tape, const Place *at, Layer *layer, Tensor *x) {
+static Tensor *feed_forward(Tape *tape, const SidePlace *at, Layer *layer, Tensor *x) {
     Tensor *h = before(tape, at, &layer->feed_forward_norm, x);
     Tensor *up = hone_linear(tape, &layer->up, h, at->rows.query_path);
     Tensor *y = hone_linear(tape, &layer->down, hone_relu(tape, up), at->rows.query_path);
-    return behind(tape, at, FEED_FORWARD, &layer->feed_forward_norm, x, y);
+    return behind(tape, at, SIDE_FEED_FORWARD, &layer->feed_forward_norm, x, y);
 }
 
 static Tensor *run_layer(Tape *tape, const void *place, Tensor *x) {
-    const Place *at = place;
+    const SidePlace *at = place;
     Layer *layer = &((Transformer *)at->model->parameters)->layers[at->layer];
     x = self_attention(tape, at, &layer->self, x);
     if (at->source) x = cross_attention(tape, at, &layer->cross, x);
     return feed_forward(tape, at, layer, x);
 }
 
-static Tensor *embed(Tape *tape, const Model *model, int side, const int32_t *token,
-                     const LayerRows *rows) {
+static Tensor *embed(Tape *tape, const Model *model, const int32_t *token, const LayerRows *rows) {
     Transformer *made = model->parameters;
     const float root = sqrtf((float)model->config.channels);
-    const uint32_t place = (uint32_t)(model->config.layers * PARTS + side);
     Tensor *x = hone_embedding(tape, &made->embedding, token, rows->rows);
     Tensor *sinusoid = hone_embedding(tape, &made->sinusoid, rows->position, rows->rows);
-    x = hone_add(tape, hone_scale(tape, root, x), sinusoid);
-    return hone_dropout(tape, model->dropout, place, rows->path, x);
+    return hone_add(tape, hone_scale(tape, root, x), sinusoid);
 }
 
-static Tensor *encode(const Model *model, Tape *tape, const SourceBatch *source) {
+static Tensor *finish(Tape *tape, const Model *model, int side, Tensor *x) {
     Transformer *made = model->parameters;
-    const LayerRows rows = hone_source_rows(source);
-    hone_tape_enter(tape);
-    Tensor *x = hone_tape_renew(tape, embed(tape, model, 0, source->token, &rows));
-    for (int i = 0; i < model->config.encoder_layers; i++) {
-        const Place at = {.model = model, .rows = rows, .layer = i, .number = i};
-        x = hone_tape_renew(tape, hone_run_layer(model, tape, i, run_layer, &at, sizeof at, x));
-    }
-    if (model->config.norm_first) x = normalise(tape, model, &made->norm[0], x);
-    return hone_tape_leave(tape, x);
+    return model->config.norm_first ? normalise(tape, model, &made->norm[side], x) : x;
+}
+
+static const SideFunctions functions = {embed, run_layer, finish};
+
+static Tensor *encode(const Model *model, Tape *tape, const SourceBatch *source) {
+    return hone_side_encode(&functions, model, tape, source);
 }
 
 static Tensor *forward(Model *model, Tape *tape, const ModelBatch *batch, KeyValueCache *cache) {
-    Transformer *made = model->parameters;
-    const int layers = model->config.layers, first = model->config.encoder_layers;
-    const LayerRows all = hone_all_rows(batch, cache);
-    const LayerRows chosen = hone_chosen_rows(tape, batch, cache);
-    Tensor *memory = cache ? NULL : encode(model, tape, &batch->source);
-    hone_tape_enter(tape);
-    Tensor *x = hone_tape_renew(tape, embed(tape, model, 1, batch->token, &all));
-    for (int i = first; i < layers; i++) {
-        const LayerRows *rows = i + 1 < layers ? &all : &chosen;
-        const Place at = {.model = model,
-                          .rows = *rows,
-                          .source = &batch->source,
-                          .memory = memory,
-                          .memories = hone_source_visibility(tape, rows, &batch->source),
-                          .cache = cache,
-                          .layer = i,
-                          .number = i - first};
-        x = hone_tape_renew(tape, hone_run_layer(model, tape, i, run_layer, &at, sizeof at, x));
-    }
-    if (model->config.norm_first) x = normalise(tape, model, &made->norm[1], x);
-    return hone_tape_leave(tape, x);
+    return hone_side_decode(&functions, model, tape, batch, cache);
 }
 
 const ModelFamily hone_transformer = {.architecture = "transformer",
