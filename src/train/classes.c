@@ -3,6 +3,8 @@
 
 #include <math.h>
 
+#include "train/texts.h"
+
 // What the classifier reads: (count,C).
 static hone_status pooled(const LossCall *call, const Example *const *examples, int64_t count,
                           Tensor **x, uint64_t **path) {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/contrast.h"
 
-#include <hone/embed.h>
-
 #include <math.h>
 #include <string.h>
+
+#include "train/texts.h"
 
 enum { HELD_OUT_GROUP = 64 };
 static const double contrast_scale = 20;
@@ -90,22 +90,10 @@ static hone_status forward(Run *run, const LossCall *call, const Example *const 
                            int64_t count, Tensor **y) {
     HoneEmbedOptions options = {HONE_POOLING_AUTO, HONE_NORMALIZE_AUTO, 0};
     const Example *const *texts;
-    TextBatch batch;
     int64_t rows;
     hone_embed_options(run->model, &options);
     RETURN_IF_ERROR(hone_pairs_list(pairs, count, call->memory, &texts, &rows, call->err));
-    RETURN_IF_ERROR(hone_texts_pack(texts, rows, call->memory, &batch, call->err));
-    ModelBatch model = hone_text_model_batch(&batch);
-    const bool first = options.pooling == HONE_POOLING_CLS;
-    if (first) {
-        model.row = batch.first;
-        model.rows = rows;
-    }
-    Tensor *x = hone_model_forward(call->model, call->tape, &model);
-    *y = first ? x
-               : hone_pool_rows(call->tape, options.pooling == HONE_POOLING_MAX, x, batch.first,
-                                rows);
-    return hone_tape_status(call->tape, call->err);
+    return hone_pooled_texts(call, texts, rows, options.pooling, y);
 }
 
 static LossCall begin(Run *run, bool gradients) {

@@ -68,8 +68,6 @@ hone_status hone_give_text(TextBuffer *buffer, char **text, size_t *length, Hone
 hone_status hone_need_decoder(HoneModel *model, const char *why);
 hone_status hone_need_encoder(HoneModel *model);
 
-ModelBatch hone_text_model_batch(const TextBatch *texts); // all rows of it
-
 // load.c
 // The number of parameters, adapters left out.
 int64_t hone_model_parameters(const HoneModel *model);
