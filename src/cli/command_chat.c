@@ -7,6 +7,7 @@
 
 #include "columns.h"
 #include "generate.h"
+#include "texts.h"
 
 // Two generators over one model: what the cache of each holds was computed with the adapters on, or
 // with them off, and both stay good while the model is switched to and fro.
@@ -324,8 +325,9 @@ static int obey(Chat *chat, const char *line) {
 // ---- what is typed -----------------------------------------------------------------------------
 
 typedef struct Typed {
-    char *text, *line;
-    size_t length, room, capacity;
+    char *text;
+    size_t length, room;
+    Line line;
 } Typed;
 
 // Append the line that was read; false: no memory.
@@ -348,12 +350,10 @@ static bool read_message(const Chat *chat, Typed *typed) {
     bool block = false, more = false;
     typed->length = 0;
     for (int lines = 0;; lines++) {
-        if (chat->ask) fputs(lines ? "… " : "> ", stderr);
-        ssize_t length = getline(&typed->line, &typed->capacity, stdin);
+        const char *prompt = lines ? "… " : "> ";
+        const ssize_t length = read_line(&typed->line, chat->ask ? prompt : NULL);
         if (length < 0) return lines > 0 && typed->length > 0;
-        char *line = typed->line;
-        while (length > 0 && (line[length - 1] == '\n' || line[length - 1] == '\r'))
-            line[--length] = '\0';
+        const char *line = typed->line.text;
         const bool mark = strcmp(line, "\"\"\"") == 0;
         if (mark && (block || lines == 0)) {
             if (block) return keep_line(typed, "", 0);
@@ -383,7 +383,7 @@ static int converse(Chat *chat) {
         }
         if (done != 0 && !chat->ask) status = done;
     }
-    free(typed.line);
+    free(typed.line.text);
     free(typed.text);
     forget(chat, 0);
     free(chat->messages);

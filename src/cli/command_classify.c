@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "output.h"
+#include "texts.h"
 
 typedef struct ClassifyOptions {
     Common common;
@@ -11,13 +11,6 @@ typedef struct ClassifyOptions {
     TextList adapters;
     HoneDataOptions texts;
 } ClassifyOptions;
-
-static bool on_progress(void *user, int64_t done, int64_t count) {
-    (void)user;
-    if (stderr_is_terminal())
-        fprintf(stderr, "\r\033[K%lld/%lld texts", (long long)done, (long long)count);
-    return !was_interrupted();
-}
 
 static int64_t most_of(const float *probability, int64_t count) {
     int64_t most = 0;
@@ -94,18 +87,12 @@ static hone_status classify_data(HoneModel *model, const ClassifyOptions *given,
                                  const HoneData *data, bool *written) {
     HoneDataInfo texts;
     hone_data_info(data, &texts);
-    if (texts.skipped)
-        fprintf(stderr, "%lld bad texts skipped, the first: %s\n", (long long)texts.skipped,
-                texts.first_skipped);
-    if (texts.cut)
-        fprintf(stderr, "%lld of %lld texts are longer than %lld tokens and were cut\n",
-                (long long)texts.cut, (long long)texts.examples,
-                (long long)given->texts.max_length);
+    tell_texts(data, given->texts.max_length);
     const size_t numbers = (size_t)(texts.examples * given->texts.label_count);
     float *probability = calloc(numbers + 1, sizeof *probability);
     if (!probability) return HONE_ERROR_MEMORY;
-    hone_status status = hone_classify(model, data, on_progress, NULL, probability);
-    if (stderr_is_terminal()) fputs("\r\033[K", stderr);
+    hone_status status = hone_classify(model, data, show_texts_done, NULL, probability);
+    clear_texts_done();
     if (status == HONE_OK) {
         *written = given->out
                        ? write_file(given->out, data, &given->texts, probability, texts.examples)
@@ -120,17 +107,13 @@ static hone_status classify_data(HoneModel *model, const ClassifyOptions *given,
 static hone_status classify_lines(HoneModel *model, const ClassifyOptions *given) {
     const bool ask = stderr_is_terminal();
     float *probability = calloc((size_t)given->texts.label_count, sizeof *probability);
-    char *line = NULL;
-    size_t capacity = 0;
+    Line line = {0};
     hone_status status = probability ? HONE_OK : HONE_ERROR_MEMORY;
     for (int number = 1; status == HONE_OK && !was_interrupted(); number++) {
-        if (ask) fputs("> ", stderr);
-        ssize_t length = getline(&line, &capacity, stdin);
+        const ssize_t length = read_line(&line, ask ? "> " : NULL);
         if (length < 0) break;
-        while (length > 0 && (line[length - 1] == '\n' || line[length - 1] == '\r'))
-            line[--length] = '\0';
         if (length == 0 && ask) continue;
-        const char *text = line;
+        const char *text = line.text;
         HoneData *data = NULL;
         status = hone_data_texts(model, &text, 1, &given->texts, &data);
         if (status == HONE_OK) status = hone_classify(model, data, NULL, NULL, probability);
@@ -141,7 +124,7 @@ static hone_status classify_lines(HoneModel *model, const ClassifyOptions *given
         fflush(stdout);
         hone_data_free(data);
     }
-    free(line);
+    free(line.text);
     free(probability);
     return status;
 }

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "output.h"
+#include "texts.h"
 
 typedef struct EmbedOptions {
     Common common;
@@ -20,29 +20,16 @@ static void print_vector(const float *vector, int64_t channels, int line) {
     printf("]}\n");
 }
 
-static bool on_progress(void *user, int64_t done, int64_t count) {
-    (void)user;
-    if (stderr_is_terminal())
-        fprintf(stderr, "\r\033[K%lld/%lld texts", (long long)done, (long long)count);
-    return !was_interrupted();
-}
-
 static hone_status embed_data(HoneModel *model, const EmbedOptions *given, const HoneData *data) {
     HoneModelInfo info;
     HoneDataInfo texts;
     hone_model_info(model, &info);
     hone_data_info(data, &texts);
-    if (texts.skipped)
-        fprintf(stderr, "%lld bad texts skipped, the first: %s\n", (long long)texts.skipped,
-                texts.first_skipped);
-    if (texts.cut)
-        fprintf(stderr, "%lld of %lld texts are longer than %lld tokens and were cut\n",
-                (long long)texts.cut, (long long)texts.examples,
-                (long long)given->texts.max_length);
+    tell_texts(data, given->texts.max_length);
     float *vectors = calloc((size_t)(texts.examples * info.channels) + 1, sizeof *vectors);
     if (!vectors) return HONE_ERROR_MEMORY;
-    hone_status status = hone_embed(model, data, &given->embed, on_progress, NULL, vectors);
-    if (stderr_is_terminal()) fputs("\r\033[K", stderr);
+    hone_status status = hone_embed(model, data, &given->embed, show_texts_done, NULL, vectors);
+    clear_texts_done();
     if (status == HONE_OK && given->out)
         status = hone_embed_write(model, data, vectors, given->out);
     for (int64_t i = 0; i < texts.examples && status == HONE_OK && !given->out; i++) {
@@ -60,16 +47,12 @@ static hone_status embed_lines(HoneModel *model, const EmbedOptions *given) {
     HoneModelInfo info;
     hone_model_info(model, &info);
     float *vector = calloc((size_t)info.channels, sizeof *vector);
-    char *line = NULL;
-    size_t capacity = 0;
+    Line line = {0};
     hone_status status = vector ? HONE_OK : HONE_ERROR_MEMORY;
     for (int number = 1; status == HONE_OK && !was_interrupted(); number++) {
-        if (ask) fputs("> ", stderr);
-        ssize_t length = getline(&line, &capacity, stdin);
+        const ssize_t length = read_line(&line, ask ? "> " : NULL);
         if (length < 0) break;
-        while (length > 0 && (line[length - 1] == '\n' || line[length - 1] == '\r'))
-            line[--length] = '\0';
-        const char *text = line;
+        const char *text = line.text;
         HoneData *data = NULL;
         status = hone_data_texts(model, &text, 1, &given->texts, &data);
         if (status == HONE_OK) status = hone_embed(model, data, &given->embed, NULL, NULL, vector);
@@ -77,7 +60,7 @@ static hone_status embed_lines(HoneModel *model, const EmbedOptions *given) {
         fflush(stdout);
         hone_data_free(data);
     }
-    free(line);
+    free(line.text);
     free(vector);
     return status;
 }

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "output.h"
+#include "texts.h"
 
 enum { WINDOW = 512 }; // sources that are searched before the first of them is printed
 
@@ -99,23 +99,19 @@ static hone_status translate_file(HoneContext *context, HoneModel *model, Transl
 static hone_status translate_lines(HoneModel *model, Translate *given) {
     const bool ask = stderr_is_terminal();
     hone_status status = HONE_OK;
-    char *line = NULL;
-    size_t capacity = 0;
+    Line line = {0};
     while (status == HONE_OK && !was_interrupted()) {
-        if (ask) fputs("> ", stderr);
-        ssize_t length = getline(&line, &capacity, stdin);
+        const ssize_t length = read_line(&line, ask ? "> " : NULL);
         if (length < 0) break;
-        while (length > 0 && (line[length - 1] == '\n' || line[length - 1] == '\r'))
-            line[--length] = '\0';
         if (length == 0) {
             if (!ask && !given->common.json) putchar('\n');
             continue;
         }
-        const char *const sources[] = {line};
+        const char *const sources[] = {line.text};
         given->sources = sources;
         status = hone_translate(model, sources, 1, &given->options, print_translated, given);
     }
-    free(line);
+    free(line.text);
     return status;
 }
 
