@@ -179,13 +179,6 @@ static bool head_is_embedding(const char *architecture) {
     return strcmp(architecture, "gemma2") == 0;
 }
 
-static bool has_head(const Output *output) {
-    bool found = false;
-    for (int64_t i = 0; i < output->tensors; i++)
-        found = found || strcmp(tensor_of(output, i)->name, "output.weight") == 0;
-    return found;
-}
-
 static hone_status write_all(const Output *output, GgufWriter *writer, const char *path,
                              HoneMergeSink sink, void *user, HoneMerged *merged, HoneError *err) {
     const GgufFile *file = &output->model->file;
@@ -207,7 +200,9 @@ static hone_status write_all(const Output *output, GgufWriter *writer, const cha
     }
     if (quantised) hone_gguf_put_u32(writer, "general.quantization_version", 2);
     name_types(output, merged);
-    merged->own_head = head_is_embedding(output->model->config.architecture) && has_head(output);
+    merged->own_head =
+        head_is_embedding(output->model->config.architecture) &&
+        (output->tensors > file->tensor_count || hone_gguf_tensor(file, "output.weight"));
     RETURN_IF_ERROR(hone_gguf_writer_begin(writer, path, err));
     for (int64_t i = 0; i < output->tensors; i++) {
         RETURN_IF_ERROR(write_planned(output, writer, tensor_of(output, i), merged, err));
