@@ -176,25 +176,6 @@ void hone_hf_put_flags(const ConfigReading *reading, const char *suffix, const b
     }
 }
 
-// The name that a GGUF file gave it, else the folder's own.
-static hone_status put_name(const ConfigReading *reading) {
-    TextBuffer given = {0};
-    hone_status status = hone_hf_given_name(reading->folder, &given, reading->err);
-    if (status == HONE_OK && given.failed)
-        status = hone_fail_memory(reading->err, given.length, "a name");
-    if (given.length > 0)
-        hone_hf_put_string(reading->keys, "general.name", given.data, given.length);
-    const bool done = given.length > 0 || status != HONE_OK;
-    hone_text_free(&given);
-    if (done) return status;
-    size_t end = strlen(reading->folder);
-    while (end > 1 && reading->folder[end - 1] == '/') end--;
-    size_t begin = end;
-    while (begin > 0 && reading->folder[begin - 1] != '/') begin--;
-    hone_hf_put_string(reading->keys, "general.name", reading->folder + begin, end - begin);
-    return HONE_OK;
-}
-
 // ---- families ----------------------------------------------------------------------------------
 
 // By transformers' model_type. What follows the architecture's names is what transformers takes
@@ -267,7 +248,6 @@ hone_status hone_hf_config(const char *folder, const json_t *root, HfConfig *con
     RETURN_IF_ERROR(hone_hf_read_count(&reading, "vocab_size", -1, &config->vocabulary));
     hone_hf_put_string(keys, "general.architecture", architecture, strlen(architecture));
     hone_hf_put_string(keys, "general.type", "model", 5);
-    RETURN_IF_ERROR(put_name(&reading));
     config->tied = hone_hf_flag(&reading, "tie_word_embeddings", reading.family->tied);
     if (hone_hf_is_encoder(architecture)) return hone_hf_read_encoder(&reading, config);
     if (hone_is_t5(architecture)) return hone_hf_read_t5(&reading, config);

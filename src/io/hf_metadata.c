@@ -122,24 +122,40 @@ static hone_status index_keys(const HfKeys *keys, GgufFile *said, HoneError *err
                                keys->count, 0, said, err);
 }
 
-hone_status hone_hf_metadata(const char *folder, int64_t vocabulary, HfKeys *keys, HoneError *err) {
-    json_t *root, *entry;
+// Of the entries of root, those that `keys` does not have, to `more`.
+static hone_status read_entries(MetadataReading *reading, json_t *root, int64_t vocabulary,
+                                const HfKeys *keys) {
+    json_t *entry;
     const char *name;
-    RETURN_IF_ERROR(hone_hf_json(folder, file_name, false, 0, &root, err));
-    if (!root) return HONE_OK;
     GgufFile said;
-    HfKeys more = {0};
-    MetadataReading reading = {folder, NULL, &more, err};
-    hone_status status = index_keys(keys, &said, err);
+    hone_status status = index_keys(keys, &said, reading->err);
     json_object_foreach(root, name, entry) {
         if (status != HONE_OK) break;
         if (hone_gguf_key(&said, name) || of_the_file((GgufString){name, strlen(name)}) ||
             outdated(name, entry, vocabulary))
             continue;
-        reading.name = name;
-        status = *name ? add_key(&reading, entry) : refuse(&reading, "has no name");
+        reading->name = name;
+        status = *name ? add_key(reading, entry) : refuse(reading, "has no name");
     }
     hone_gguf_close(&said);
+    return status;
+}
+
+static void put_folder_name(const char *folder, HfKeys *keys) {
+    size_t end = strlen(folder);
+    while (end > 1 && folder[end - 1] == '/') end--;
+    size_t begin = end;
+    while (begin > 0 && folder[begin - 1] != '/') begin--;
+    hone_hf_put_string(keys, "general.name", folder + begin, end - begin);
+}
+
+hone_status hone_hf_metadata(const char *folder, int64_t vocabulary, HfKeys *keys, HoneError *err) {
+    json_t *root;
+    RETURN_IF_ERROR(hone_hf_json(folder, file_name, false, 0, &root, err));
+    HfKeys more = {0};
+    MetadataReading reading = {folder, NULL, &more, err};
+    hone_status status = root ? read_entries(&reading, root, vocabulary, keys) : HONE_OK;
+    if (!json_object_get(root, "general.name")) put_folder_name(folder, &more);
     if (status == HONE_OK) {
         hone_text_append(&keys->bytes, more.bytes.data, more.bytes.length);
         keys->bytes.failed = keys->bytes.failed || more.bytes.failed;
@@ -148,16 +164,6 @@ hone_status hone_hf_metadata(const char *folder, int64_t vocabulary, HfKeys *key
     hone_text_free(&more.bytes);
     json_decref(root);
     return status;
-}
-
-hone_status hone_hf_given_name(const char *folder, TextBuffer *name, HoneError *err) {
-    json_t *root;
-    RETURN_IF_ERROR(hone_hf_json(folder, file_name, false, 0, &root, err));
-    const json_t *value = json_object_get(json_object_get(root, "general.name"), "value");
-    if (json_is_string(value))
-        hone_text_append(name, json_string_value(value), json_string_length(value));
-    json_decref(root);
-    return HONE_OK;
 }
 
 // ---- writing -----------------------------------------------------------------------------------
@@ -222,7 +228,7 @@ static hone_status collect(const GgufFile *file, const GgufFile *said, json_t *r
         char name[256];
         if (of_the_file(key->name) || key->name.length >= sizeof name) continue;
         snprintf(name, sizeof name, "%.*s", (int)key->name.length, key->name.data);
-        if (hone_gguf_key(said, name) && strcmp(name, "general.name") != 0) continue;
+        if (hone_gguf_key(said, name)) continue;
         json_t *entry = entry_of(key); // NULL: not in UTF-8, infinite
         if (entry) json_object_set_new(root, name, entry);
     }

@@ -103,9 +103,8 @@ hone_status hone_hf_tokenizer(const char *folder, const json_t *config, int64_t 
 hone_status hone_hf_generation(const char *folder, const json_t *config, int64_t vocabulary,
                                HfKeys *keys, HoneError *err);
 
-// hf_metadata.c: gguf_metadata.json, where there is one: keys that `keys` does not have yet.
+// hf_metadata.c: gguf_metadata.json, where there is one: keys that `keys` does not have yet. A
+// model that gets no general.name from it has the folder's.
 hone_status hone_hf_metadata(const char *folder, int64_t vocabulary, HfKeys *keys, HoneError *err);
-// The model's name there, appended; nothing where it has none.
-hone_status hone_hf_given_name(const char *folder, TextBuffer *name, HoneError *err);
 
 #endif
