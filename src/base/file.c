@@ -504,6 +504,21 @@ void hone_directory_remove(const char *path) {
     rmdir(path);
 }
 
+char *hone_directory_nearest(const char *path) {
+    char *folder = hone_strdup(path);
+    while (folder && *folder && !hone_is_directory(folder)) {
+        char *slash = strrchr(folder, '/');
+        if (slash == folder) slash++; // "/" stays
+        if (slash && *slash)
+            *slash = '\0';
+        else
+            *folder = '\0';
+    }
+    if (!folder || *folder) return folder;
+    hone_free(folder);
+    return hone_strdup(".");
+}
+
 bool hone_is_directory(const char *path) {
     struct stat info;
     return stat(path, &info) == 0 && S_ISDIR(info.st_mode);

@@ -81,6 +81,9 @@ void hone_directory_each(const char *path, void (*visit)(void *user, const char 
 void hone_file_remove(const char *path);      // no word if it is not there
 void hone_directory_remove(const char *path); // of an empty one; no word otherwise
 bool hone_is_directory(const char *path);
+// The folder itself or the nearest above it that is there; "." where a relative path has none.
+// Caller frees with hone_free; NULL: out of memory.
+char *hone_directory_nearest(const char *path);
 bool hone_is_file(const char *path);
 bool hone_same_file(const char *a, const char *b); // both exist and are one file
 // "a/b" from "a" and "b". Caller frees with hone_free; NULL: out of memory.

@@ -77,16 +77,10 @@ void hone_place_note(Run *run) {
 // Whether `path`, which may not be there yet, is `folder` or lies below it.
 static bool is_inside(const char *path, const char *folder) {
     char at[4096], above[4096];
-    int length = snprintf(at, sizeof at, "%s", path);
+    char *nearest = hone_directory_nearest(path);
+    int length = nearest ? snprintf(at, sizeof at, "%s", nearest) : -1;
+    hone_free(nearest);
     if (length <= 0 || length >= (int)sizeof at) return false;
-    while (!hone_is_directory(at)) { // up to what is there
-        char *slash = strrchr(at, '/');
-        if (slash)
-            slash[slash == at] = '\0'; // "/" stays
-        else
-            strcpy(at, ".");
-        if (slash == at) break;
-    }
     for (;;) {
         if (hone_same_file(at, folder)) return true;
         length = snprintf(above, sizeof above, "%s/..", at);

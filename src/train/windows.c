@@ -24,18 +24,10 @@ typedef struct Cutting {
 char *hone_scratch_path(const char *out, const char *what) {
     char name[96];
     const char *temporary = getenv("TMPDIR");
-    char *folder = hone_strdup(out ? out : temporary && *temporary ? temporary : "/tmp");
-    while (folder && *folder && !hone_is_directory(folder)) {
-        char *slash = strrchr(folder, '/');
-        if (slash == folder) slash++;
-        if (slash && *slash)
-            *slash = '\0';
-        else
-            *folder = '\0';
-    }
+    char *folder = hone_directory_nearest(out ? out : temporary && *temporary ? temporary : "/tmp");
     // The stack is another in each thread.
     snprintf(name, sizeof name, ".hone-%s-%ld-%p", what, (long)getpid(), (void *)name);
-    char *path = folder ? hone_path_join(*folder ? folder : ".", name) : NULL;
+    char *path = folder ? hone_path_join(folder, name) : NULL;
     hone_free(folder);
     return path;
 }

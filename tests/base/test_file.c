@@ -41,6 +41,24 @@ static void check_content(const char *path, const char *want) {
     hone_free(text);
 }
 
+static void check_nearest(const char *path, const char *want) {
+    char *found = hone_directory_nearest(path);
+    CHECK_STRING(found, want);
+    hone_free(found);
+}
+
+static void the_nearest_folder_is_found(void) {
+    Folder folder = folder_make();
+    char path[512];
+    check_nearest(folder.path, folder.path);
+    check_nearest(in_folder(&folder, "not", path), folder.path);
+    check_nearest(in_folder(&folder, "not/there/yet", path), folder.path);
+    check_nearest("/hone-is-not-there/x", "/");
+    check_nearest("hone-is-not-there/x", ".");
+    check_nearest("", ".");
+    folder_remove(&folder);
+}
+
 static void a_file_appears_when_committed(void) {
     Folder folder = folder_make();
     char path[512], temporary[512];
@@ -258,6 +276,7 @@ static void paths_are_joined(void) {
 }
 
 int main(void) {
+    RUN(the_nearest_folder_is_found);
     RUN(a_file_appears_when_committed);
     RUN(an_aborted_file_leaves_the_old_one);
     RUN(large_files_are_whole);
